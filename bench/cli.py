@@ -1,0 +1,58 @@
+"""What all commands share: their common flags, their progress bar, and how they fail.
+
+A command is `parser = cli.parser(...)`, its own flags, and `cli.run(main, parser)`. Bad input and a machine that refuses
+(no such file, disk full, no permission) end in one line on stderr and exit code 2; everything else is a defect and keeps
+its traceback.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.errors import InputError
+
+BAD_INPUT = 2
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser with the flags that every command has: `--home`, `--force`, `--verbose`."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument(
+        "--home",
+        type=Path,
+        default=Path(os.environ.get("LEXLIP_BENCH_HOME", "runs")),
+        help="folder of everything that is made: data, checkpoints, vectors, indexes, records, the site",
+    )
+    made.add_argument("--force", action="store_true", help="make again what exists and is whole")
+    made.add_argument("--verbose", action="store_true", help="log what is reused and what is made")
+    return made
+
+
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
+    """Parse, set up logging, call `main`; the exit code (0, or 2 for bad input, with one line on stderr)."""
+    parsed = arguments.parse_args(argv)
+    logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        main(parsed)
+    except (InputError, OSError) as error:
+        print(f"{arguments.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def command_line() -> str:
+    """The command that runs now, as a user types it: `python -m package.module flags`."""
+    main_spec = getattr(sys.modules["__main__"], "__spec__", None)
+    start = ["python", "-m", main_spec.name.removesuffix(".__main__")] if main_spec else ["python", Path(sys.argv[0]).name]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def progress(items: Iterable | None = None, *, total: int | None = None, desc: str = "", unit: str = "it", initial: int = 0) -> tqdm:
+    """A progress bar with rate and remaining time; silent when stderr is not a terminal."""
+    return tqdm(items, total=total, desc=desc, unit=unit, initial=initial, disable=None, dynamic_ncols=True, smoothing=0.1)

@@ -1,0 +1,134 @@
+"""Configuration: frozen dataclasses hold the defaults, YAML files hold differences, dotted flags come last.
+
+A YAML file may name others that it starts from: `extends: [tiny.yaml]`, relative to itself.
+"""
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from models.errors import InputError
+
+Config = TypeVar("Config")
+ID_LENGTH = 16
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (nearest: X; known: A, B, C)` for an error message about an unknown name."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.0)
+    return f" (nearest: {close[0]}; known: {', '.join(known)})" if close else ""
+
+
+def load(kind: type[Config], *files: Path, overrides: Iterable[str] = (), where: str = "configuration") -> Config:
+    """The configuration of type `kind`: its defaults, then each YAML file, then `overrides` such as `train.steps=100`.
+
+    Raises:
+        InputError: an unknown key (with the nearest known one), a wrong type, a value out of range, unreadable YAML.
+    """
+    tree: dict = {}
+    for file in files:
+        tree = merge(tree, read_yaml(file))
+    for override in overrides:
+        tree = merge(tree, _parse_override(override))
+    return build(kind, tree, where=", ".join(str(file) for file in files) or where)
+
+
+def build(kind: type[Config], tree: dict, where: str) -> Config:
+    """Validate a tree of plain values into the dataclass `kind`; raises InputError as `load` does."""
+    _refuse_unknown_keys(kind, tree, where)
+    try:
+        return TypeAdapter(kind).validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        raise InputError(f"{where}: {key}: {first['msg']} (got {first.get('input')!r})") from None
+
+
+def read_yaml(file: Path) -> dict:
+    """A YAML mapping with its `extends` resolved, the extending file winning. Raises InputError."""
+    file = Path(file)
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file; expected a YAML configuration") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not readable as YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{file}: expected a mapping of keys to values, got {type(tree).__name__}")
+    base: dict = {}
+    for parent in tree.pop("extends", []):
+        base = merge(base, read_yaml(file.parent / parent))
+    return merge(base, tree)
+
+
+def merge(base: dict, change: dict) -> dict:
+    """`base` with the keys of `change` laid over it, mappings merged key by key."""
+    merged = dict(base)
+    for key, value in change.items():
+        both_mappings = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both_mappings else value
+    return merged
+
+
+def as_tree(config: Any) -> dict:
+    """A configuration as plain values, ready for YAML or JSON."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def fingerprint(value: Any) -> str:
+    """A short sha256 of a configuration or of plain values, the same for equal content."""
+    plain = as_tree(value) if dataclasses.is_dataclass(value) else value
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def code_fingerprint(*modules: str) -> str:
+    """A short sha256 of the code of modules or whole packages; comments and docstrings do not count."""
+    digest = hashlib.sha256()
+    for module in sorted(modules):
+        origin = Path(importlib.util.find_spec(module).origin)
+        sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+        for source in sources:
+            digest.update(source.relative_to(origin.parent).as_posix().encode())
+            digest.update(_code_without_docstrings(source).encode())
+    return digest.hexdigest()[:ID_LENGTH]
+
+
+def _code_without_docstrings(source: Path) -> str:
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _parse_override(override: str) -> dict:
+    key, sign, value = override.partition("=")
+    if not (key and sign):
+        raise InputError(f"{override!r}: expected key=value, such as train.steps=100")
+    try:
+        tree = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"{override!r}: the value is not readable as YAML") from None
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def _refuse_unknown_keys(kind: type, tree: dict, where: str, prefix: str = "") -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    for key, value in tree.items():
+        if key not in fields:
+            raise InputError(f"{where}: unknown key {prefix}{key}{nearest(str(key), fields)}")
+        if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict):
+            _refuse_unknown_keys(fields[key], value, where, prefix=f"{prefix}{key}.")

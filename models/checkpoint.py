@@ -1,0 +1,105 @@
+"""Checkpoints of retrieval models: a folder of `model.safetensors`, `model.json` and `tokenizer.json`.
+
+`model.json` holds the configuration and the sha256 of the two other files; a truncated or changed one is refused by name.
+Nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from models.clip import Clip, ClipObjective
+from models.config import ModelConfig
+from models.errors import InputError
+from models.lexlip import LexLIP
+from models.objective import LexLIPObjective
+from models.tokenizer import LexiconTokenizer
+
+MODELS = {"lexlip": (LexLIP, LexLIPObjective), "clip": (Clip, ClipObjective)}
+"""kind of a configuration -> (the retrieval model, what it is trained on)."""
+
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
+
+
+def create(config: ModelConfig, tokenizer: LexiconTokenizer) -> torch.nn.Module:
+    """A new retrieval model with random weights."""
+    return MODELS[config.kind][0](config, tokenizer)
+
+
+def objective(model: torch.nn.Module) -> torch.nn.Module:
+    """What `model` is trained on."""
+    return MODELS[model.config.kind][1](model)
+
+
+def save(model: torch.nn.Module, folder: Path) -> None:
+    """Write a checkpoint whole or not at all, in place of one that stands there."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        save_model(model, str(part / WEIGHTS))
+        model.tokenizer.save(part / TOKENIZER)
+        config = TypeAdapter(ModelConfig).dump_python(model.config, mode="json")
+        sums = {name: _sha256(part / name) for name in (WEIGHTS, TOKENIZER)}
+        (part / CONFIG).write_text(json.dumps({"config": config, "sha256": sums}, indent=2), encoding="utf-8")
+        replaced = part.with_name(part.name + "-replaced")
+        if folder.exists():
+            os.rename(folder, replaced)
+        os.rename(part, folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def load(folder: Path, device: str = "cpu") -> torch.nn.Module:
+    """The retrieval model of a checkpoint folder, in eval mode.
+
+    Raises:
+        InputError: a file that is missing, truncated, changed, or does not fit the configuration; the message names it.
+    """
+    folder = Path(folder)
+    description = _read_description(folder)
+    for name, expected in description["sha256"].items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}")
+        if _sha256(folder / name) != expected:
+            raise InputError(f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file")
+    try:
+        config = TypeAdapter(ModelConfig).validate_python(description["config"])
+        model = create(config, LexiconTokenizer.load(folder / TOKENIZER, config.text.max_tokens))
+        load_model(model, str(folder / WEIGHTS))  # knows which parameters are tied
+    except (ValidationError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{folder}: not a checkpoint this version can read: {str(error).splitlines()[0]}") from None
+    return model.to(device).eval()
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash of a checkpoint's weights, tokenizer and configuration, as `model.json` states them."""
+    text = json.dumps(_read_description(Path(folder)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read_description(folder: Path) -> dict:
+    file = folder / CONFIG
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        if not (isinstance(description["config"], dict) and set(description["sha256"]) == {WEIGHTS, TOKENIZER}):
+            raise ValueError("expected the keys config and sha256")
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{file}: no such file; expected a checkpoint folder with {WEIGHTS}, {CONFIG}, {TOKENIZER}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not a checkpoint description: {error}") from None
+    return description
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
