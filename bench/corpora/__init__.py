@@ -1,0 +1,52 @@
+"""Corpora: streams of images and captions. `open_corpus` builds one by name; a new corpus is a file and a line in `CORPORA`."""
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from bench.corpora.scenes import Scenes
+from models.errors import InputError
+
+
+@runtime_checkable
+class Corpus(Protocol):
+    """Image-caption pairs in splits. Several captions per image are normal."""
+
+    name: str
+    fingerprint: str  # sha256 over everything that decides what the corpus yields
+    splits: tuple[str, ...]
+
+    def images(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """(image_id, uint8 (H, W, 3))."""
+        ...
+
+    def captions(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, str, str]]:
+        """(caption_id, text, image_id)."""
+        ...
+
+
+CORPORA = {"scenes": Scenes}
+
+
+def open_corpus(spec: dict | str) -> Corpus:
+    """Build a corpus from its name, or from a dict of `name` and its parameters: {"name": "scenes", "pixels": 64, "concepts": 200}.
+
+    Raises InputError for an unknown name or parameter, naming the nearest known one.
+    """
+    parameters = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = parameters.pop("name", None)
+    if name not in CORPORA:
+        raise InputError(f"corpus: {name!r} is unknown; {_nearest(str(name), list(CORPORA))}")
+    known = list(inspect.signature(CORPORA[name]).parameters)
+    for key in parameters:
+        if key not in known:
+            raise InputError(f"corpus {name}: {key!r} is unknown; {_nearest(str(key), known)}")
+    return CORPORA[name](**parameters)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
