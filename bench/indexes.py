@@ -1,0 +1,87 @@
+"""Indexes on disk: built once for what they are made of, found again by their id, refused when a file of them is broken."""
+
+import functools
+import logging
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import config, engines
+from bench.engines import Engine
+from bench.files import atomic_folder, read_json, write_json
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+WARM_UP_ITEMS = 64
+
+
+@dataclass(frozen=True)
+class Index:
+    """A whole index. seconds, cpu_seconds: what building it took, reading, pruning and quantising the vectors included."""
+
+    id: str
+    folder: Path
+    engine: str
+    bytes: int
+    seconds: float
+    cpu_seconds: float
+
+    def open(self) -> Engine:
+        """The engine, ready for search. Raises InputError when a file is missing or of another size."""
+        for name, size in read_json(self.folder / "index.json")["files"].items():
+            path = self.folder / name
+            found = path.stat().st_size if path.exists() else None
+            if found != size:
+                raise InputError(
+                    f"{path}: {'missing' if found is None else f'{found} bytes'}, expected {size} bytes; build it again (--force)"
+                )
+        return engines.get(self.engine).open(self.folder)
+
+
+def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, force: bool = False, **knobs) -> Index:
+    """The index of `vectors` (DenseVectors, LexiconVectors or Impacts) under `<home>/indexes/<index id>/`, built unless it is there.
+
+    vectors_id: id of the vectors before pruning and quantising; `knobs`: the engine's build knobs.
+    """
+    made_from = {
+        "vectors": vectors_id,
+        "kept": getattr(vectors, "kept", None),
+        "bits": getattr(vectors, "bits", None),
+        "scale": getattr(vectors, "scale", None) if getattr(vectors, "bits", None) else None,
+        "engine": engine,
+        "knobs": knobs,
+        "code": _code(engine),
+    }
+    index_id = config.fingerprint(made_from)
+    folder = Path(home) / "indexes" / index_id
+    if force or not folder.is_dir():
+        log.info("index %s: building (%s of %d items)", index_id, engine, vectors.count)
+        _build(folder, engine, vectors, threads, knobs, made_from)
+    about = read_json(folder / "index.json")
+    return Index(index_id, folder, engine, about["bytes"], about["seconds"], about["cpu_seconds"])
+
+
+def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_from: dict) -> None:
+    engine = engines.get(name)
+    if engine.compiles:
+        with tempfile.TemporaryDirectory() as scratch:
+            engine.build(vectors.head(WARM_UP_ITEMS), Path(scratch), threads, **knobs)
+    with atomic_folder(folder) as partial:
+        cpu, wall = _cpu_seconds(), time.perf_counter()
+        engine.build(vectors, partial, threads, **knobs)
+        seconds, cpu_seconds = time.perf_counter() - wall, _cpu_seconds() - cpu
+        files = {str(path.relative_to(partial)): path.stat().st_size for path in sorted(partial.rglob("*")) if path.is_file()}
+        about = {"made_from": made_from, "files": files, "bytes": engine.bytes_on_disk(partial)}
+        write_json(partial / "index.json", about | {"seconds": seconds, "cpu_seconds": cpu_seconds, "threads": threads})
+
+
+@functools.cache
+def _code(engine: str) -> str:
+    return config.code_fingerprint("bench.impacts", "bench.vectors", engines.module(engine))
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of the children it has waited for, over all threads."""
+    return sum(os.times()[:4])

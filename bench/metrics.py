@@ -1,0 +1,223 @@
+"""The metrics: what each is called, which way is better, its unit, its definition, and the function that computes it.
+
+`METRICS` is the one list that tables, figures, pages and `--help` read. Functions of retrieval take `ranks` (for each query the 1-based
+ranks of its relevant items among the retrieved ones, ascending; empty when none was retrieved), `relevant` (for each query the number of
+relevant items in the gallery) and `depth` (how many were retrieved). numpy only.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Metric(NamedTuple):
+    """`direction`: "higher" or "lower" is better, "" for neither. `function`: None where the value is measured, not computed."""
+
+    label: str
+    direction: str
+    unit: str
+    definition: str
+    function: Callable[..., float] | None = None
+
+
+class Registry(dict[str, Metric]):
+    """Name -> Metric. `loss_<part>` is made on the fly; any other unknown name is a KeyError that names the nearest known one."""
+
+    def __missing__(self, name: str) -> Metric:
+        if name.startswith("loss_") and len(name) > len("loss_"):
+            part = name.removeprefix("loss_").replace("_", " ")
+            return Metric(f"Loss: {part}", "lower", "", f"The part '{part}' of the training loss, unweighted, at this step.")
+        nearest = difflib.get_close_matches(name, self, n=1, cutoff=0)
+        raise KeyError(f"unknown metric '{name}': the nearest known one is '{nearest[0]}'")
+
+
+# --- per query --------------------------------------------------------------------------------------------------------------------
+
+
+def first_rank(ranks: Sequence[Sequence[int]], missing: float) -> np.ndarray:
+    """(Q,) float64 rank of the first relevant item of each query; `missing` where none was retrieved."""
+    return np.array([r[0] if len(r) else missing for r in ranks], dtype=np.float64)
+
+
+def success(ranks: Sequence[Sequence[int]], k: int) -> np.ndarray:
+    """(Q,) float64: 1 where at least one relevant item is among the top k, else 0. Its mean is Success@K, which the field prints as R@K."""
+    return (first_rank(ranks, np.inf) <= k).astype(np.float64)
+
+
+def trec_recall(ranks: Sequence[Sequence[int]], relevant: Sequence[int], k: int) -> np.ndarray:
+    """(Q,) float64: share of a query's relevant items that are among the top k. 0 where a query has no relevant item, as trec_eval."""
+    found = np.array([np.searchsorted(np.asarray(r), k, side="right") for r in ranks], dtype=np.float64)
+    return found / np.maximum(np.asarray(relevant, dtype=np.float64), 1)
+
+
+# --- over the queries -------------------------------------------------------------------------------------------------------------
+
+
+def success_at(k: int, ranks, relevant, depth: int) -> float:
+    """Success@K, the "R@K" of image-text retrieval. `depth` must reach k."""
+    _reach(k, depth)
+    return float(success(ranks, k).mean())
+
+
+def trec_recall_at(k: int, ranks, relevant, depth: int) -> float:
+    """recall_K of trec_eval, averaged over queries. `depth` must reach k."""
+    _reach(k, depth)
+    return float(trec_recall(ranks, relevant, k).mean())
+
+
+def median_rank(ranks, relevant, depth: int) -> float:
+    """Median over queries of the rank of the first relevant item.
+
+    The trap: an item that was not retrieved counts as rank depth + 1, so a value above `depth` only says "beyond depth". With
+    depth = gallery size nothing is hidden, but for lexicon engines, which do not return documents of score 0.
+    """
+    return float(np.median(first_rank(ranks, depth + 1)))
+
+
+def flops_per_pair(query_share: np.ndarray, document_share: np.ndarray) -> float:
+    """Expected multiply-adds of one query-document score over an inverted index.
+
+    sum over lexicons v of P(v active in a query) * P(v active in a document), the FLOPS of SPLADE (Formal et al., 2021,
+    arXiv 2107.05720) taken between queries and documents. Arguments: (V,) shares in 0..1. A dense score of dimension D costs D.
+    """
+    return float(np.dot(np.asarray(query_share, np.float64), np.asarray(document_share, np.float64)))
+
+
+def overlap(found: np.ndarray, exact: np.ndarray, k: int) -> float:
+    """Share of the exact top k that an engine returned: mean over queries of |found & exact| / |exact|.
+
+    Arguments: ids (Q, >= k) int64, padded with -1. Queries whose exact result is empty are left out; 1.0 when all are.
+    """
+    shares = []
+    for got, want in zip(found[:, :k], exact[:, :k], strict=True):
+        want = set(want[want >= 0].tolist())
+        if want:
+            shares.append(len(want & set(got.tolist())) / len(want))
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def percentile(latencies_us: np.ndarray, share: float) -> float:
+    """The smallest measured latency that at least `share` per cent of the queries do not exceed (no interpolation)."""
+    return float(np.percentile(np.asarray(latencies_us, np.float64), share, method="inverted_cdf"))
+
+
+def evaluate(ranks, relevant, depth: int) -> dict[str, float]:
+    """All retrieval metrics that `depth` allows: {"recall@1": ..., "trec_recall@1": ..., "median_rank": ...}."""
+    values = {}
+    for k in (1, 5, 10):
+        if k <= depth:
+            values[f"recall@{k}"] = success_at(k, ranks, relevant, depth)
+            values[f"trec_recall@{k}"] = trec_recall_at(k, ranks, relevant, depth)
+    return values | {"median_rank": median_rank(ranks, relevant, depth)}
+
+
+def _reach(k: int, depth: int) -> None:
+    if k > depth:
+        raise ValueError(f"recall@{k} cannot be told from {depth} retrieved items")
+
+
+# --- the registry -----------------------------------------------------------------------------------------------------------------
+
+
+def _retrieval() -> dict[str, Metric]:
+    """Success@K and TREC recall at 1, 5 and 10."""
+    made = {}
+    for k in (1, 5, 10):
+        success_text = f"Success@{k}, printed as R@{k} as the field does: share of queries with at least one relevant item in the top {k}."
+        recall_text = (
+            f"Share of a query's relevant items that are in the top {k}, averaged over queries; "
+            f"with five captions per image, image to text cannot pass {min(k, 5) / 5:.2f}."
+        )
+        made[f"recall@{k}"] = Metric(f"R@{k}", "higher", "share", success_text, partial(success_at, k))
+        made[f"trec_recall@{k}"] = Metric(f"recall@{k} (TREC)", "higher", "share", recall_text, partial(trec_recall_at, k))
+    return made
+
+
+def _latency() -> dict[str, Metric]:
+    """Percentiles of the time of one query."""
+    made = {}
+    for share in (50, 95, 99):
+        text = (
+            f"Time that {share}% of single queries do not exceed, each measured by itself, after warm-up; encoding the query not included."
+        )
+        made[f"latency_p{share}_us"] = Metric(f"Latency p{share}", "lower", "us", text, partial(percentile, share=share))
+    return made
+
+
+def _hard_negatives() -> dict[str, Metric]:
+    """Accuracy over all hard negatives and over each kind."""
+    text = "Share of images that score their caption strictly above the same caption with one {} swapped; ties are wrong."
+    made = {"hard_negative_accuracy": Metric("Hard negatives", "higher", "share", text.format("attribute, count or relation"))}
+    for kind in ("attribute", "count", "relation"):
+        made[f"hard_negative_accuracy_{kind}"] = Metric(f"Hard negatives: {kind}", "higher", "share", text.format(kind))
+    return made
+
+
+def _measured(name: str, label: str, direction: str, unit: str, definition: str) -> dict[str, Metric]:
+    return {name: Metric(label, direction, unit, definition)}
+
+
+METRICS = Registry(
+    _retrieval()
+    | {
+        "median_rank": Metric(
+            "Median rank",
+            "lower",
+            "rank",
+            "Median rank of the first relevant item; one that was not retrieved counts as one beyond the retrieved depth.",
+            median_rank,
+        ),
+        "overlap@10": Metric(
+            "Overlap@10",
+            "higher",
+            "share",
+            "Share of the top 10 of exact search over the un-pruned float vectors that was returned.",
+            partial(overlap, k=10),
+        ),
+        "flops_per_pair": Metric(
+            "FLOPS per pair",
+            "lower",
+            "multiply-adds",
+            "Expected multiply-adds to score one query-document pair: sum over lexicons of P(in a query) x P(in a document); "
+            "the dimension for dense vectors.",
+            flops_per_pair,
+        ),
+    }
+    | _measured(
+        "active_lexicons_image", "Lexicons per image", "lower", "lexicons", "Mean number of positive weights per image, as searched."
+    )
+    | _measured(
+        "active_lexicons_text", "Lexicons per text", "lower", "lexicons", "Mean number of positive weights per caption, as searched."
+    )
+    | _measured("index_bytes", "Index", "lower", "bytes", "Bytes on disk of the files that search opens.")
+    | _measured(
+        "bytes_per_image", "Bytes per item", "lower", "bytes", "Index bytes over indexed items (images; captions for image to text)."
+    )
+    | _measured("vectors_bytes", "Vectors", "lower", "bytes", "Bytes on disk of the vectors that the index was built from.")
+    | _measured(
+        "build_seconds", "Build time", "lower", "s", "Wall time from vectors on disk to the index, pruning and quantising included."
+    )
+    | _measured("build_cpu_seconds", "Build CPU time", "lower", "s", "CPU time over all threads from vectors on disk to the index.")
+    | _measured(
+        "qps", "QPS", "higher", "queries/s", "Queries completed over wall time at the stated threads, after warm-up; never 1 / latency."
+    )
+    | _latency()
+    | _measured(
+        "encode_images_per_second", "Images encoded", "higher", "images/s", "Images over encoder wall time, rendering not included."
+    )
+    | _measured("encode_texts_per_second", "Texts encoded", "higher", "texts/s", "Captions over the wall time of tokenizer and encoder.")
+    | _hard_negatives()
+    | _measured("train_seconds", "Training time", "lower", "s", "Wall time of training steps, validation and checkpoints not included.")
+    | _measured("train_samples", "Samples seen", "", "pairs", "Image-caption pairs seen in training.")
+    | _measured("train_samples_per_second", "Training rate", "higher", "pairs/s", "Image-caption pairs over training time.")
+    | _measured("parameters", "Parameters", "lower", "parameters", "Parameters that retrieval uses: both encoders and their heads.")
+    | _measured("steps", "Steps", "", "steps", "Optimiser steps taken.")
+    | _measured("loss", "Loss", "lower", "", "The training loss at this step, weighted sum of its parts.")
+    | _measured("lr", "Learning rate", "", "", "Learning rate at this step.")
+    | _measured("gradient_norm", "Gradient norm", "", "", "Norm of the gradient before clipping, mean over the steps since the last validation.")
+    | _measured("temperature", "Temperature", "", "", "The learned temperature of a dense model's contrastive loss.")
+    | _measured("chosen_step", "Chosen step", "", "steps", "Step of the checkpoint with the best val R@1, mean of both directions; it is the one measured on test.")
+)

@@ -1,0 +1,359 @@
+"""Recall@K of a checkpoint on a corpus, on what an index returns, next to brute force on the un-pruned vectors.
+
+For lexicon vectors each step from exact float search to the index is a point of its own:
+
+    scipy, all lexicons, float32     brute force on the vectors as encoded (the reference)
+    scipy, K lexicons, float32       the loss by pruning
+    impact, K lexicons, 8 bits       the loss by pruning and quantising: what the index returns
+
+For dense vectors it is FAISS's exact index. Both directions. Accuracy and sizes are one point (batch_mode ""); rates and latencies are
+points of their own (batch_mode "single" and "batched", text to image), retrieving few results, as a user would.
+"""
+
+import functools
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from bench import cli, config, engines, measure, metrics
+from bench.encode import Encoded, Encoder, encode
+from bench.examples import chosen, example_rows
+from bench.hard_negatives import measure_hard_negatives
+from bench.impacts import SCALE, Impacts
+from bench.indexes import Index, build_index
+from bench.measure import Timing
+from bench.records import Point, RecordStore
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+
+KEPT = (4, 8, 16, 32, 64, None)
+MAIN_KEPT = 32  # the setting that tables show and that examples are taken from
+DIRECTIONS = ("text_to_image", "image_to_text")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to search: engine, document lexicons kept (None = all), bits of the impacts (None = float32)."""
+
+    engine: str
+    kept: int | None = None
+    bits: int | None = None
+
+
+def settings(kind: str, kept: Sequence[int | None] = KEPT, bits: int = 8) -> list[Setting]:
+    """The settings measured for vectors of a kind; the first is brute force on the vectors as encoded."""
+    if kind == "dense":
+        return [Setting("faiss-flat")]
+    pruned = [Setting("scipy", k) for k in kept if k is not None]
+    return [Setting("scipy"), *pruned, *(Setting("impact", k, bits) for k in kept)]
+
+
+def main_setting(kind: str, kept: Sequence[int | None] = KEPT, bits: int = 8) -> Setting:
+    """The setting that stands for the model: 32 lexicons (or the nearest measured) at the given bits; exact search for dense vectors."""
+    if kind == "dense":
+        return Setting("faiss-flat")
+    return Setting("impact", min(kept, key=lambda k: abs((k or 1 << 30) - MAIN_KEPT)), bits)
+
+
+def search_knobs(setting: Setting) -> dict:
+    """The first point of the engine's search grid: its default."""
+    return engines.grid(setting.engine, "search")[0]
+
+
+def measure_recall(
+    store: RecordStore,
+    home,
+    checkpoint,
+    corpus_spec,
+    split: str = "test",
+    images: int = 1000,
+    *,
+    kept: Sequence[int | None] = KEPT,
+    bits: int = 8,
+    scale: float = SCALE,
+    query_kept: int | None = None,
+    depth: int = 1000,
+    timing: Timing | bool = True,
+    examples: int = 10,
+    hard_negatives: bool = True,
+    variant: str = "",
+    seed: int | None = None,
+    profile: str = "",
+    config_id: str = "",
+    command: str = "",
+    force: bool = False,
+) -> list[str]:
+    """Measures a checkpoint on images 0..`images` of a split and all their captions; returns the ids of its points, old and new.
+
+    kept: document lexicons, None = all; queries keep `query_kept` (all, as the paper prunes documents only). scale: of the quantiser.
+    depth: results retrieved for accuracy (at most the gallery); a first relevant item beyond it counts as depth + 1 in the median rank.
+    timing: False leaves rates out. Raises InputError for a broken checkpoint or corpus.
+    """
+    if images < 1:
+        raise InputError(f"images {images}: expected at least 1")
+    from bench.corpora import open_corpus
+
+    corpus = open_corpus(corpus_spec)
+    if split not in corpus.splits:
+        raise InputError(f"corpus {corpus.name}: unknown split '{split}'{config.nearest(split, corpus.splits)}")
+    encoder = Encoder(checkpoint)
+    base = Point(
+        task="retrieval",
+        corpus=corpus.name,
+        split=split,
+        images=images,
+        profile=profile,
+        variant=variant,
+        seed=seed,
+        config_id=config_id,
+        data_id=corpus.fingerprint,
+        checkpoint_id=encoder.id,
+        command=command or cli.command_line(),
+    )
+    encoded = encode(home, encoder, corpus, split, images, force)
+    base = replace(base, kind=encoded.kind)
+    ids = [_write_encoding(store, base, encoded)]
+    timing = Timing() if timing is True else timing or None
+    for direction in DIRECTIONS:
+        run = _Direction(store, Path(home), corpus, encoded, direction, base, scale, query_kept, depth, force)
+        for setting in cli.progress(settings(encoded.kind, kept, bits), desc=f"recall {split} {direction}", unit="setting"):
+            shown = examples if direction == "text_to_image" and setting == main_setting(encoded.kind, kept, bits) else 0
+            ids.append(run.accuracy(setting, shown))
+            if timing and direction == "text_to_image" and not (setting.engine == "scipy" and setting.kept):
+                ids += run.timing(setting, timing)
+    if hard_negatives and hasattr(corpus, "hard_negatives"):
+        ids.append(measure_hard_negatives(store, encoder, corpus, encoded, base, force))
+    return [point_id for point_id in ids if point_id]
+
+
+class _Direction:
+    """One direction of retrieval over encoded vectors: what is searched, with what, and the points that come of it."""
+
+    def __init__(self, store, home, corpus, encoded: Encoded, direction, base: Point, scale, query_kept, depth, force):
+        self.store, self.home, self.corpus, self.direction, self.force = store, home, corpus, direction, force
+        self.scale, self.query_kept = scale, query_kept
+        to_image = direction == "text_to_image"
+        self.gallery, self.queries = (encoded.images, encoded.captions) if to_image else (encoded.captions, encoded.images)
+        self.gallery_id = encoded.images_id if to_image else encoded.captions_id
+        self.depth = min(depth, self.gallery.count)
+        code = config.code_fingerprint("bench.recall", "bench.measure", "bench.metrics", "bench.impacts", "bench.engines.ranking")
+        self.knobs = {} if encoded.kind == "dense" else {"scale": scale, "query_kept": query_kept}
+        self.base = replace(base, direction=direction, vectors_id=self.gallery_id, code_id=code)
+
+    @functools.cached_property
+    def relevance(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes of the images that items (N,) and queries (Q,) belong to, and the number of relevant items of each query (Q,)."""
+        codes = {group: code for code, group in enumerate(dict.fromkeys(self.gallery.groups))}
+        items = np.array([codes[group] for group in self.gallery.groups], np.int64)
+        queries = np.array([codes.get(group, -1) for group in self.queries.groups], np.int64)
+        return items, queries, np.where(queries >= 0, np.bincount(items, minlength=len(codes))[queries], 0)
+
+    def documents(self, setting: Setting):
+        return self.gallery if self.gallery.kind == "dense" else Impacts(self.gallery, setting.kept, setting.bits, self.scale)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as one direction)
+    def asked(self, bits: int | None):
+        """All queries in the form that an index of these bits is searched with."""
+        if self.queries.kind == "dense":
+            return self.queries.to_numpy()
+        return Impacts(self.queries, self.query_kept, bits, self.scale).to_scipy()
+
+    @functools.cached_property
+    def reference(self) -> np.ndarray:
+        """ids (Q, 10) of exact search over the vectors as encoded."""
+        queries = self.queries.rows(0, self.queries.count)
+        with self.index(settings(self.gallery.kind)[0]).open() as engine:
+            return engine.search(engine.prepare(queries), min(10, self.gallery.count))[0]
+
+    def index(self, setting: Setting, force: bool = False) -> Index:
+        return build_index(self.home, setting.engine, self.documents(setting), self.gallery_id, force=force)
+
+    def point(self, setting: Setting, index_id: str, **fields) -> Point:
+        of_setting = {"engine": setting.engine, "kept": setting.kept, "bits": setting.bits, "exact": engines.get(setting.engine).exact}
+        return replace(self.base, **of_setting, knobs=self.knobs | search_knobs(setting), index_id=index_id, **fields)
+
+    def accuracy(self, setting: Setting, shown: int) -> str:
+        """Writes the point of recall, sizes and cost per pair; returns its id."""
+        index = self.index(setting, self.force)
+        point = self.point(setting, index.id, queries=self.queries.count, depth=self.depth)
+        if self.store.has(point) and not self.force:
+            return point.id
+        began, queries = time.perf_counter(), self.asked(setting.bits)
+        with index.open() as engine:
+            knobs = search_knobs(setting)
+            ids, scores = engine.search(engine.prepare(queries, **knobs), self.depth, **knobs)
+        ranks, relevant = self.ranks(ids)
+        values = metrics.evaluate(ranks, relevant, self.depth) | {
+            "overlap@10": metrics.overlap(ids, self.reference, 10),
+            "index_bytes": index.bytes,
+            "bytes_per_image": index.bytes / max(1, self.gallery.count),
+            "vectors_bytes": self.gallery.bytes,
+            "build_seconds": index.seconds,
+            "build_cpu_seconds": index.cpu_seconds,
+        }
+        values |= self.cost(setting, queries)
+        found = self.examples(setting, queries, ids, scores, shown) if shown else None
+        seconds = time.perf_counter() - began
+        return self.store.write(point, values, self.sidecar(range(len(ranks)), ranks), found, seconds=seconds)
+
+    def timing(self, setting: Setting, timing: Timing) -> list[str]:
+        """Writes the points of rate and latency; returns their ids."""
+        index = self.index(setting)
+        which = measure.evenly(self.queries.count, timing.queries)
+        fields = {"depth": timing.depth, "threads": timing.threads, "queries": len(which)}
+        points = {mode: self.point(setting, index.id, batch_mode=mode, **fields) for mode in ("single", "batched")}
+        if missing := [mode for mode, point in points.items() if self.force or not self.store.has(point)]:
+            with index.open() as engine:
+                for mode in missing:
+                    measured = getattr(measure, mode)(engine, self.asked(setting.bits)[which], timing, **search_knobs(setting))
+                    asked = which[: measured.queries]
+                    ranks, _ = self.ranks(measured.ids, asked)
+                    sidecar = self.sidecar(asked, ranks, measured.latency_us)
+                    self.store.write(points[mode], measured.values, sidecar, note=measured.note, seconds=measured.seconds)
+        return [point.id for point in points.values()]
+
+    def ranks(self, ids: np.ndarray, which=slice(None)) -> tuple[list[np.ndarray], np.ndarray]:
+        """1-based ranks of the relevant items among the retrieved ids (Q, k), and the number of relevant items (Q,)."""
+        items, queries, relevant = self.relevance
+        hits = (ids >= 0) & (items[ids] == queries[which][:, None])
+        rows, columns = np.nonzero(hits)
+        ranks = np.split((columns + 1).astype(np.int32), np.cumsum(np.bincount(rows, minlength=len(ids)))[:-1])
+        return ranks, relevant[which]
+
+    def sidecar(self, which, ranks, latency_us=None) -> list[dict]:
+        ids, groups, relevant = self.queries.ids, self.queries.groups, self.relevance[2]
+        latencies = itertools.repeat(None) if latency_us is None else latency_us.tolist()
+        return [
+            {"query_id": ids[q], "group": groups[q], "ranks": of_query, "relevant": int(relevant[q]), "latency_us": latency}
+            for q, of_query, latency in zip(which, ranks, latencies, strict=False)
+        ]
+
+    def cost(self, setting: Setting, queries) -> dict[str, float]:
+        """Active lexicons on both sides and multiply-adds per pair, of the vectors as indexed and as asked."""
+        if self.gallery.kind == "dense":
+            return {"flops_per_pair": float(self.gallery.dimension)}
+        sides = {}
+        for name, shards, count in (
+            ("document", self.documents(setting).shards(), self.gallery.count),
+            ("query", [queries], self.queries.count),
+        ):
+            active = sum(np.bincount(rows.indices, minlength=self.gallery.dimension) for rows in shards)
+            sides[name] = active / max(1, count)
+        image, text = ("document", "query") if self.direction == "text_to_image" else ("query", "document")
+        return {
+            "active_lexicons_image": float(np.sum(sides[image])),
+            "active_lexicons_text": float(np.sum(sides[text])),
+            "flops_per_pair": metrics.flops_per_pair(sides["query"], sides["document"]),
+        }
+
+    def examples(self, setting: Setting, queries, ids, scores, shown: int) -> list[dict]:
+        documents = None if self.gallery.kind == "dense" else self.documents(setting).to_scipy()
+        ours = (self.queries.ids, self.queries.groups, self.gallery.ids, self.gallery.vocabulary)
+        which = chosen(self.queries.count, shown)
+        return example_rows(self.corpus, self.base.split, self.base.images, queries, documents, which, ids, scores, *ours)
+
+
+def _write_encoding(store: RecordStore, base: Point, encoded: Encoded) -> str | None:
+    """The rates of encoding, when it was done just now."""
+    if not encoded.rates:
+        return None
+    code = config.code_fingerprint("bench.encode")
+    point = replace(base, task="encoding", queries=encoded.captions.count, vectors_id=encoded.images_id, code_id=code)
+    return store.write(point, encoded.rates | {"vectors_bytes": encoded.images.bytes})
+
+
+# --- python -m bench.recall -------------------------------------------------------------------------------------------------------
+
+
+def table(rows) -> str:
+    """The retrieval points among the rows, one line each."""
+    values = rows.pivot_table(index="point_id", columns="metric", values="value")
+    points = rows.drop_duplicates("point_id").set_index("point_id")
+    accuracy = points[(points.task == "retrieval") & (points.batch_mode == "")]
+    single = points[points.batch_mode == "single"].reset_index().set_index("index_id").point_id
+    names = f"{'R@1':>6} {'R@5':>6} {'R@10':>6} {'median':>7} {'bytes/item':>11} {'p50 us':>8}"
+    lines = [f"{'direction':<14} {'engine':<10} {'kept':>5} {'bits':>5} {names}"]
+    for point_id, point in accuracy.sort_values(["direction", "engine", "bits", "kept"], ascending=[False, False, False, True]).iterrows():
+        value = values.loc[point_id]
+        recalls = " ".join(f"{value.get(f'recall@{k}', float('nan')):6.3f}" for k in (1, 5, 10))
+        p50 = f"{values.loc[single[point.index_id]]['latency_p50_us']:.0f}" if point.index_id in single else "-"
+        setting = f"{point.direction:<14} {point.engine:<10} {_text(point.kept, 'all'):>5} {_text(point.bits, 'float'):>5}"
+        lines.append(f"{setting} {recalls} {value['median_rank']:7.0f} {value['bytes_per_image']:11.1f} {p50:>8}")
+    return "\n".join(lines)
+
+
+def _text(value, absent: str) -> str:
+    return absent if pd.isna(value) else str(value)
+
+
+def _kept(text: str) -> tuple[int | None, ...]:
+    try:
+        kept = tuple(None if part == "all" else int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--kept {text}: expected numbers and 'all', separated by commas, such as 8,32,all") from None
+    if any(k is not None and k < 1 for k in kept):
+        raise InputError(f"--kept {text}: expected numbers of at least 1")
+    return kept
+
+
+def _corpus(text: str) -> str | dict:
+    """A corpus by name, or a mapping such as {name: scenes, concepts: 200}."""
+    try:
+        return yaml.safe_load(text) if text.startswith("{") else text
+    except yaml.YAMLError:
+        raise InputError(f"--corpus {text}: expected a name, or a mapping such as '{{name: scenes, concepts: 200}}'") from None
+
+
+def main(arguments) -> None:
+    """Measures one checkpoint and prints what was measured."""
+    store = RecordStore(arguments.home)
+    ids = measure_recall(
+        store,
+        arguments.home,
+        arguments.checkpoint,
+        _corpus(arguments.corpus),
+        arguments.split,
+        arguments.images,
+        kept=_kept(arguments.kept),
+        bits=arguments.bits,
+        scale=arguments.scale,
+        query_kept=arguments.query_kept,
+        timing=Timing(threads=arguments.threads) if arguments.timing else False,
+        variant=arguments.variant or arguments.checkpoint.resolve().name,
+        seed=arguments.seed,
+        profile=arguments.profile,
+        force=arguments.force,
+    )
+    rows = store.read()
+    print(table(rows[rows.point_id.isin(ids)]))
+
+
+def _parser():
+    parser = cli.parser("Recall@K of a checkpoint on a corpus: brute force, pruned, and through the index.")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--images", type=int, default=1000, help="images of the split; all their captions are used")
+    parser.add_argument("--kept", default="4,8,16,32,64,all", help="document lexicons kept, separated by commas")
+    parser.add_argument("--query-kept", type=int, default=None, help="query lexicons kept; all unless given")
+    parser.add_argument("--bits", type=int, default=8, choices=(8, 16), help="bits of an impact")
+    parser.add_argument("--scale", type=float, default=SCALE, help="impact = round(scale x weight)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the timed search")
+    parser.add_argument("--no-timing", dest="timing", action="store_false", help="leave rates and latencies out")
+    parser.add_argument("--variant", default="", help="name of the variant in the records; the folder's name unless given")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--profile", default="")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, _parser()))
