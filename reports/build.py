@@ -1,0 +1,40 @@
+"""Builds the report from records: `python -m reports.build --home runs`.
+
+Writes index.html, tables/*.csv, *.md, *.tex and figures/*.png, *.svg. The page holds everything it shows, runs no script and loads nothing.
+"""
+
+import sys
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from bench import cli
+from reports import site
+from reports.bundle import open_records
+from reports.evidence import Evidence, Reading
+
+
+def build(results: Path, out: Path, reading: Reading | None = None) -> Path:
+    """Builds the site in `out` from the records in `results` (a home or a folder of records); returns its first page.
+
+    Raises InputError for a folder without records and for a broken record file, which it names; a site already in `out` then stays.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):  # thin products: more threads only wait for each other
+        return site.write(Evidence(open_records(results), reading), Path(out))
+
+
+def main(arguments) -> None:
+    results = arguments.results or arguments.home
+    print(build(results, arguments.out or arguments.home / "site", Reading(profile=arguments.profile)))
+
+
+def parser():
+    made = cli.parser("Builds the report (tables, figures, page) from records.")
+    made.add_argument("--out", type=Path, help="folder to write; what stands there is replaced (default: HOME/site)")
+    made.add_argument("--results", type=Path, help="folder of records to read instead of HOME/results, such as results/reference")
+    made.add_argument("--profile", default="", help="profile to report (default: that of the newest record)")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, parser()))

@@ -1,0 +1,83 @@
+"""The records of a whole run in three files, small enough to commit: records.parquet, queries.parquet, examples.parquet.
+
+    python -m reports.bundle --home runs results/reference
+
+The rows are what `python -m bench.records export` writes; in the other two a point_id column says whose rows they are. A folder of these
+files is read like a home's results. Latencies and picture bytes are kept; only the files are fewer and better compressed.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench import cli
+from bench.files import atomic_folder
+from bench.records import SIDECARS, RecordStore
+from models.errors import InputError
+
+ROWS = "records.parquet"
+
+
+class Bundle:
+    """A read-only store over the three files; same `read`, `queries`, `examples` as a RecordStore."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def read(self) -> pd.DataFrame:
+        return _read(self.folder / ROWS)
+
+    def queries(self, point_id: str) -> pd.DataFrame | None:
+        return self._of_point("queries", point_id)
+
+    def examples(self, point_id: str) -> pd.DataFrame | None:
+        return self._of_point("examples", point_id)
+
+    def _of_point(self, sidecar: str, point_id: str) -> pd.DataFrame | None:
+        found = self._sidecar(sidecar).get(point_id)
+        return None if found is None else found.dropna(axis="columns", how="all").reset_index(drop=True)
+
+    @functools.cache  # noqa: B019  (one bundle lives as long as one build)
+    def _sidecar(self, name: str) -> dict[str, pd.DataFrame]:
+        path = self.folder / f"{name}.parquet"
+        return dict(iter(_read(path).groupby("point_id"))) if path.exists() else {}
+
+
+def open_records(folder):
+    """The store in a folder: a bundle, a home, or a folder of single points. Raises InputError when it is none of them."""
+    return Bundle(folder) if (Path(folder) / ROWS).is_file() else RecordStore.open(folder)
+
+
+def write(store, folder) -> None:
+    """Writes a store's records as a bundle, in place of the files that stood there."""
+    rows = store.read()
+    with atomic_folder(folder) as partial:
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial / ROWS, compression="zstd", compression_level=19)
+        for name in SIDECARS:
+            parts = [(point_id, getattr(store, name)(point_id)) for point_id in rows.point_id.unique()]
+            parts = [part.assign(point_id=point_id) for point_id, part in parts if part is not None and len(part)]
+            if parts:
+                merged = pa.Table.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
+                pq.write_table(merged, partial / f"{name}.parquet", compression="zstd", compression_level=19)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pq.read_table(path).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: broken records ({str(error).splitlines()[0]})") from None
+
+
+def main(arguments) -> None:
+    write(open_records(arguments.home), arguments.folder)
+    print(arguments.folder)
+
+
+if __name__ == "__main__":
+    parser = cli.parser("Writes all records of a home as three files that can be committed.")
+    parser.add_argument("folder", type=Path, help="folder to write; what stands there is replaced")
+    sys.exit(cli.run(main, parser))

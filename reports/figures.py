@@ -1,0 +1,138 @@
+"""Figures drawn by matplotlib, each as SVG (in the page) and PNG. What to draw is decided in the sections; this file knows no record."""
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import patheffects, pyplot
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+# Okabe and Ito's colours, distinct to colour-blind readers; the reference and the baseline always have the first two.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a6a00", "#56b4e9", "#5b3a8c", "#6b6b6b")
+MARKERS = "osD^vPX*<>ph"
+DASHES = ("-", "--", "-.", ":")
+WIDTH = 11.0  # inches, of one panel or of several: text then has the same size in all figures
+INK, MUTED, GRID = "#1a1a1a", "#595959", "#e3e3e3"
+STYLE = {
+    "font.size": 10, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED, "text.color": INK, "legend.frameon": False,
+    "legend.fontsize": 9, "figure.facecolor": "white", "savefig.facecolor": "white", "lines.linewidth": 1.8, "svg.hashsalt": "lexlip-bench",
+    "text.parse_math": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`alt` says in words what the picture shows; `caption` how to read it."""
+
+    name: str
+    caption: str
+    alt: str
+    svg: bytes
+    png: bytes
+
+    @property
+    def data_uri(self) -> str:
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points (x, y) with optional (low, high) of y and a label each; `line` joins them; hollow markers where `filled` is False."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+    bounds: list[tuple[float, float] | None] | None = None
+    labels: list[str] | None = None
+    colour: str = COLOURS[0]
+    marker: str = "o"
+    dashes: str = "-"
+    line: bool = True
+    filled: bool = True
+    strong: bool = True
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    x_label: str
+    y_label: str
+    series: list[Series]
+    log_x: bool = False
+    ticks: tuple[float, ...] = ()
+
+
+def palette(names: Iterable[str]) -> dict[str, dict]:
+    """Name -> colour, marker and dashes, by position: the first names are the ones that must be told apart at a glance."""
+    return {
+        name: {"colour": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "dashes": DASHES[i // len(COLOURS) % len(DASHES)]}
+        for i, name in enumerate(names)
+    }
+
+
+def draw(name: str, caption: str, alt: str, panels: list[Panel]) -> Figure:
+    """Panels side by side with one legend below; series of one name share an entry."""
+    with matplotlib.rc_context(STYLE):
+        names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
+        rows = -(-len(names) // 4)
+        canvas, axes = pyplot.subplots(1, len(panels), figsize=(WIDTH, 3.9 + 0.22 * rows), squeeze=False)
+        try:
+            handles = {}
+            for panel, ax in zip(panels, axes[0], strict=True):
+                handles |= {series.name: _plot(ax, series) for series in panel.series}
+                _dress(ax, panel)
+            canvas.legend(handles.values(), handles, loc="lower center", ncols=min(4, max(len(names), 1)), bbox_to_anchor=(0.5, 0))
+            canvas.tight_layout(rect=(0, 0.035 + 0.05 * rows, 1, 1))
+            return Figure(name, caption, alt, _saved(canvas, "svg"), _saved(canvas, "png"))
+        finally:
+            pyplot.close(canvas)
+
+
+def _plot(ax, series: Series):
+    errors = None
+    if series.bounds and any(series.bounds):
+        errors = [
+            [y - b[0] if b else 0 for y, b in zip(series.y, series.bounds, strict=True)],
+            [b[1] - y if b else 0 for y, b in zip(series.y, series.bounds, strict=True)],
+        ]
+        errors = [[max(0.0, length) for length in side] for side in errors]
+    width = 1.9 if series.strong else 1.2
+    handle = ax.errorbar(
+        series.x, series.y, yerr=errors, color=series.colour, marker=series.marker, markersize=6.5 if series.strong else 4.5,
+        markerfacecolor=series.colour if series.filled else "white", linestyle=series.dashes if series.line else "none",
+        linewidth=width, elinewidth=1, capsize=2, alpha=1 if series.strong else 0.85, zorder=2 if series.strong else 3,
+    )  # fmt: skip
+    labelled = zip(series.x, series.y, series.labels, strict=True) if series.labels else ()
+    for i, (x, y, label) in enumerate(labelled):
+        above = (i % 2 == 0) == series.filled  # neighbours on opposite sides
+        place = (7, 6) if above else (7, -13)
+        note = ax.annotate(label, (x, y), xytext=place, textcoords="offset points", fontsize=9, color=series.colour, zorder=4)
+        note.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])  # readable across a line
+    return handle
+
+
+def _dress(ax, panel: Panel) -> None:
+    ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    ax.margins(x=0.12, y=0.12)
+    if panel.log_x:
+        ax.set_xscale("log")
+        low, high = ax.get_xlim()
+        ax.xaxis.set_major_locator(FixedLocator(panel.ticks) if panel.ticks else LogLocator(subs=(1,) if high / low > 1e4 else (1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    if not panel.series:
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=MUTED)
+        ax.set(xticks=[], yticks=[])
+
+
+def _saved(canvas: Canvas, kind: str) -> bytes:
+    stream = io.BytesIO()
+    canvas.savefig(stream, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
+    return stream.getvalue()

@@ -1,0 +1,20 @@
+"""The parts of the report. A part is one file with `section(evidence) -> Section` and one template of the same name.
+
+`PAGES` says which parts stand on which page, in order; a new part is a file, a template and a line here.
+"""
+
+from dataclasses import dataclass, field
+
+from reports.figures import Figure
+from reports.tables import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """`name` is the anchor and the template's name; `data` is what the template reads besides tables and figures (by name)."""
+
+    name: str
+    title: str
+    tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    data: dict = field(default_factory=dict)

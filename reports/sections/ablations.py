@@ -1,0 +1,160 @@
+"""Every variant in one table: quality, its difference to the reference, robustness and cost."""
+
+from reports import comparisons
+from reports.evidence import Evidence
+from reports.sections import Section
+from reports.tables import Cell, Column, Table, integer, percent, points, significant, size
+
+T2I, I2T = "text_to_image", "image_to_text"
+RECALLS = ("recall@1", "recall@5", "recall@10", "median_rank", "trec_recall@1")
+SHORT = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "median_rank": "median rank", "trec_recall@1": "TREC r@1"}
+KINDS = ("attribute", "count", "relation")
+
+QUALITY = [f"{m} {T2I}" for m in RECALLS] + [f"{m} {I2T}" for m in RECALLS]
+DIFFERENCES = [f"difference {m}" for m in comparisons.TESTED]
+VIEWS = {
+    "ablations_text_to_image": (
+        "Text to image: recall, and difference to the reference",
+        ["variant", "seeds", *(f"{m} {T2I}" for m in RECALLS), *DIFFERENCES, "compositional"],
+    ),
+    "ablations_image_to_text": ("Image to text, and hard negatives", ["variant", "seeds", *(f"{m} {I2T}" for m in RECALLS), "hard", *(f"hard {k}" for k in KINDS)]),
+    "ablations_cost": ("Lexicons, size and training", ["variant", "seeds", "lexicons image", "lexicons text", "flops", "bytes", "train seconds", "train rate", "parameters", "step"]),
+}  # fmt: skip
+SUCCESS = "R@K is Success@K: the share of queries with at least one correct item in the top K."
+VIEW_NOTES = {
+    "ablations_text_to_image": (
+        f"{SUCCESS} TREC r@1, the share of a query's correct items in the top 1, is the same where each caption has one correct image. "
+        "Compositional: combinations of concept and attribute, or of two concepts, that never occur in train.",
+        f"{comparisons.SIGNIFICANT} significant after Holm's correction over all differences in this table.",
+    ),
+    "ablations_image_to_text": (
+        "TREC r@1 counts all five captions of an image, so it cannot pass 20.0. Hard negatives: the image must score its caption above the same caption "
+        "with one attribute, count or relation swapped (on float vectors, before pruning); chance is 50.0.",
+    ),
+    "ablations_cost": ("FLOPs per pair: expected multiply-adds to score one query against one document; the dimension for dense vectors.",),
+}
+
+
+def section(evidence: Evidence) -> Section:
+    whole = table(evidence)
+    views = [whole.select(name, caption, keys, VIEW_NOTES.get(name, ())) for name, (caption, keys) in VIEWS.items()]
+    tests = comparisons.tests(evidence)
+    return Section(
+        "ablations",
+        "Ablations",
+        tables=[whole, *views],
+        data={
+            "sizes": sizes(whole),
+            "views": [view.name for view in views],
+            "tests": len(tests),
+            "operating": operating_points(evidence),
+            "significant": evidence.reading.significant,
+        },
+    )
+
+
+def sizes(whole: Table) -> list[tuple[str, str]]:
+    """How many queries each group of columns rests on, from the first variant that was measured."""
+    columns = {"Text to image": f"recall@1 {T2I}", "image to text": f"recall@1 {I2T}", "compositional": "compositional", "hard negatives": "hard"}
+    found = {name: next((cell.n for row in whole.rows if (cell := row[key]).n), "") for name, key in columns.items()}
+    return [(name, n) for name, n in found.items() if n]
+
+
+def table(evidence: Evidence) -> Table:
+    reference = evidence.reading.reference
+    return Table(
+        "ablations",
+        f"Variants on {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}: quality, difference to {reference}, robustness, cost",
+        tuple(columns(reference)),
+        [row(evidence, variant) for variant in evidence.variants],
+        notes=tuple(note for notes in VIEW_NOTES.values() for note in notes),
+    )
+
+
+def columns(reference: str) -> list[Column]:
+    quality = []
+    for direction, group in ((T2I, "Text to image, %"), (I2T, "Image to text, %")):
+        for metric in RECALLS:
+            quality.append(Column(f"{metric} {direction}", SHORT[metric], significant if metric == "median_rank" else percent, group))
+        if direction == T2I:
+            quality += [Column(f"difference {m}", SHORT[m], points, f"Difference to {reference}, points") for m in comparisons.TESTED]
+            quality.append(Column("compositional", "R@1", percent, "Compositional, %"))
+    negatives = [Column("hard", "all", percent, "Hard negatives, %"), *(Column(f"hard {k}", k, percent, "Hard negatives, %") for k in KINDS)]
+    cost = [
+        Column("lexicons image", "per image", significant, "Active lexicons"),
+        Column("lexicons text", "per text", significant, "Active lexicons"),
+        Column("flops", "FLOPs per pair", significant, "Search"),
+        Column("bytes", "index per image", size, "Search"),
+        Column("train seconds", "seconds", integer, "Training"),
+        Column("train rate", "pairs/s", integer, "Training"),
+        Column("parameters", "parameters", integer, "Training"),
+        Column("step", "chosen step", integer, "Training"),
+    ]
+    return [Column("variant", "Variant"), Column("seeds", "Seeds", integer), *quality, *negatives, *cost]
+
+
+def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
+    operating = evidence.operating_point(variant)
+    cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant)))}
+    for direction in (T2I, I2T):
+        filters = evidence.retrieval("test", direction) | operating
+        cells |= {f"{metric} {direction}": evidence.cell(variant, metric, **filters) for metric in RECALLS}
+    cells |= {f"difference {metric}": comparisons.difference_cell(evidence, variant, metric) for metric in comparisons.TESTED}
+    cells["compositional"] = evidence.cell(variant, "recall@1", **evidence.retrieval("compositional", T2I), **operating)
+    for kind in ("", *KINDS):
+        cells[f"hard {kind}".strip()] = _hard_negatives(evidence, variant, "_".join(filter(None, ("hard_negative_accuracy", kind))))
+    size_filters = {"images": evidence.gallery.get(("test", T2I)), "split": "test", "direction": (T2I, "")} | operating
+    cells |= {
+        "lexicons image": _lexicons(evidence, variant, "active_lexicons_image", size_filters),
+        "lexicons text": _lexicons(evidence, variant, "active_lexicons_text", size_filters),
+        "flops": evidence.cell(variant, "flops_per_pair", **size_filters),
+        "bytes": evidence.cell(variant, "bytes_per_image", **size_filters),
+        "train seconds": training(evidence, variant, "train_seconds"),
+        "train rate": training(evidence, variant, "train_samples_per_second"),
+        "parameters": training(evidence, variant, "parameters"),
+        "step": chosen_step(evidence, variant),
+    }
+    return cells
+
+
+def operating_points(evidence: Evidence) -> str:
+    r = evidence.reading
+    return (
+        f"lexicon vectors: engine {r.lexicon_engine}, {r.kept} lexicons kept per document, {r.bits}-bit impacts; dense vectors: engine {r.dense_engine}, exact"
+    )
+
+
+def training(evidence: Evidence, variant: str, metric: str) -> Cell:
+    """The value at the end of training; where only curves were recorded, the last point of the curve."""
+    at_end = evidence.cell(variant, metric, task="training", step=None)
+    if not at_end.missing:
+        return at_end
+    curve = evidence.matching(variant, metric, task="training")
+    curve = curve[(curve.status == "ok") & curve.value.notna() & curve.step.notna()].sort_values("step").drop_duplicates("seed", keep="last")
+    return Cell(float(curve.value.mean()), n=f"{len(curve)} seeds", points=tuple(curve.point_id)) if len(curve) else at_end
+
+
+def chosen_step(evidence: Evidence, variant: str) -> Cell:
+    """The step whose checkpoint was chosen, the mean over seeds; where it was not recorded, that of the highest R@1 on val."""
+    recorded = training(evidence, variant, "chosen_step")
+    curve = evidence.matching(variant, "recall@1", task="training", split="val", direction=(T2I, ""))
+    if not recorded.missing:
+        return recorded
+    curve = curve[(curve.status == "ok") & curve.value.notna() & curve.step.notna()]
+    if curve.empty:
+        return recorded
+    best = curve.sort_values(["value", "step"], ascending=[False, True]).drop_duplicates("seed")
+    return Cell(float(best.step.mean()), n=f"{len(best)} seeds", points=tuple(best.point_id))
+
+
+def _lexicons(evidence: Evidence, variant: str, metric: str, filters: dict) -> Cell:
+    if evidence.kinds.get(variant) == "dense":
+        return Cell("dense")
+    return evidence.cell(variant, metric, **filters)
+
+
+def _hard_negatives(evidence: Evidence, variant: str, metric: str) -> Cell:
+    """At the operating point where it was measured there, else on the float vectors as encoded."""
+    filters = {"task": "hard_negatives", "split": "test"}
+    operating = evidence.cell(variant, metric, **filters, **evidence.operating_point(variant))
+    return evidence.cell(variant, metric, **filters) if operating.missing else operating

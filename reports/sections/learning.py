@@ -1,0 +1,83 @@
+"""Learning curves of every variant, the baseline's among them: a reader must see whether each had converged."""
+
+import numpy as np
+
+from reports.evidence import Evidence
+from reports.figures import Figure, Panel, Series, draw, palette
+from reports.sections import Section
+from reports.tables import Cell, Column, Table, integer, percent, significant
+
+
+def section(evidence: Evidence) -> Section:
+    curves = {variant: curve(evidence, variant, "recall@1", "val") for variant in evidence.variants}
+    figures = [figure(evidence)] if any(len(x) for x, _ in curves.values()) or _has_loss(evidence) else []
+    return Section("learning", "Learning curves", tables=[table(evidence, curves)], figures=figures)
+
+
+def curve(evidence: Evidence, variant: str, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, the mean over seeds at each step that all seeds have."""
+    rows = evidence.matching(variant, metric, task="training", split=split, direction=("text_to_image", ""))
+    rows = rows[(rows.status == "ok") & np.isfinite(rows.value) & rows.step.notna()].sort_values("started")
+    rows = rows.drop_duplicates(["seed", "step"], keep="last")
+    if rows.empty:
+        return np.array([]), np.array([])
+    grid = rows.assign(seed=rows.seed.fillna(-1)).pivot(index="step", columns="seed", values="value").dropna().sort_index()
+    return grid.index.to_numpy(float), grid.mean(axis=1).to_numpy()
+
+
+def seconds(evidence: Evidence, variant: str, steps: np.ndarray) -> np.ndarray | None:
+    """Training seconds at each step, None where they were not recorded with the curve."""
+    for split in ("val", "train"):
+        at, values = curve(evidence, variant, "train_seconds", split)
+        if len(at) > 1:
+            return np.interp(steps, at, values)
+    return None
+
+
+def figure(evidence: Evidence) -> Figure:
+    looks = palette(evidence.variants)
+    strong = (evidence.reading.reference, evidence.reading.baseline)
+    by_step, by_time, loss = [], [], []
+    for variant in evidence.variants:
+        look = {k: v for k, v in looks[variant].items() if k != "marker"} | {"marker": "", "strong": variant in strong}
+        steps, values = curve(evidence, variant, "recall@1", "val")
+        if len(steps):
+            look_of_one = look | {"marker": looks[variant]["marker"]} if len(steps) == 1 else look
+            by_step.append(Series(variant, list(steps), list(100 * values), **look_of_one))
+            if (elapsed := seconds(evidence, variant, steps)) is not None:
+                by_time.append(Series(variant, list(elapsed), list(100 * values), **look_of_one))
+        steps, values = curve(evidence, variant, "loss", "train")
+        if len(steps):
+            loss.append(Series(variant, list(steps), list(values), **look))
+    panels = [Panel("Validation R@1 by step", "optimiser step", "R@1, text to image, %", by_step)]
+    if by_time:
+        panels.append(Panel("Validation R@1 by time", "training seconds", "R@1, text to image, %", by_time))
+    panels.append(Panel("Training loss by step", "optimiser step", "loss", loss))
+    ends = "; ".join(f"{s.name} ends at {s.y[-1]:.1f} % after {s.x[-1]:,.0f} steps" for s in by_step)
+    caption = "Validation recall by brute force on un-pruned vectors, and training loss; the mean over seeds. Losses of different variants sum different parts and do not compare; their shapes do."
+    return draw("learning", caption, f"Learning curves. R@1 on the validation split: {ends or 'not measured'}.", panels)
+
+
+def table(evidence: Evidence, curves: dict) -> Table:
+    columns = (
+        Column("variant", "Variant"), Column("points", "validations", integer), Column("best", "best R@1 on val, %", percent),
+        Column("best step", "at step", integer), Column("last", "R@1 at the last validation, %", percent), Column("last step", "at step", integer),
+        Column("gain", "gain over the last quarter, points", lambda v: significant(100 * v)),
+    )  # fmt: skip
+    rows = []
+    for variant, (steps, values) in curves.items():
+        cells = {"variant": Cell(variant)}
+        if len(steps):
+            best = int(values.argmax())
+            quarter = float(np.interp(0.75 * steps[-1], steps, values))
+            cells |= {
+                "points": Cell(len(steps)), "best": Cell(float(values[best])), "best step": Cell(float(steps[best])),
+                "last": Cell(float(values[-1])), "last step": Cell(float(steps[-1])), "gain": Cell(float(values[-1]) - quarter),
+            }  # fmt: skip
+        rows.append(cells)
+    notes = ("A large gain over the last quarter says that the variant had not converged within its budget.",)
+    return Table("learning", "Where each learning curve stood", columns, rows, notes)
+
+
+def _has_loss(evidence: Evidence) -> bool:
+    return any(len(curve(evidence, variant, "loss", "train")[0]) for variant in evidence.variants)

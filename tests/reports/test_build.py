@@ -1,0 +1,371 @@
+"""The page from made-up records: every number comes from one, nothing hostile runs, nothing missing stops it."""
+
+import dataclasses
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.records import RecordStore
+from models.errors import InputError
+from reports import build as command
+from reports.build import build
+from reports.bundle import Bundle, write
+from reports.evidence import Evidence, Reading
+
+
+class Page(HTMLParser):
+    """Text of a page, its tags, and its tables as lists of rows."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.words, self.tags, self.tables, self.hidden = [], [], {}, 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.hidden += tag == "style"
+        if tag == "table":
+            self.rows = []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "caption":
+            self.words.append("\ncaption: ")
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag == "style"
+        if tag == "caption":
+            self.tables["".join(self.words).rpartition("caption: ")[2].strip()] = self.rows
+
+    def handle_data(self, data):
+        if self.hidden:
+            return
+        self.words.append(data)
+        if getattr(self, "rows", None) and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self):
+        return " ".join("".join(self.words).split())
+
+    def row(self, table, name):
+        rows = next(rows for caption, rows in self.tables.items() if caption.startswith(table))
+        return [" ".join(cell.split()) for cell in next(row for row in rows if row and row[0].strip() == name)]
+
+
+def page_of(home, out) -> Page:
+    return Page(build(home, out).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(site):
+    return Page((site / "index.html").read_text(encoding="utf-8"))
+
+
+def row_of(home, metric, **wanted):
+    """The one row of a metric among the records, as a namedtuple."""
+    rows = RecordStore(home).read()
+    rows = rows[rows.metric == metric]
+    for name, value in wanted.items():
+        rows = rows[rows[name].isna() if value is None else (rows[name] == value).fillna(False)]
+    assert len(rows) == 1
+    return next(rows.itertuples())
+
+
+MAIN = {"task": "retrieval", "split": "test", "direction": "text_to_image", "kept": 32, "engine": "impact", "batch_mode": ""}
+
+
+def change(home, row, value) -> None:
+    """Writes another value into one record."""
+    path = home / "results" / f"{row.point_id}.parquet"
+    rows = pd.read_parquet(path)
+    rows.loc[rows.metric == row.metric, "value"] = value
+    rows.to_parquet(path)
+
+
+# --- every number comes from a record
+
+
+# Table, column on the page, its record, and how 0.123 is printed there.
+TRACED = [
+    ("Text to image", 3, "recall@5", MAIN, "12.3"),
+    ("Text to image", 5, "median_rank", MAIN, "0.123"),
+    ("Text to image", 9, "recall@1", MAIN | {"split": "compositional"}, "12.3"),
+    ("Image to text", 4, "recall@10", MAIN | {"direction": "image_to_text"}, "12.3"),
+    ("Image to text", 9, "hard_negative_accuracy_count", {"task": "hard_negatives"}, "12.3"),
+    ("Lexicons, size", 2, "active_lexicons_image", MAIN, "0.123"),
+    ("Lexicons, size", 4, "flops_per_pair", MAIN, "0.123"),
+    ("Lexicons, size", 5, "bytes_per_image", MAIN, "0 B"),
+    ("Lexicons, size", 6, "train_seconds", {"task": "training", "step": None}, "0"),
+    ("Lexicons, size", 8, "parameters", {"task": "training", "step": None}, "0"),
+]
+CONTRADICTED = MAIN | {"variant": "clip", "kept": None, "engine": "faiss-flat"}
+
+
+@pytest.fixture(scope="module")
+def changed(home, tmp_path_factory):
+    """The page after some records were given other values."""
+    own = shutil.copytree(home, tmp_path_factory.mktemp("changed") / "home")
+    for _, _, metric, place, _ in TRACED:
+        change(own, row_of(own, metric, variant="no_bottleneck", **place), 0.123)
+    change(own, row_of(own, "qps", variant="lexlip", **MAIN | {"batch_mode": "single"}), 30.0)
+    change(own, row_of(own, "recall@1", **CONTRADICTED), 0.99)
+    return page_of(own, own / "site")
+
+
+def test_changing_records_changes_their_cells_and_no_others(page, changed):
+    for table in dict.fromkeys(table for table, *_ in TRACED):
+        before, after = page.row(table, "no_bottleneck"), changed.row(table, "no_bottleneck")
+        different = {column: new.split(" ")[0] for column, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
+        assert different == {column: printed.split(" ")[0] for name, column, *_, printed in TRACED if name == table}
+        assert page.row(table, "lexlip") == changed.row(table, "lexlip")
+
+
+def test_the_answer_follows_the_records(page, changed):
+    assert "Speed, one query at a time. lexlip (impact) 400, clip (faiss-flat) 90.0 queries/s" in page.text
+    assert "4.44× faster" in page.text
+    assert "4.44× faster" not in changed.text
+    assert "lexlip (impact) 30.0, clip (faiss-flat) 90.0 queries/s" in changed.text
+    assert "3.00× slower" in changed.text
+
+
+def test_a_record_that_its_queries_contradict_is_named(home, page, changed):
+    assert "disagree in 2 point(s)" in changed.text  # this one, and the R@1 that TRACED changed
+    assert row_of(home, "recall@1", **CONTRADICTED).point_id in changed.text
+    assert "disagree" not in page.text
+
+
+def test_losses_are_said_first(page):
+    verdicts = re.findall(r"\b(Loses|Open|Wins)\b (?=R@|Speed|Index)", page.text)
+    assert verdicts[0] == "Loses"
+    assert verdicts == sorted(verdicts, key=["Loses", "Open", "Wins"].index)
+
+
+def test_differences_come_from_the_paired_queries(home, site):
+    store = RecordStore(home)
+    first = {}
+    for variant in ("lexlip", "no_momentum"):
+        queries = store.queries(row_of(home, "recall@1", variant=variant, **MAIN).point_id)
+        first[variant] = np.array([ranks[0] for ranks in queries.ranks])
+    csv = pd.read_csv(site / "tables" / "ablations.csv").set_index("variant")
+    for k in (1, 10):
+        expected = (first["no_momentum"] <= k).mean() - (first["lexlip"] <= k).mean()
+        assert float(csv.loc["no_momentum", f"difference recall@{k}"]) == pytest.approx(expected)
+        assert csv.loc["no_momentum", f"difference recall@{k} low"] < expected < csv.loc["no_momentum", f"difference recall@{k} high"]
+        assert csv.loc["no_momentum", f"difference recall@{k} p"] < 0.05
+    assert csv.loc["no_bottleneck", "difference recall@1 p"] > 0.05
+    assert "300 paired queries of 60 images, 1 seed" in csv.loc["no_momentum", "difference recall@1 n"]
+
+
+def test_significance_marks(page):
+    assert page.row("Text to image", "no_momentum")[7].split(" ")[0].endswith("*") or "*" in page.row("Text to image", "no_momentum")[7]
+    assert "*" not in page.row("Text to image", "no_bottleneck")[7]
+    assert "no_momentum: R@1 −" in page.text
+    assert "No significant difference: no_bottleneck" in page.text
+
+
+def test_html_and_csv_agree(page, site, skill):
+    csv = pd.read_csv(site / "tables" / "ablations_text_to_image.csv").set_index("variant")
+    for variant in skill:
+        assert page.row("Text to image", variant)[2].startswith(f"{100 * csv.loc[variant, 'recall@1 text_to_image']:.1f}")
+
+
+def test_pruning_and_quantising_steps_add_up(site):
+    csv = pd.read_csv(site / "tables" / "compression.csv")
+    assert [str(kept).removesuffix(".0") for kept in csv.kept] == ["8", "16", "32", "all"]
+    for metric in ("recall@1", "recall@10"):
+        lost = csv[f"pruning {metric}"] + csv[f"quantising {metric}"]
+        assert lost.to_numpy() == pytest.approx((csv[f"impacts {metric}"] - csv[f"whole {metric}"]).to_numpy())
+
+
+def test_paper_cells_are_never_made_up(page):
+    speed = page.row("The paper", "Large-scale retrieval against CLIP: speed")
+    assert speed[1:4] == ["5.5× to 221.3× faster", "5.8× faster", "not measured at this scale"]
+    assert page.row("The paper", "Zero-shot image classification")[3] == "not measured"
+
+
+def test_a_million_images_fill_the_measured_cell(made, tmp_path):
+    for name in ("lexlip", "clip"):
+        made.variant(name, 0.4)
+        point = made.point(name, images=1_000_000, batch_mode="single", threads=1)
+        made.store.write(point, {"qps": 70.0 if name == "lexlip" else 10.0, "bytes_per_image": 100.0 if name == "lexlip" else 2048.0})
+    page = page_of(made.store.folder.parent, tmp_path / "site")
+    assert page.row("The paper", "Large-scale retrieval against CLIP: speed")[3] == "7.00× the QPS one query at a time"
+    assert page.row("The paper", "Large-scale retrieval against CLIP: index storage")[3] == "20.5× smaller"
+
+
+def test_commands_and_definitions_are_shown(page):
+    assert "python -m ablations.run --variants no_momentum" in page.text
+    assert "printed as R@1 as the field does" in page.text
+
+
+# --- nothing hostile runs
+
+
+def test_hostile_text_is_text(made, tmp_path):
+    name = "lexlip<img src=x onerror=alert(1)>"
+    made.variant("lexlip", 0.4)
+    made.variant("clip", 0.4)
+    made.variant(name, 0.3)
+    made.store.write(made.point("broken", command=made.hostile, engine="impact"), {}, status="failed", note=made.hostile)
+    html = build(made.store.folder.parent, tmp_path / "site").read_text(encoding="utf-8")
+    page = Page(html)
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on") or a == "style"]
+    assert all(attributes["src"].startswith("data:image/") for tag, attributes in page.tags if tag == "img")
+    assert name in page.text
+    assert "<script>alert('x')</script>" in page.text
+    assert "\u202e" not in html
+
+
+def test_policy_forbids_scripts(page):
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_pictures_that_are_none_are_left_out(made, tmp_path):
+    made.retrieval(made.point("clip"), 0.5, examples=[row | {"image": b"<svg onload=alert(1)>", "lexicons": "not json"} for row in made.examples("clip")])
+    page = page_of(made.store.folder.parent, tmp_path / "site")
+    assert "no picture kept" in page.text
+
+
+def test_accessible(page):
+    assert [a.get("alt") for tag, a in page.tags if tag == "img" and not a.get("alt")] == []
+    assert all(a.get("scope") in ("col", "row", "colgroup") for tag, a in page.tags if tag == "th")
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("caption") == tags.count("table")
+    assert tags.count("h1") == tags.count("main") == 1
+    headings = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
+    assert all(b - a <= 1 for a, b in zip(headings, headings[1:], strict=False))
+    anchors = {a["id"] for _, a in page.tags if "id" in a}
+    assert {a["href"][1:] for tag, a in page.tags if tag == "a" and a["href"].startswith("#")} <= anchors
+
+
+def test_links_lead_to_files(page, site):
+    files = [a["href"] for tag, a in page.tags if tag == "a" and not a["href"].startswith("#")]
+    assert files
+    assert [file for file in files if not (site / file).is_file()] == []
+
+
+# --- nothing missing stops it
+
+
+def test_no_records_at_all(tmp_path):
+    (tmp_path / "home" / "results").mkdir(parents=True)
+    page = page_of(tmp_path / "home", tmp_path / "site")
+    assert "No answer yet" in page.text
+    assert "Variants without any record: lexlip, clip" in page.text
+
+
+def test_a_folder_without_records_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no records there"):
+        build(tmp_path, tmp_path / "site")
+
+
+def test_only_training_was_measured(made, tmp_path):
+    made.training("lexlip", 0, 0.4)
+    page = page_of(made.store.folder.parent, tmp_path / "site")
+    assert page.row("Text to image", "lexlip")[2] == "not measured"
+    assert page.row("Lexicons, size", "lexlip")[6] == "133"
+
+
+def test_failures_are_said(made, tmp_path):
+    made.variant("lexlip", 0.4)
+    made.store.write(
+        dataclasses.replace(made.point("no_momentum"), task="training", engine="", kept=None, bits=None), {}, status="failed", note="loss is not finite"
+    )
+    made.store.write(made.point("clip"), {"recall@1": 0.0}, status="out_of_memory", note="faiss")
+    page = page_of(made.store.folder.parent, tmp_path / "site")
+    assert page.row("Text to image", "no_momentum")[2] == "failed: loss is not finite"
+    assert page.row("Text to image", "clip")[2] == "out of memory: faiss"
+    assert "Out of memory: clip, retrieval, faiss-flat, seed 0 (faiss)." in page.text
+
+
+def test_nan_unknown_metric_and_missing_columns(made, tmp_path):
+    made.variant("lexlip", 0.4)
+
+    class Foreign:
+        """A store of another version: a metric nobody knows, a NaN, and columns that are not there."""
+
+        def read(self):
+            rows = made.store.read().drop(columns=["gpu", "memory_gb", "index_id", "versions"])
+            strange = rows.head(1).assign(metric="astonishment", value=3.0)
+            median = (rows.metric == "median_rank") & (rows.kept == 32) & (rows.engine == "impact")
+            return pd.concat([rows.assign(value=rows.value.mask(median.fillna(False))), strange])
+
+        queries, examples = staticmethod(made.store.queries), staticmethod(made.store.examples)
+
+    from reports import site
+
+    page = Page(site.write(Evidence(Foreign()), tmp_path / "site").read_text(encoding="utf-8"))
+    assert page.row("Text to image", "lexlip")[5] == "not a number"
+    assert "Metrics unknown to the registry, not used in any table: astonishment." in page.text
+
+
+def test_several_seeds_are_averaged_and_widen_the_interval(made, tmp_path):
+    for seed, skill in enumerate((0.2, 0.6)):
+        made.variant("lexlip", skill, seed)
+        made.variant("clip", 0.4, seed)
+    site = build(made.store.folder.parent, tmp_path / "site").parent
+    csv = pd.read_csv(site / "tables" / "ablations.csv").set_index("variant")
+    store = made.store.read()
+    rows = store[(store.variant == "lexlip") & (store.metric == "recall@1") & (store.engine == "impact") & (store.kept == 32) & (store.split == "test")]
+    rows = rows[(rows.direction == "text_to_image") & (rows.task == "retrieval")]
+    assert csv.loc["lexlip", "recall@1 text_to_image"] == pytest.approx(rows.value.mean())
+    assert csv.loc["lexlip", "recall@1 text_to_image low"] < rows.value.min() + 0.05
+    assert "2 seeds" in csv.loc["lexlip", "recall@1 text_to_image n"]
+
+
+def test_an_earlier_training_is_left_out(made, tmp_path):
+    made.retrieval(made.point("lexlip", checkpoint_id="older"), 0.9, bytes_per_image=1.0)
+    made.store.write(made.point("lexlip", checkpoint_id="newer"), {"bytes_per_image": 7.0}, started="2026-02-01T00:00:00+00:00")
+    evidence = Evidence(made.store)
+    assert evidence.superseded == 1
+    assert evidence.cell("lexlip", "bytes_per_image").value == 7.0
+
+
+def test_one_profile_at_a_time(made):
+    made.variant("lexlip", 0.4)
+    made.store.write(made.point("lexlip", profile="smoke"), {"recall@1": 0.5}, started="2020-01-01T00:00:00+00:00")
+    assert Evidence(made.store).profile == "quick"
+    assert Evidence(made.store, Reading(profile="smoke")).cell("lexlip", "recall@1").value == 0.5
+    with pytest.raises(InputError, match="no records of profile 'paper'"):
+        Evidence(made.store, Reading(profile="paper"))
+
+
+# --- the command, and bundles of records
+
+
+def test_bundle_makes_the_same_bytes(home, site, tmp_path):
+    write(RecordStore(home), tmp_path / "reference")
+    assert sorted(file.name for file in (tmp_path / "reference").iterdir()) == ["examples.parquet", "queries.parquet", "records.parquet"]
+    again = build(tmp_path / "reference", tmp_path / "site").parent
+    for file in ("index.html", "figures/efficiency.svg", "tables/ablations.tex"):
+        assert (again / file).read_bytes() == (site / file).read_bytes()
+    assert Bundle(tmp_path / "reference").queries("nothing") is None
+
+
+def test_command(made, tmp_path, capsys):
+    made.training("lexlip", 0, 0.4)
+    home, out = made.store.folder.parent, tmp_path / "out"
+    asked = ["--home", str(home), "--out", str(out)]
+    assert command.cli.run(command.main, command.parser(), asked) == 0
+    assert capsys.readouterr().out.strip() == str(out / "index.html")
+    before = (out / "index.html").read_bytes()
+    broken = next(iter(made.store.folder.glob("*.parquet")))
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert command.cli.run(command.main, command.parser(), asked) == 2
+    assert broken.name in capsys.readouterr().err
+    assert (out / "index.html").read_bytes() == before
+
+
+def test_figures_are_pictures(site):
+    for name in ("efficiency", "compression", "learning"):
+        assert (site / "figures" / f"{name}.svg").read_bytes().startswith(b"<?xml")
+        assert (site / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
