@@ -38,7 +38,15 @@ class Clip(nn.Module):
         image, text, clip = config.image, config.text, config.clip
         self.clip = CLIP(
             clip.embedding,
-            CLIPVisionCfg(layers=image.layers, width=image.width, head_width=image.width // image.heads, mlp_ratio=image.mlp_ratio, patch_size=image.patch, image_size=image.pixels),
+            CLIPVisionCfg(
+                layers=image.layers,
+                width=image.width,
+                head_width=image.width // image.heads,
+                mlp_ratio=image.mlp_ratio,
+                patch_size=image.patch,
+                image_size=image.pixels,
+                pool_type={"cls": "tok", "mean": "avg"}[clip.image_pool],
+            ),
             CLIPTextCfg(
                 context_length=text.max_tokens,
                 vocab_size=text.vocabulary,

@@ -107,9 +107,11 @@ class LexLIPConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """What CLIP has beside the towers: width of the dense vector (512 as published), causal text attention, learned temperature."""
+    """What CLIP has beside the towers: width of the dense vector (512 as published), how image tokens become one vector
+    ([CLS] as published, or their mean), causal text attention (as published) or full, the starting temperature."""
 
     embedding: Count = 512
+    image_pool: Literal["cls", "mean"] = "cls"
     causal: bool = True
     temperature: Positive = 0.07
 

@@ -30,6 +30,9 @@ class Batch:
     tokens_BL: torch.Tensor
     words_BL: torch.Tensor
 
+    def to(self, device: str) -> "Batch":
+        return Batch(self.images_BHWC.to(device), self.tokens_BL.to(device), self.words_BL.to(device))
+
 
 class LexLIPObjective(nn.Module):
     """The losses of LexLIP's phases, as a dict of weighted parts whose sum is minimised."""

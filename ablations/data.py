@@ -1,0 +1,132 @@
+"""Training data on disk: a slice of a corpus as arrays that every variant maps into memory.
+
+Decoded pictures, tokenised captions and the tokenizer lie in `<home>/data/<data id>/`, written once and shared by all
+variants and seeds, so all of them see the same bytes. A step's batch depends on the seed and the step alone: a run that was
+killed goes on with the batches it would have seen.
+"""
+
+import functools
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ablations.config import DataConfig
+from bench import cli
+from bench.config import code_fingerprint, fingerprint
+from bench.corpora import Corpus, open_corpus
+from bench.files import atomic_folder
+from models.config import TextConfig
+from models.errors import InputError
+from models.objective import Batch
+from models.tokenizer import LexiconTokenizer
+
+log = logging.getLogger(__name__)
+
+TOKENIZER_CAPTIONS = 50_000
+"""Captions that the vocabulary is learned from; more change nothing at vocabularies of a few thousand."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Memory-mapped pairs: uint8 images (N, H, W, 3); token ids and word numbers (C, L) of all captions; image n's captions are rows first[n]..first[n+1]."""
+
+    id: str
+    images_NHWC: np.ndarray
+    tokens_CL: np.ndarray
+    words_CL: np.ndarray
+    first_N1: np.ndarray
+    tokenizer: LexiconTokenizer
+
+    def __len__(self) -> int:
+        return len(self.images_NHWC)
+
+    def batch(self, step: int, size: int, seed: int) -> Batch:
+        """The pairs of a step: images in an order shuffled anew each epoch, one random caption of each."""
+        positions_B = np.arange(step * size, (step + 1) * size)
+        epochs_B = positions_B // len(self)
+        orders = {epoch: _order(len(self), int(epoch), seed) for epoch in np.unique(epochs_B)}
+        rows_B = np.array([orders[epoch][position % len(self)] for epoch, position in zip(epochs_B, positions_B, strict=True)])
+        draws_B = np.random.default_rng((seed, step)).random(size)
+        counts_B = self.first_N1[rows_B + 1] - self.first_N1[rows_B]
+        captions_B = self.first_N1[rows_B] + (draws_B * counts_B).astype(np.int64)
+        tokens_BL = self.tokens_CL[captions_B].astype(np.int64)
+        longest = int((tokens_BL != self.tokenizer.pad_id).sum(axis=1).max())
+        return Batch(
+            torch.from_numpy(self.images_NHWC[rows_B]),
+            torch.from_numpy(tokens_BL[:, :longest]),
+            torch.from_numpy(self.words_CL[captions_B][:, :longest]),
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _order(size: int, epoch: int, seed: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+def data_id(corpus: Corpus, config: DataConfig, text: TextConfig) -> str:
+    """Hash of all that makes the arrays."""
+    made_of = [corpus.fingerprint, config.train_images, text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS, code_fingerprint("models.tokenizer")]
+    return fingerprint(made_of)
+
+
+def prepare(home: Path, config: DataConfig, text: TextConfig, force: bool = False) -> TrainingData:
+    """Open the training data of a corpus slice, making it first where it is not there. Raises InputError for broken files."""
+    corpus = open_corpus(config.corpus)
+    identity = data_id(corpus, config, text)
+    folder = Path(home) / "data" / identity
+    if force or not folder.exists():
+        _write(folder, corpus, config, text)
+    return _open(folder, identity, text)
+
+
+def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig) -> None:
+    log.info("data %s: %d train images of %s", folder.name, config.train_images, corpus.name)
+    captions: list[str] = []
+    counts_N = np.zeros(config.train_images, np.int64)
+    with atomic_folder(folder) as part:
+        position = {}
+        images = None
+        stream = corpus.images("train", 0, config.train_images)
+        for index, (image_id, image_HWC) in enumerate(cli.progress(stream, total=config.train_images, desc="rendering train", unit="image")):
+            if images is None:
+                images = np.lib.format.open_memmap(part / "images.npy", mode="w+", dtype=np.uint8, shape=(config.train_images, *image_HWC.shape))
+            images[index] = image_HWC
+            position[image_id] = index
+        if len(position) != config.train_images:
+            raise InputError(f"data.train_images: {config.train_images} asked for, but {corpus.name} has {len(position)} train images")
+        images.flush()
+        last = -1
+        for _, caption, image_id in corpus.captions("train", 0, config.train_images):
+            index = position[image_id]
+            if index < last:
+                raise InputError(f"corpus {corpus.name}: captions must come in the order of their images, but {image_id} came late")
+            last = index
+            counts_N[index] += 1
+            captions.append(caption)
+        if not counts_N.all():
+            raise InputError(f"corpus {corpus.name}: image number {int(counts_N.argmin())} of train has no caption")
+        stride = max(len(captions) // TOKENIZER_CAPTIONS, 1)
+        tokenizer = LexiconTokenizer.train(captions[::stride], text.vocabulary, text.max_tokens)
+        tokenizer.save(part / "tokenizer.json")
+        tokens_CL, words_CL = tokenizer.encode(captions)
+        np.save(part / "tokens.npy", tokens_CL)
+        np.save(part / "words.npy", words_CL)
+        np.save(part / "first.npy", np.concatenate([[0], counts_N.cumsum()]))
+        sizes = {file.name: file.stat().st_size for file in part.iterdir()}
+        (part / "meta.json").write_text(json.dumps({"corpus": corpus.name, "fingerprint": corpus.fingerprint, "bytes": sizes}))
+
+
+def _open(folder: Path, identity: str, text: TextConfig) -> TrainingData:
+    try:
+        sizes = json.loads((folder / "meta.json").read_text())["bytes"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{folder / 'meta.json'}: missing or broken; remove the folder to make the data again") from None
+    for name, size in sizes.items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size != size:
+            raise InputError(f"{folder / name}: missing or truncated (expected {size} bytes); remove the folder to make the data again")
+    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "tokens", "words", "first")]
+    return TrainingData(identity, *arrays[:3], np.asarray(arrays[3]), LexiconTokenizer.load(folder / "tokenizer.json", text.max_tokens))

@@ -1,0 +1,97 @@
+"""The main job: train every variant, measure each, write records and the report page.
+
+`python -m ablations.run --profile quick` trains `lexlip`, its ablations and the CLIP baseline one after the other on the same
+data; what is finished is not made again, and what was killed goes on where it stood. A variant that fails is recorded as failed,
+the others go on, and the exit code says so.
+"""
+
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ablations import config as configs
+from ablations.config import RunConfig
+from ablations.train import Trained, add_training_flags, train
+from bench import cli
+from bench.config import fingerprint, as_tree
+from bench.corpora import open_corpus
+from bench.recall import measure_recall
+from bench.records import Point, RecordStore
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int, run: RunConfig, command: str, force: bool = False) -> None:
+    """Recall, index, speed and pictures of a trained variant on test; recall alone on the other slices."""
+    store, measured = RecordStore(home), run.measure
+    common = {"kept": measured.kept, "bits": measured.bits, "variant": variant, "seed": seed, "profile": profile}
+    common |= {"config_id": trained.run_id, "command": command, "force": force}
+    measure_recall(store, home, trained.checkpoint, run.data.corpus, "test", measured.images, examples=measured.examples, **common)
+    for split in measured.slices:
+        if split in open_corpus(run.data.corpus).splits:
+            measure_recall(
+                store, home, trained.checkpoint, run.data.corpus, split, measured.images, examples=0, timing=False, hard_negatives=False, **common
+            )
+
+
+def one(home: Path, profile: str, variant: str, seed: int, run: RunConfig, command: str, force: bool) -> str | None:
+    """Train and measure one variant; what went wrong, or None. A failure is a record too."""
+    started = time.perf_counter()
+    try:
+        trained = train(home, profile, variant, seed, run, command, force)
+        measure(home, trained, profile, variant, seed, run, command, force)
+    except InputError as error:
+        point = Point(
+            task="training",
+            corpus=str(run.data.corpus.get("name", "")),
+            split="train",
+            images=run.data.train_images,
+            profile=profile,
+            variant=variant,
+            seed=seed,
+            config_id=fingerprint(as_tree(run)),
+            command=command,
+        )
+        RecordStore(home).write(point, {}, status="failed", note=str(error), seconds=time.perf_counter() - started)
+        return str(error)
+    return None
+
+
+def build_report(home: Path, profile: str) -> None:
+    """The page, by the command that a user would type: the report's floor is not imported from here."""
+    subprocess.run([sys.executable, "-m", "reports.build", "--home", str(home), "--profile", profile], check=True)
+
+
+def main(arguments) -> None:
+    """Refuses bad input before anything is computed; then trains, measures and reports."""
+    known = configs.names("variants")
+    variants = known if arguments.variants == "all" else arguments.variants.split(",")
+    runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
+    for run in runs.values():
+        open_corpus(run.data.corpus)
+    failed = {}
+    for seed in arguments.seeds:
+        for variant, run in runs.items():
+            command = f"python -m ablations.run --profile {arguments.profile} --variants {variant} --seeds {seed}"
+            command = " ".join([command, *arguments.overrides])
+            if problem := one(arguments.home, arguments.profile, variant, seed, run, command, arguments.force):
+                failed[f"{variant} (seed {seed})"] = problem
+                log.warning("%s, seed %d: failed: %s", variant, seed, problem)
+    build_report(arguments.home, arguments.profile)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(runs) * len(arguments.seeds)} runs failed, the others are reported: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(seed) for seed in text.split(",")]
+
+
+if __name__ == "__main__":
+    flags = cli.parser("Train every variant and the CLIP baseline, measure each, write records and the report page.")
+    add_training_flags(flags)
+    flags.add_argument("--variants", default="all", help=f"separated by commas; all: {', '.join(configs.names('variants'))}")
+    flags.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="seeds, separated by commas")
+    sys.exit(cli.run(main, flags))
