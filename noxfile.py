@@ -1,0 +1,65 @@
+"""Everything a user types. Each session sets itself up; `nox -l` lists them.
+
+    nox -s ablations                      train every variant and the CLIP baseline, measure, build the report page
+    nox -s ablations -- --profile smoke   the whole road in two minutes
+    nox -s tests                          the tests
+"""
+
+import os
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests"]
+
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+
+
+def _install(session: nox.Session, *extras: str) -> None:
+    """This package with its extras, editable; `LEXLIP_BENCH_FAISS=gpu` takes faiss-gpu. Constraints hold where the exact set is to be had."""
+    extras = (os.environ.get("LEXLIP_BENCH_FAISS", "cpu"), *extras)
+    exact = ["--constraint", "constraints.txt"] if os.environ.get("LEXLIP_BENCH_EXACT") else []
+    session.install("--editable", f".[{','.join(extras)}]", *exact)
+
+
+def _run(session: nox.Session, *command: str) -> None:
+    session.run("python", "-m", *command, *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session
+def ablations(session: nox.Session) -> None:
+    """The main job; flags after `--` go to `python -m ablations.run`."""
+    _install(session)
+    _run(session, "ablations.run")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, through the real commands; flags after `--` go to pytest."""
+    _install(session, "test")
+    _run(session, "pytest")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The pytest-benchmark suites of the hot paths; save with `-- --benchmark-autosave`, compare with `-- --benchmark-compare`."""
+    _install(session, "test")
+    _run(session, "pytest", "tests/bench/bench_hot_paths.py", "tests/bench/corpora/bench_scenes.py")
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Build the page from the records of a home; flags after `--` go to `python -m reports.build`."""
+    _install(session)
+    _run(session, "reports.build")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff and the import contracts."""
+    _install(session, "test")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
