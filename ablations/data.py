@@ -122,8 +122,8 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig) -
 
 def _open(folder: Path, identity: str, text: TextConfig) -> TrainingData:
     try:
-        sizes = json.loads((folder / "meta.json").read_text())["bytes"]
-    except (OSError, ValueError, KeyError):
+        sizes = dict(json.loads((folder / "meta.json").read_text())["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'meta.json'}: missing or broken; remove the folder to make the data again") from None
     for name, size in sizes.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != size:

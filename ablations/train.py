@@ -117,15 +117,15 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
     schedule, phase, adam = train.schedule(), -1, None
     state = _load_state(folder)
     step, curve, best, seconds = 0, [], -1.0, 0.0
+    sums: dict[str, torch.Tensor] = {}
+    counted = 0
     if state is not None:
-        step, curve, best, seconds, phase = (state[key] for key in ("step", "curve", "best", "seconds", "phase"))
+        step, curve, best, seconds, phase, sums, counted = (state[key] for key in ("step", "curve", "best", "seconds", "phase", "sums", "counted"))
         objective.begin(schedule[phase][0].objective)
         objective.to(device).load_state_dict(state["objective"])
         adam = optimiser(objective, train)
         adam.load_state_dict(state["optimiser"])
         log.info("%s: going on at step %d", label, step)
-    sums: dict[str, torch.Tensor] = {}
-    counted = 0
     with SummaryWriter(folder / "tensorboard", purge_step=step) as board, cli.progress(total=train.steps * train.batch, initial=step * train.batch, desc=label, unit="pair") as bar:
         while step < train.steps:
             if phase < 0 or step == schedule[phase][2]:
@@ -172,7 +172,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                     best = chosen_by
                     checkpoint.save(model, folder / "best")
             if step % train.checkpoint_every == 0 and step < train.steps:
-                _save_state(folder, {"version": STATE_VERSION, "step": step, "phase": phase, "curve": curve, "best": best, "seconds": seconds, "objective": objective.state_dict(), "optimiser": adam.state_dict()})
+                _save_state(folder, {"version": STATE_VERSION, "step": step, "phase": phase, "curve": curve, "best": best, "seconds": seconds, "sums": sums, "counted": counted, "objective": objective.state_dict(), "optimiser": adam.state_dict()})
     chosen = max(curve, key=lambda row: (row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"], -row["step"]))
     summary = {
         "steps": step,

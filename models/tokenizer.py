@@ -38,11 +38,13 @@ class LexiconTokenizer:
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary_size: int, max_tokens: int) -> "LexiconTokenizer":
         """Learn a WordPiece vocabulary of at most `vocabulary_size` entries from captions; the same captions give the same one."""
-        trainer = BertWordPieceTokenizer(lowercase=True)
+        trainer, captions = BertWordPieceTokenizer(lowercase=True), list(captions)
+        # The trainer numbers "##x" pieces in the order of a randomly seeded hash map, and equally frequent merges go by those
+        # numbers: name the pieces first, in a fixed order. Then sort what it found, since ids of the rest follow the merges.
+        inner = sorted({f"##{letter}" for caption in captions for word in _words(trainer, caption) for letter in word[1:]})
         trainer.train_from_iterator(
-            captions, vocab_size=vocabulary_size, min_frequency=2, special_tokens=SPECIAL_TOKENS, show_progress=False
+            captions, vocab_size=vocabulary_size, min_frequency=2, special_tokens=[*SPECIAL_TOKENS, *inner], show_progress=False
         )
-        # Ids of equally frequent pieces depend on hash order inside the trainer: fix the order by sorting what it found.
         pieces = sorted(set(trainer.get_vocab()) - set(SPECIAL_TOKENS))
         vocabulary = {piece: index for index, piece in enumerate([*SPECIAL_TOKENS, *pieces])}
         return cls(BertWordPieceTokenizer(vocabulary, lowercase=True)._tokenizer, max_tokens)
@@ -83,3 +85,8 @@ class LexiconTokenizer:
             tokens_NL[row, :length] = encoding.ids
             words_NL[row, :length] = [NO_WORD if word is None else word for word in encoding.word_ids]
         return tokens_NL, words_NL
+
+
+def _words(tokenizer: BertWordPieceTokenizer, caption: str) -> list[str]:
+    normalised = tokenizer.normalizer.normalize_str(caption)
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]

@@ -1,0 +1,151 @@
+"""Profiles and variants: how they resolve, what each changes, what is refused."""
+
+import pytest
+import yaml
+
+from ablations import config as configs
+from ablations.config import PhaseConfig, RunConfig, TrainConfig
+from ablations.train import learning_rate
+from bench.config import as_tree
+from models.errors import InputError
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    leaves = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+INTENDED = {
+    "no_bottleneck": {"model.lexlip.bottleneck.source": ("lexicon", "cls")},
+    "strong_decoder": {"model.lexlip.bottleneck.decoder_layers": (2, 6), "model.lexlip.bottleneck.decoder_mask": (0.5, 0.15)},
+    "no_momentum": {"train.phase2.objective": ("momentum", "contrastive")},
+    "clip": {"model.kind": ("lexlip", "clip"), "train.phase2.objective": ("momentum", "contrastive")},
+}
+
+
+@pytest.mark.parametrize("variant", INTENDED)
+@pytest.mark.parametrize("profile", configs.names("profiles"))
+def test_a_variant_differs_from_lexlip_in_the_intended_keys_only(profile, variant):
+    lexlip, other = (flat(as_tree(configs.resolve(profile, name))) for name in ("lexlip", variant))
+    changed = {key: (lexlip[key], other[key]) for key in lexlip if lexlip[key] != other[key]}
+    learning_rates = {key for key in changed if key.startswith("train.phase") and key.endswith(".lr")}
+    if variant == "clip":  # all of its steps are contrast; each kind of model has its own tuned rate
+        assert changed.pop("train.phase1_share")[1] == 0.0
+        changed = {key: value for key, value in changed.items() if key not in learning_rates}
+    assert changed == INTENDED[variant]
+
+
+@pytest.mark.parametrize("variant", configs.names("variants"))
+@pytest.mark.parametrize("profile", configs.names("profiles"))
+def test_every_variant_resolves_and_sees_the_same_pairs(profile, variant):
+    lexlip, run = configs.resolve(profile, "lexlip"), configs.resolve(profile, variant)
+    assert run.data == lexlip.data and run.measure == lexlip.measure
+    assert (run.train.steps, run.train.batch) == (lexlip.train.steps, lexlip.train.batch)
+    assert (run.model.image, run.model.text) == (lexlip.model.image, lexlip.model.text)
+    assert sum(end - start for _, start, end in run.train.schedule()) == run.train.steps
+
+
+def test_the_five_variants_are_there_and_say_why():
+    assert {"lexlip", "no_bottleneck", "strong_decoder", "no_momentum", "clip"} <= set(configs.names("variants"))
+    for name in configs.names("variants"):
+        assert configs.named_file("variants", name).read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("folder", "asked", "message"),
+    [
+        ("variants", "lexlipp", "unknown variant 'lexlipp' .nearest: lexlip;"),
+        ("profiles", "quik", "unknown profile 'quik' .nearest: quick;"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(folder, asked, message):
+    with pytest.raises(InputError, match=message):
+        configs.named_file(folder, asked)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.step=3", r"unknown key train.step \(nearest: steps;"),
+        ("model.lexlip.momentum.decai=0.5", r"unknown key model.lexlip.momentum.decai \(nearest: decay;"),
+        ("modell.kind=clip", r"unknown key modell \(nearest: model;"),
+        ("train.steps=many", r"train.steps: .*got 'many'"),
+        ("train.steps=0", r"train.steps: .*greater than 0"),
+        ("train.phase1_share=1.5", r"train.phase1_share: .*less than or equal to 1"),
+        ("train.phase2.objective=bottelneck", r"train.phase2.objective: .*'bottleneck'"),
+        ("train=3", r"train: .*got 3"),
+        ("measure.bits=12", r"measure.bits: .*8 or 16"),
+        ("train.steps", "expected key=value"),
+        ("train.steps=[", "not readable as YAML"),
+        ("model.text.heads=3", r"model.text: heads \(3\) must divide width"),
+        ("data.corpus.pixels=128", r"data.corpus.pixels \(128\) and model.image.pixels"),
+    ],
+)
+def test_bad_overrides_are_refused_by_name(resolve, override, message):
+    with pytest.raises(InputError, match=message) as refused:
+        resolve("lexlip", override)
+    assert "\n" not in str(refused.value)
+
+
+def test_defaults_profile_variant_overrides_in_this_order(resolve):
+    assert RunConfig().train.phase2.objective == "momentum"
+    assert resolve("lexlip").train.steps == 100, "the profile over the default"
+    assert resolve("no_momentum").train.phase2 == PhaseConfig("contrastive", 1e-3), "the variant over the profile, key by key"
+    run = resolve("no_momentum", "train.steps=5", "train.phase2.lr=0.5", "data.corpus.seed=3")
+    assert run.train.phase2 == PhaseConfig("contrastive", 0.5)
+    assert run.data.corpus == {"name": "scenes", "pixels": 64, "concepts": 12, "seed": 3}
+    assert (run.train.steps, run.train.batch) == (5, 8)
+
+
+def test_an_own_profile_is_taken_by_its_path_and_refused_by_its_name(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("train: {steps: 7}\n")
+    assert configs.resolve(str(file), "lexlip").train.steps == 7
+    file.write_text("train: {steps: many}\n")
+    with pytest.raises(InputError, match="own.yaml.*train.steps.*'many'"):
+        configs.resolve(str(file), "lexlip")
+    for broken in ("train: [", "- 1\n", "train: {stepz: 7}\n"):
+        file.write_text(broken)
+        with pytest.raises(InputError, match="own.yaml"):
+            configs.resolve(str(file), "lexlip")
+    with pytest.raises(InputError, match="nowhere.yaml: no such file"):
+        configs.resolve("nowhere.yaml", "lexlip")
+
+
+def test_a_resolved_configuration_reads_back_as_itself(resolve):
+    """What the run folder holds is enough to make the run again."""
+    from bench import config
+
+    run = resolve("strong_decoder")
+    assert config.build(RunConfig, yaml.safe_load(yaml.safe_dump(as_tree(run))), where="test") == run
+
+
+def test_the_schedule_splits_the_steps():
+    one, two = PhaseConfig("bottleneck", 1.0), PhaseConfig("momentum", 2.0)
+
+    def schedule(steps, share):
+        return [
+            (phase.objective, start, end)
+            for phase, start, end in TrainConfig(steps=steps, phase1_share=share, phase1=one, phase2=two).schedule()
+        ]
+
+    assert schedule(10, 0.3) == [("bottleneck", 0, 3), ("momentum", 3, 10)]
+    assert schedule(10, 0.0) == [("momentum", 0, 10)]
+    assert schedule(10, 1.0) == [("bottleneck", 0, 10)]
+    assert schedule(1, 0.4) == [("momentum", 0, 1)]
+
+
+def test_the_learning_rate_by_hand():
+    """20 steps in two halves, 20% warm-up: two steps up, eight down to (almost) 0, in each phase again."""
+    train = TrainConfig(steps=20, phase1_share=0.5, warmup=0.2, phase1=PhaseConfig("bottleneck", 1.0), phase2=PhaseConfig("momentum", 4.0))
+    half = [1 / 2, 1, 8 / 8, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    assert [learning_rate(step, train) for step in range(20)] == pytest.approx(half + [4 * rate for rate in half])
+
+
+def test_the_learning_rate_of_the_shortest_phases():
+    train = TrainConfig(steps=2, phase1_share=0.5, phase1=PhaseConfig("bottleneck", 1.0), phase2=PhaseConfig("momentum", 3.0))
+    assert [learning_rate(step, train) for step in range(2)] == [1.0, 3.0]
+    none = TrainConfig(steps=4, phase1_share=0.0, warmup=0.0, phase2=PhaseConfig("momentum", 3.0))
+    assert [learning_rate(step, none) for step in range(4)] == [3.0, 3.0, 2.0, 1.0]

@@ -1,0 +1,72 @@
+"""The CLIP baseline's loss against open_clip's, against our own InfoNCE, and against the formula in float64."""
+
+import math
+
+import pytest
+import torch
+from open_clip import ClipLoss
+
+from models.clip import MAX_LOGIT_SCALE, ClipObjective
+from models.errors import InputError
+from models.losses import symmetric_info_nce
+
+
+@pytest.fixture
+def trained(make_model, make_batch):
+    model = make_model("clip").train()
+    return model, ClipObjective(model), make_batch()
+
+
+def captions_of(batch, tokenizer) -> list[str]:
+    rows = ([tokenizer.vocabulary[token] for token in row if token > tokenizer.mask_id] for row in batch.tokens_BL)
+    return [" ".join(row).replace(" ##", "") for row in rows]
+
+
+def test_the_loss_equals_open_clips_ours_and_the_formula(trained, tokenizer):
+    model, objective, batch = trained
+    losses, beside = objective.losses(batch, torch.Generator())
+    image_BD, text_BD = model.encode_image(batch.images_BHWC.numpy()), model.encode_text(captions_of(batch, tokenizer))
+    image_BD, text_BD = image_BD.clone(), text_BD.clone()
+    loss = losses["contrastive"].item()
+    assert loss == pytest.approx(ClipLoss()(image_BD, text_BD, torch.tensor(1 / 0.07)).item(), rel=1e-4)
+    assert loss == pytest.approx(symmetric_info_nce(image_BD, text_BD, 0.07).item(), rel=1e-4)
+    scores = (image_BD.double() @ text_BD.double().T / 0.07).tolist()
+    size, expected = len(scores), 0.0
+    for i in range(size):
+        row, column = scores[i], [scores[j][i] for j in range(size)]
+        expected += sum(math.log(sum(map(math.exp, line))) - scores[i][i] for line in (row, column)) / (2 * size)
+    assert loss == pytest.approx(expected, rel=1e-4)
+    assert beside["temperature"].item() == pytest.approx(0.07)
+
+
+def test_the_length_of_the_batch_changes_nothing(trained, tokenizer):
+    """Batches come trimmed; open_clip's text tower has one length."""
+    _, objective, batch = trained
+    longest = int((batch.tokens_BL != tokenizer.pad_id).sum(dim=1).max())
+    trimmed = type(batch)(batch.images_BHWC, batch.tokens_BL[:, :longest], batch.words_BL[:, :longest])
+    assert longest < batch.tokens_BL.shape[1]
+    whole, short = (objective.losses(one, torch.Generator())[0]["contrastive"].item() for one in (batch, trimmed))
+    assert whole == pytest.approx(short, rel=1e-6)
+
+
+def test_every_parameter_learns(trained):
+    model, objective, batch = trained
+    objective.losses(batch, torch.Generator())[0]["contrastive"].backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert without == []
+
+
+def test_the_temperature_stays_within_the_published_bounds(trained):
+    model, objective, _ = trained
+    for value, expected in ((10.0, MAX_LOGIT_SCALE), (-3.0, 0.0), (2.0, 2.0)):
+        with torch.no_grad():
+            model.clip.logit_scale.fill_(value)
+        objective.after_step()
+        assert model.clip.logit_scale.item() == pytest.approx(expected)
+    assert math.exp(MAX_LOGIT_SCALE) == pytest.approx(100)
+
+
+def test_clip_refuses_phases_that_are_lexlips(trained):
+    trained[1].begin("contrastive")
+    with pytest.raises(InputError, match="'bottleneck'"):
+        trained[1].begin("bottleneck")
