@@ -18,9 +18,12 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
 
 
 def _install(session: nox.Session, *extras: str) -> None:
-    """This package with its extras, editable; `LEXLIP_BENCH_FAISS=gpu` takes faiss-gpu. Constraints hold where the exact set is to be had."""
+    """This package with its extras, editable, at the versions of constraints.txt.
+
+    `LEXLIP_BENCH_LATEST=1` takes the newest versions within the ranges of pyproject.toml; `LEXLIP_BENCH_FAISS=gpu` takes faiss-gpu.
+    """
     extras = (os.environ.get("LEXLIP_BENCH_FAISS", "cpu"), *extras)
-    exact = ["--constraint", "constraints.txt"] if os.environ.get("LEXLIP_BENCH_EXACT") else []
+    exact = [] if os.environ.get("LEXLIP_BENCH_LATEST") else ["--constraint", "constraints.txt"]
     session.install("--editable", f".[{','.join(extras)}]", *exact)
 
 

@@ -99,8 +99,18 @@ def named_file(folder: Literal["profiles", "variants"], name: str) -> Path:
 
 
 def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> RunConfig:
-    """The configuration of one variant under one profile: defaults, profile, variant, dotted overrides. Raises InputError."""
-    resolved = config.load(RunConfig, named_file("profiles", profile), named_file("variants", variant), overrides=overrides or [])
+    """The configuration of one variant under one profile. Raises InputError.
+
+    Order: defaults, profile, variant, what the profile tuned for this variant (its key `variants`), dotted overrides.
+    """
+    profile_file, variant_file = named_file("profiles", profile), named_file("variants", variant)
+    tree = config.read_yaml(profile_file)
+    tuned = tree.pop("variants", None) or {}
+    if unknown := next((name for name in tuned if name not in names("variants")), None):
+        raise InputError(f"{profile_file}: variants: unknown variant {unknown!r}{config.nearest(str(unknown), names('variants'))}")
+    for change in (config.read_yaml(variant_file), tuned.get(variant) or {}, *map(config.parse_override, overrides or [])):
+        tree = config.merge(tree, change)
+    resolved = config.build(RunConfig, tree, where=f"{profile_file}, {variant_file}")
     resolved.validate()
     return resolved
 

@@ -29,22 +29,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (nearest: {close[0]}; known: {', '.join(known)})" if close else ""
 
 
-def load(kind: type[Config], *files: Path, overrides: Iterable[str] = (), where: str = "configuration") -> Config:
-    """The configuration of type `kind`: its defaults, then each YAML file, then `overrides` such as `train.steps=100`.
+def build(kind: type[Config], tree: dict, where: str) -> Config:
+    """Validate a tree of plain values into the dataclass `kind`, defaults filled in; `where` names its source in messages.
 
     Raises:
-        InputError: an unknown key (with the nearest known one), a wrong type, a value out of range, unreadable YAML.
+        InputError: an unknown key (with the nearest known one), a wrong type, a value out of range.
     """
-    tree: dict = {}
-    for file in files:
-        tree = merge(tree, read_yaml(file))
-    for override in overrides:
-        tree = merge(tree, _parse_override(override))
-    return build(kind, tree, where=", ".join(str(file) for file in files) or where)
-
-
-def build(kind: type[Config], tree: dict, where: str) -> Config:
-    """Validate a tree of plain values into the dataclass `kind`; raises InputError as `load` does."""
     _refuse_unknown_keys(kind, tree, where)
     try:
         return TypeAdapter(kind).validate_python(tree)
@@ -112,7 +102,8 @@ def _code_without_docstrings(source: Path) -> str:
     return ast.unparse(tree)
 
 
-def _parse_override(override: str) -> dict:
+def parse_override(override: str) -> dict:
+    """`a.b=3` as a tree; the value is YAML. Raises InputError."""
     key, sign, value = override.partition("=")
     if not (key and sign):
         raise InputError(f"{override!r}: expected key=value, such as train.steps=100")

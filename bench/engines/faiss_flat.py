@@ -5,6 +5,7 @@ FAISS scans query by query below a threshold and multiplies matrices (BLAS) from
 before each search, by the size of the batch (`blas_from`).
 """
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,25 @@ class FaissFlat(Engine):
     def search(self, queries, k, threads=1, *, blas_from: int = BLAS_FROM, **knobs):
         """One query is scanned by one thread; a batch uses `threads`. blas_from: batch size from which BLAS is used."""
         faiss = _faiss()
-        faiss.omp_set_num_threads(threads)
         faiss.cvar.distance_compute_blas_threshold = ALWAYS if len(queries) >= blas_from else NEVER
         ids, scores = ranking.empty(len(queries), k)
         found = min(k, self.index.ntotal)
         if found and len(queries):
-            best, labels = self.index.search(np.ascontiguousarray(queries, np.float32), found)
+            with _threads(faiss, threads):
+                best, labels = self.index.search(np.ascontiguousarray(queries, np.float32), found)
             ids[:, :found], scores[:, :found] = ranking.sort_rows(labels, best)
         return ids, scores
+
+
+@contextlib.contextmanager
+def _threads(faiss, threads: int):
+    """FAISS at `threads` for one search. Its setting is OpenMP's, which torch may share: left behind, it would slow all that comes after."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(threads)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _faiss():

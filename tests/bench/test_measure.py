@@ -87,3 +87,20 @@ def test_dummy_finds_at_once(tmp_path):
     ids, scores = Recorder().search(QUERIES, 7)
     assert ids[0].tolist() == [0, 1, 2, 3, 4, -1, -1] and np.isneginf(scores[0, 5:]).all()
     assert ranking.empty(2, 0)[0].shape == (2, 0)
+
+
+def test_timing_an_engine_leaves_the_threads_of_torch_alone(tmp_path):
+    """FAISS's thread count is OpenMP's: left at 1 it halved the speed of the training that came after a measurement."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        engine = engines.get("faiss-flat")
+        vectors = DenseVectors.of(np.eye(8, dtype=np.float32))
+        engine.build(vectors, tmp_path)
+        engine.open(tmp_path)
+        measure.single(engine, np.eye(8, dtype=np.float32), Timing(threads=1, depth=2))
+        measure.batched(engine, np.eye(8, dtype=np.float32), Timing(threads=1, depth=2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
