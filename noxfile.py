@@ -1,8 +1,8 @@
 """Everything a user types. Each session sets itself up; `nox -l` lists them.
 
-    nox -s ablations                      train every variant and the CLIP baseline, measure, build the report page
-    nox -s ablations -- --profile smoke   the whole road in two minutes
-    nox -s tests                          the tests
+nox -s ablations                      train every variant and the CLIP baseline, measure, build the report page
+nox -s ablations -- --profile smoke   the whole road in two minutes
+nox -s tests                          the tests
 """
 
 import os

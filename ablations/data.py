@@ -69,7 +69,14 @@ def _order(size: int, epoch: int, seed: int) -> np.ndarray:
 
 def data_id(corpus: Corpus, config: DataConfig, text: TextConfig) -> str:
     """Hash of all that makes the arrays."""
-    made_of = [corpus.fingerprint, config.train_images, text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS, code_fingerprint("models.tokenizer")]
+    made_of = [
+        corpus.fingerprint,
+        config.train_images,
+        text.vocabulary,
+        text.max_tokens,
+        TOKENIZER_CAPTIONS,
+        code_fingerprint("models.tokenizer"),
+    ]
     return fingerprint(made_of)
 
 
@@ -91,9 +98,13 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig) -
         position = {}
         images = None
         stream = corpus.images("train", 0, config.train_images)
-        for index, (image_id, image_HWC) in enumerate(cli.progress(stream, total=config.train_images, desc="rendering train", unit="image")):
+        for index, (image_id, image_HWC) in enumerate(
+            cli.progress(stream, total=config.train_images, desc="rendering train", unit="image")
+        ):
             if images is None:
-                images = np.lib.format.open_memmap(part / "images.npy", mode="w+", dtype=np.uint8, shape=(config.train_images, *image_HWC.shape))
+                images = np.lib.format.open_memmap(
+                    part / "images.npy", mode="w+", dtype=np.uint8, shape=(config.train_images, *image_HWC.shape)
+                )
             images[index] = image_HWC
             position[image_id] = index
         if len(position) != config.train_images:

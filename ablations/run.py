@@ -15,7 +15,7 @@ from ablations import config as configs
 from ablations.config import RunConfig
 from ablations.train import Trained, add_training_flags, train
 from bench import cli
-from bench.config import fingerprint, as_tree
+from bench.config import as_tree, fingerprint
 from bench.corpora import open_corpus
 from bench.recall import measure_recall
 from bench.records import Point, RecordStore
@@ -33,7 +33,16 @@ def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int,
     for split in measured.slices:
         if split in open_corpus(run.data.corpus).splits:
             measure_recall(
-                store, home, trained.checkpoint, run.data.corpus, split, measured.images, examples=0, timing=False, hard_negatives=False, **common
+                store,
+                home,
+                trained.checkpoint,
+                run.data.corpus,
+                split,
+                measured.images,
+                examples=0,
+                timing=False,
+                hard_negatives=False,
+                **common,
             )
 
 
@@ -82,7 +91,10 @@ def main(arguments) -> None:
                 log.warning("%s, seed %d: failed: %s", variant, seed, problem)
     build_report(arguments.home, arguments.profile)
     if failed:
-        raise InputError(f"{len(failed)} of {len(runs) * len(arguments.seeds)} runs failed, the others are reported: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
+        raise InputError(
+            f"{len(failed)} of {len(runs) * len(arguments.seeds)} runs failed, the others are reported: "
+            + "; ".join(f"{name}: {why}" for name, why in failed.items())
+        )
 
 
 def _seeds(text: str) -> list[int]:

@@ -9,7 +9,6 @@ Notable choices
 
 import contextlib
 import hashlib
-import json
 import logging
 import shutil
 import sys
@@ -56,7 +55,17 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
     data = prepare(home, run.data, run.model.text)
     run = configs.with_vocabulary(run, len(data.tokenizer))
     precision = choose_precision(run.train.precision)
-    run_id = fingerprint([as_tree(run.model), as_tree(run.train), as_tree(run.data), data.id, seed, str(precision), code_fingerprint("models", "ablations.train", "ablations.data", "ablations.validate")])
+    run_id = fingerprint(
+        [
+            as_tree(run.model),
+            as_tree(run.train),
+            as_tree(run.data),
+            data.id,
+            seed,
+            str(precision),
+            code_fingerprint("models", "ablations.train", "ablations.data", "ablations.validate"),
+        ]
+    )
     folder = Path(home) / "runs" / run_id
     if force:
         shutil.rmtree(folder, ignore_errors=True)
@@ -120,13 +129,18 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
     sums: dict[str, torch.Tensor] = {}
     counted = 0
     if state is not None:
-        step, curve, best, seconds, phase, sums, counted = (state[key] for key in ("step", "curve", "best", "seconds", "phase", "sums", "counted"))
+        step, curve, best, seconds, phase, sums, counted = (
+            state[key] for key in ("step", "curve", "best", "seconds", "phase", "sums", "counted")
+        )
         objective.begin(schedule[phase][0].objective)
         objective.to(device).load_state_dict(state["objective"])
         adam = optimiser(objective, train)
         adam.load_state_dict(state["optimiser"])
         log.info("%s: going on at step %d", label, step)
-    with SummaryWriter(folder / "tensorboard", purge_step=step) as board, cli.progress(total=train.steps * train.batch, initial=step * train.batch, desc=label, unit="pair") as bar:
+    with (
+        SummaryWriter(folder / "tensorboard", purge_step=step) as board,
+        cli.progress(total=train.steps * train.batch, initial=step * train.batch, desc=label, unit="pair") as bar,
+    ):
         while step < train.steps:
             if phase < 0 or step == schedule[phase][2]:
                 phase += 1
@@ -150,7 +164,12 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
             objective.after_step()
             step += 1
             counted += 1
-            for name, value in {"loss": loss, **{f"loss_{part}": value for part, value in losses.items()}, **beside, "gradient_norm": norm}.items():
+            for name, value in {
+                "loss": loss,
+                **{f"loss_{part}": value for part, value in losses.items()},
+                **beside,
+                "gradient_norm": norm,
+            }.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             seconds += time.perf_counter() - started
             bar.update(train.batch)
@@ -159,7 +178,9 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                 means = {name: float(total) / counted for name, total in sums.items()}
                 sums, counted = {}, 0
                 if not all(value == value and abs(value) != float("inf") for value in means.values()):
-                    raise InputError(f"{label}: the loss is not finite by step {step}; lower the learning rate of its phase (was {schedule[phase][0].lr:g})")
+                    raise InputError(
+                        f"{label}: the loss is not finite by step {step}; lower the learning rate of its phase (was {schedule[phase][0].lr:g})"
+                    )
                 found = validate(model, held)
                 curve.append({"step": step, "seconds": seconds, "lr": rate, "train": means, "val": found})
                 for part, values in (("train", {**means, "lr": rate}), ("val", found)):
@@ -167,12 +188,33 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                         board.add_scalar(f"{part}/{name}", value, step)
                 chosen_by = (found["text_to_image/recall@1"] + found["image_to_text/recall@1"]) / 2
                 bar.set_postfix(loss=f"{means['loss']:.2f}", val_r1=f"{chosen_by:.3f}")
-                log.info("%s: step %d: loss %.3f, val R@1 %.3f / %.3f", label, step, means["loss"], found["text_to_image/recall@1"], found["image_to_text/recall@1"])
+                log.info(
+                    "%s: step %d: loss %.3f, val R@1 %.3f / %.3f",
+                    label,
+                    step,
+                    means["loss"],
+                    found["text_to_image/recall@1"],
+                    found["image_to_text/recall@1"],
+                )
                 if chosen_by > best:
                     best = chosen_by
                     checkpoint.save(model, folder / "best")
             if step % train.checkpoint_every == 0 and step < train.steps:
-                _save_state(folder, {"version": STATE_VERSION, "step": step, "phase": phase, "curve": curve, "best": best, "seconds": seconds, "sums": sums, "counted": counted, "objective": objective.state_dict(), "optimiser": adam.state_dict()})
+                _save_state(
+                    folder,
+                    {
+                        "version": STATE_VERSION,
+                        "step": step,
+                        "phase": phase,
+                        "curve": curve,
+                        "best": best,
+                        "seconds": seconds,
+                        "sums": sums,
+                        "counted": counted,
+                        "objective": objective.state_dict(),
+                        "optimiser": adam.state_dict(),
+                    },
+                )
     chosen = max(curve, key=lambda row: (row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"], -row["step"]))
     summary = {
         "steps": step,
@@ -211,7 +253,9 @@ def _load_state(folder: Path) -> dict | None:
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: missing from a training state; remove {newest} or use --force to train again") from None
     if not whole:
-        raise InputError(f"{file}: truncated or changed since it was written (sha256 differs); remove {newest} or use --force to train again")
+        raise InputError(
+            f"{file}: truncated or changed since it was written (sha256 differs); remove {newest} or use --force to train again"
+        )
     return torch.load(file, weights_only=True)
 
 
@@ -220,7 +264,9 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _record(store: RecordStore, profile: str, variant: str, seed: int, run: RunConfig, data_id: str, run_id: str, command: str, summary: dict) -> None:
+def _record(
+    store: RecordStore, profile: str, variant: str, seed: int, run: RunConfig, data_id: str, run_id: str, command: str, summary: dict
+) -> None:
     """The learning curve (a point per validation, on train and on val) and the cost of the run, as records."""
     common = {
         "task": "training",
@@ -240,11 +286,23 @@ def _record(store: RecordStore, profile: str, variant: str, seed: int, run: RunC
         for direction in ("text_to_image", "image_to_text"):
             on_val = Point(**common, split="val", step=row["step"], direction=direction, images=run.data.val_images)
             if not store.has(on_val):
-                store.write(on_val, {name.removeprefix(f"{direction}/"): value for name, value in row["val"].items() if "/" not in name or name.startswith(direction)})
+                store.write(
+                    on_val,
+                    {
+                        name.removeprefix(f"{direction}/"): value
+                        for name, value in row["val"].items()
+                        if "/" not in name or name.startswith(direction)
+                    },
+                )
     total = Point(**common, split="train", images=run.data.train_images)
     if not store.has(total):
         cost = {name: summary[name] for name in ("steps", "chosen_step", "train_seconds", "train_samples", "parameters")}
-        store.write(total, {**cost, "train_samples_per_second": summary["train_samples"] / summary["train_seconds"]}, note=f"precision {summary['precision']}", seconds=summary["train_seconds"])
+        store.write(
+            total,
+            {**cost, "train_samples_per_second": summary["train_samples"] / summary["train_seconds"]},
+            note=f"precision {summary['precision']}",
+            seconds=summary["train_seconds"],
+        )
 
 
 def add_training_flags(parser) -> None:

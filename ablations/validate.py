@@ -32,7 +32,9 @@ class ValidationSet:
 def validate(model: torch.nn.Module, held: ValidationSet) -> dict[str, float]:
     """R@1 and R@10 in both directions on val, and active lexicons where the model has them; leaves the model in train mode."""
     model.eval()
-    image_NX = torch.cat([model.encode_image(held.images_NHWC[at : at + ENCODE_BATCH]) for at in range(0, len(held.images_NHWC), ENCODE_BATCH)])
+    image_NX = torch.cat(
+        [model.encode_image(held.images_NHWC[at : at + ENCODE_BATCH]) for at in range(0, len(held.images_NHWC), ENCODE_BATCH)]
+    )
     text_QX = torch.cat([model.encode_text(held.captions[at : at + ENCODE_BATCH]) for at in range(0, len(held.captions), ENCODE_BATCH)])
     model.train()
     scores_QN = (text_QX @ image_NX.T).numpy()

@@ -217,7 +217,15 @@ METRICS = Registry(
     | _measured("steps", "Steps", "", "steps", "Optimiser steps taken.")
     | _measured("loss", "Loss", "lower", "", "The training loss at this step, weighted sum of its parts.")
     | _measured("lr", "Learning rate", "", "", "Learning rate at this step.")
-    | _measured("gradient_norm", "Gradient norm", "", "", "Norm of the gradient before clipping, mean over the steps since the last validation.")
+    | _measured(
+        "gradient_norm", "Gradient norm", "", "", "Norm of the gradient before clipping, mean over the steps since the last validation."
+    )
     | _measured("temperature", "Temperature", "", "", "The learned temperature of a dense model's contrastive loss.")
-    | _measured("chosen_step", "Chosen step", "", "steps", "Step of the checkpoint with the best val R@1, mean of both directions; it is the one measured on test.")
+    | _measured(
+        "chosen_step",
+        "Chosen step",
+        "",
+        "steps",
+        "Step of the checkpoint with the best val R@1, mean of both directions; it is the one measured on test.",
+    )
 )

@@ -71,7 +71,9 @@ def load(folder: Path, device: str = "cpu") -> torch.nn.Module:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}")
         if _sha256(folder / name) != expected:
-            raise InputError(f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file")
+            raise InputError(
+                f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file"
+            )
     try:
         config = TypeAdapter(ModelConfig).validate_python(description["config"])
         model = create(config, LexiconTokenizer.load(folder / TOKENIZER, config.text.max_tokens))

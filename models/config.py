@@ -32,7 +32,9 @@ class ImageConfig:
             raise InputError(f"model.image: patch ({self.patch}) must divide pixels ({self.pixels})")
         stride = 2 ** (len(self.stem_widths) + 2)
         if self.stem == "convolutional" and self.patch != stride:
-            raise InputError(f"model.image: a convolutional stem of {len(self.stem_widths)} widths makes patches of {stride} pixels, not {self.patch}")
+            raise InputError(
+                f"model.image: a convolutional stem of {len(self.stem_widths)} widths makes patches of {stride} pixels, not {self.patch}"
+            )
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ class ModelConfig:
         self.image.validate()
         self.text.validate()
         if self.kind == "lexlip" and self.image.width != self.text.width:
-            raise InputError(f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal: one decoder serves both")
+            raise InputError(
+                f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal: one decoder serves both"
+            )
 
 
 def _validate_heads(where: str, width: int, heads: int) -> None:

@@ -41,7 +41,9 @@ class LexLIP(nn.Module):
         self.config, self.tokenizer = config, tokenizer
         text, head = text_tower(config.text), config.lexlip.head
         embedding_VD = text.embeddings.word_embeddings.weight
-        self.text = LexiconTower(text, LexiconHead(text.config, embedding_VD, tie=True, bias=head.text_bias, identity_start=head.identity_start))
+        self.text = LexiconTower(
+            text, LexiconHead(text.config, embedding_VD, tie=True, bias=head.text_bias, identity_start=head.identity_start)
+        )
         image_head = LexiconHead(text.config, embedding_VD, tie=False, bias=head.image_bias, identity_start=head.identity_start)
         image_head.transform.load_state_dict(self.text.head.transform.state_dict())  # a copy of the text's head, separate from then on
         self.image = LexiconTower(image_tower(config.image), image_head)

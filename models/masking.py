@@ -5,7 +5,9 @@ import torch
 from models.tokenizer import NO_WORD
 
 
-def mask_words(tokens_BL: torch.Tensor, words_BL: torch.Tensor, share: float, mask_id: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def mask_words(
+    tokens_BL: torch.Tensor, words_BL: torch.Tensor, share: float, mask_id: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Replace each word, whole, by `[MASK]` with probability `share`.
 
     Args:

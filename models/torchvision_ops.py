@@ -24,7 +24,15 @@ def compiled_library() -> Path | None:
     spec = importlib.util.find_spec("torchvision")
     if spec is None:
         return None
-    return next((file for folder in spec.submodule_search_locations for file in sorted(Path(folder).glob("_C*.*")) if file.suffix in {".so", ".pyd", ".dylib"}), None)
+    return next(
+        (
+            file
+            for folder in spec.submodule_search_locations
+            for file in sorted(Path(folder).glob("_C*.*"))
+            if file.suffix in {".so", ".pyd", ".dylib"}
+        ),
+        None,
+    )
 
 
 def make_importable() -> bool:

@@ -78,4 +78,6 @@ def estimate_cell(estimate: Estimate | None, points: tuple[str, ...], missing: s
     """A difference outside the tested family: interval, no mark."""
     if estimate is None:
         return Cell(missing=missing)
-    return Cell(estimate.value, estimate.low, estimate.high, n=f"{estimate.queries:,} paired queries of {estimate.groups:,} images", points=points)
+    return Cell(
+        estimate.value, estimate.low, estimate.high, n=f"{estimate.queries:,} paired queries of {estimate.groups:,} images", points=points
+    )

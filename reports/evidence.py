@@ -189,7 +189,9 @@ def _clean(rows: pd.DataFrame) -> pd.DataFrame:
         if name in NUMBERS:
             rows[name] = pd.to_numeric(rows[name], errors="coerce").astype("float64")
         elif name != "exact":
-            rows[name] = rows[name].astype(object).where(rows[name].notna(), "").map(str).astype(object)  # far quicker to filter than string arrays
+            rows[name] = (
+                rows[name].astype(object).where(rows[name].notna(), "").map(str).astype(object)
+            )  # far quicker to filter than string arrays
     return rows.assign(status=rows.status.replace("", "ok"))
 
 

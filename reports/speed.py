@@ -32,7 +32,9 @@ def speed(evidence: Evidence, mode: str, kept: float | None = None, images: floa
     if common.empty:
         return None
     best = common.iloc[0]
-    pair = common[(common.machine_id == best.machine_id) & (common.threads.fillna(-1) == (-1 if best.threads != best.threads else best.threads))]
+    pair = common[
+        (common.machine_id == best.machine_id) & (common.threads.fillna(-1) == (-1 if best.threads != best.threads else best.threads))
+    ]
     threads = None if best.threads != best.threads else best.threads
     points = tuple(dict.fromkeys([*pair.point_id, *pair.point_id_baseline]))
     first, second = pair.drop_duplicates("point_id").value, pair.drop_duplicates("point_id_baseline").value_baseline
@@ -42,7 +44,8 @@ def speed(evidence: Evidence, mode: str, kept: float | None = None, images: floa
 def bytes_per_image(evidence: Evidence, kept: float | None = None, images: float | None = None) -> Ratio | None:
     """Index bytes per image at the operating points; None unless both were measured."""
     sides = [
-        evidence.measured(variant, "bytes_per_image", **filters, task=("retrieval", "index")) for variant, filters in _sides(evidence, kept, images, task=False)
+        evidence.measured(variant, "bytes_per_image", **filters, task=("retrieval", "index"))
+        for variant, filters in _sides(evidence, kept, images, task=False)
     ]
     if any(rows.empty or not (rows.value > 0).all() for rows in sides):
         return None

@@ -19,7 +19,16 @@ FAILED = "failed"
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 SPREADSHEET_FORMULA = ("=", "+", "-", "@")
-LATEX = {"−": "$-$", "±": "$\\pm$", "×": "$\\times$", "→": "$\\to$", "–": "--", "≥": "$\\geq$", "\N{REPLACEMENT CHARACTER}": "?", "…": "\\ldots{}"}
+LATEX = {
+    "−": "$-$",
+    "±": "$\\pm$",
+    "×": "$\\times$",
+    "→": "$\\to$",
+    "–": "--",
+    "≥": "$\\geq$",
+    "\N{REPLACEMENT CHARACTER}": "?",
+    "…": "\\ldots{}",
+}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,12 @@ def section(evidence: Evidence) -> Section:
 
 def sizes(whole: Table) -> list[tuple[str, str]]:
     """How many queries each group of columns rests on, from the first variant that was measured."""
-    columns = {"Text to image": f"recall@1 {T2I}", "image to text": f"recall@1 {I2T}", "compositional": "compositional", "hard negatives": "hard"}
+    columns = {
+        "Text to image": f"recall@1 {T2I}",
+        "image to text": f"recall@1 {I2T}",
+        "compositional": "compositional",
+        "hard negatives": "hard",
+    }
     found = {name: next((cell.n for row in whole.rows if (cell := row[key]).n), "") for name, key in columns.items()}
     return [(name, n) for name, n in found.items() if n]
 
@@ -79,7 +84,10 @@ def columns(reference: str) -> list[Column]:
         if direction == T2I:
             quality += [Column(f"difference {m}", SHORT[m], points, f"Difference to {reference}, points") for m in comparisons.TESTED]
             quality.append(Column("compositional", "R@1", percent, "Compositional, %"))
-    negatives = [Column("hard", "all", percent, "Hard negatives, %"), *(Column(f"hard {k}", k, percent, "Hard negatives, %") for k in KINDS)]
+    negatives = [
+        Column("hard", "all", percent, "Hard negatives, %"),
+        *(Column(f"hard {k}", k, percent, "Hard negatives, %") for k in KINDS),
+    ]
     cost = [
         Column("lexicons image", "per image", significant, "Active lexicons"),
         Column("lexicons text", "per text", significant, "Active lexicons"),
@@ -119,9 +127,7 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
 
 def operating_points(evidence: Evidence) -> str:
     r = evidence.reading
-    return (
-        f"lexicon vectors: engine {r.lexicon_engine}, {r.kept} lexicons kept per document, {r.bits}-bit impacts; dense vectors: engine {r.dense_engine}, exact"
-    )
+    return f"lexicon vectors: engine {r.lexicon_engine}, {r.kept} lexicons kept per document, {r.bits}-bit impacts; dense vectors: engine {r.dense_engine}, exact"
 
 
 def training(evidence: Evidence, variant: str, metric: str) -> Cell:
@@ -130,7 +136,9 @@ def training(evidence: Evidence, variant: str, metric: str) -> Cell:
     if not at_end.missing:
         return at_end
     curve = evidence.matching(variant, metric, task="training")
-    curve = curve[(curve.status == "ok") & curve.value.notna() & curve.step.notna()].sort_values("step").drop_duplicates("seed", keep="last")
+    curve = (
+        curve[(curve.status == "ok") & curve.value.notna() & curve.step.notna()].sort_values("step").drop_duplicates("seed", keep="last")
+    )
     return Cell(float(curve.value.mean()), n=f"{len(curve)} seeds", points=tuple(curve.point_id)) if len(curve) else at_end
 
 

@@ -74,7 +74,13 @@ def _recall(evidence: Evidence, what: str, metric: str, split: str, direction: s
     gap = ours.value - theirs.value
     if estimate is None or estimate.low is None:
         return Finding(
-            OPEN, what, f"{pair}: {points(gap)} points, without an interval, because per-query results are missing.", "ablations", behind, points(gap), pair
+            OPEN,
+            what,
+            f"{pair}: {points(gap)} points, without an interval, because per-query results are missing.",
+            "ablations",
+            behind,
+            points(gap),
+            pair,
         )
     verdict = WINS if estimate.low > 0 else LOSES if estimate.high < 0 else OPEN
     words = {WINS: "better", LOSES: "worse", OPEN: "no difference that these queries can show"}[verdict]
@@ -104,7 +110,11 @@ def _speed(evidence: Evidence, mode: str, what: str, quality: Finding | None) ->
     gallery = evidence.gallery.get(("test", "text_to_image")) or 0
     detail = f"{r.reference} ({r.lexicon_engine}) {significant(found.reference)}, {r.baseline} ({r.dense_engine}) {significant(found.baseline)} queries/s"
     unequal = quality and quality.verdict != OPEN
-    equal = "R@1 differs between the two, so this is not a comparison at equal quality" if unequal else "these queries cannot tell their R@1 apart"
+    equal = (
+        "R@1 differs between the two, so this is not a comparison at equal quality"
+        if unequal
+        else "these queries cannot tell their R@1 apart"
+    )
     sentence = f"{detail} over {integer(gallery)} images{threads}: {r.reference} is {words}. Medians of a few passes, without an interval (their spread is in the table)"
     sentence += f"; {equal}." if quality else "."
     return Finding(verdict, what, sentence, "efficiency", found.points, words, f"{detail}{threads}")
@@ -125,7 +135,11 @@ def ablation_sentences(evidence: Evidence) -> list[str]:
     clear, unclear, none = [], [], []
     for variant in ablations:
         mine = [tests[variant, metric] for metric in comparisons.TESTED if (variant, metric) in tests]
-        changes = [f"{_label(t.metric)} {points(t.estimate.value)} [{points(t.estimate.low)}, {points(t.estimate.high)}]" for t in mine if t.significant]
+        changes = [
+            f"{_label(t.metric)} {points(t.estimate.value)} [{points(t.estimate.low)}, {points(t.estimate.high)}]"
+            for t in mine
+            if t.significant
+        ]
         if changes:
             clear.append(f"{variant}: {', '.join(changes)} points against {r.reference}.")
         else:
@@ -144,7 +158,11 @@ def not_measured(evidence: Evidence) -> list[str]:
     present = set(evidence.variants)
     if absent := [name for name in (r.reference, r.baseline, *EXPECTED) if name not in present]:
         found.append(f"Variants without any record: {', '.join(absent)}.")
-    compared = [name for name in evidence.variants if not evidence.cell(name, "recall@1", **evidence.retrieval(), **evidence.operating_point(name)).missing]
+    compared = [
+        name
+        for name in evidence.variants
+        if not evidence.cell(name, "recall@1", **evidence.retrieval(), **evidence.operating_point(name)).missing
+    ]
     fewest = min((len(evidence.seeds(name)) for name in compared), default=0)
     if compared and fewest < 2:
         found.append(
@@ -173,13 +191,19 @@ def caveats(evidence: Evidence) -> list[str]:
     """What makes these records less than they seem."""
     found = []
     for row in evidence.failures().itertuples():
-        place = ", ".join(str(part) for part in (row.variant, row.task, row.engine, "" if row.seed != row.seed else f"seed {row.seed:.0f}") if part)
+        place = ", ".join(
+            str(part) for part in (row.variant, row.task, row.engine, "" if row.seed != row.seed else f"seed {row.seed:.0f}") if part
+        )
         found.append(f"{row.status.replace('_', ' ').capitalize()}: {place}{f' ({row.note})' if row.note else ''}.")
     timed = evidence.rows[evidence.rows.metric == "qps"]
     if loaded := int(timed.note.str.contains("loaded machine", regex=False).sum()):
-        found.append(f"{loaded} of {len(timed)} timings were taken while other work kept the machine busy; the efficiency table says which.")
+        found.append(
+            f"{loaded} of {len(timed)} timings were taken while other work kept the machine busy; the efficiency table says which."
+        )
     if broken := evidence.disagreements():
-        found.append(f"Recorded R@1 and per-query results disagree in {len(broken)} point(s): {', '.join(broken[:5])}. Do not trust those rows.")
+        found.append(
+            f"Recorded R@1 and per-query results disagree in {len(broken)} point(s): {', '.join(broken[:5])}. Do not trust those rows."
+        )
     measured = evidence.rows[evidence.rows.task == "retrieval"]
     for column, words in (("data_id", "data"), ("code_id", "code"), ("machine_id", "machine")):
         if (n := len(set(measured[column]) - {""})) > 1:

@@ -25,7 +25,12 @@ def section(evidence: Evidence) -> Section:
 def table(evidence: Evidence) -> Table:
     here = evidence.gallery.get(("test", "text_to_image"))
     large = sorted({size for size in evidence.rows.images.dropna() if size >= LARGE_SCALE})
-    columns = [Column("claim", "Claim"), Column("v1", "arXiv v1"), Column("iccv", "ICCV version"), Column("large", "Measured with 1M images or more")]
+    columns = [
+        Column("claim", "Claim"),
+        Column("v1", "arXiv v1"),
+        Column("iccv", "ICCV version"),
+        Column("large", "Measured with 1M images or more"),
+    ]
     if here and here < LARGE_SCALE:
         columns.append(Column("here", f"Measured with {here:,.0f} images"))
     rows = []

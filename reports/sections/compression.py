@@ -12,7 +12,9 @@ STAGES = {"whole": "un-pruned float", "pruned": "pruned float", "impacts": "prun
 
 def section(evidence: Evidence) -> Section:
     made = table(evidence)
-    return Section("compression", "What pruning and quantising cost", tables=[made], figures=[figure(evidence, made)] if _pruned(made) else [])
+    return Section(
+        "compression", "What pruning and quantising cost", tables=[made], figures=[figure(evidence, made)] if _pruned(made) else []
+    )
 
 
 def stages(evidence: Evidence, kept: float | None) -> dict[str, dict]:

@@ -33,7 +33,9 @@ def ways_of_searching(evidence: Evidence) -> list[dict]:
     """One dict per way of searching the test gallery and calling mode: its identity, and a Cell per metric."""
     filters = evidence.retrieval()
     rows = evidence.rows
-    rows = rows[(rows.task == "retrieval") & (rows.split == "test") & (rows.direction == "text_to_image") & (rows.images == filters["images"])]
+    rows = rows[
+        (rows.task == "retrieval") & (rows.split == "test") & (rows.direction == "text_to_image") & (rows.images == filters["images"])
+    ]
     found = []
     for searched in _distinct(rows, SEARCHED):
         variant = searched["variant"]
@@ -49,7 +51,17 @@ def ways_of_searching(evidence: Evidence) -> list[dict]:
             found.append(searched | called | of_search | of_call | {"note": note.iloc[-1] if len(note) else ""})
     order = {name: i for i, name in enumerate(evidence.variants)}
     none_last = lambda value: (value is None, value or 0)  # noqa: E731
-    return sorted(found, key=lambda w: (order[w["variant"]], w["engine"], none_last(w["kept"]), none_last(w["bits"]), w["batch_mode"], none_last(w["threads"])))
+    return sorted(
+        found,
+        key=lambda w: (
+            order[w["variant"]],
+            w["engine"],
+            none_last(w["kept"]),
+            none_last(w["bits"]),
+            w["batch_mode"],
+            none_last(w["threads"]),
+        ),
+    )
 
 
 def table(evidence: Evidence, name: str, caption: str, ways: list[dict]) -> Table:
@@ -88,7 +100,9 @@ def figure(evidence: Evidence, ways: list[dict]) -> Figure:
     once = list({tuple(way[key] for key in SEARCHED): way for way in ways}.values())
     sizes = _series(evidence, once, "bytes_per_image", "batched")
     told = [way for way in ways if way["variant"] in (r.reference, r.baseline) and not way["recall@1"].missing and not way["qps"].missing]
-    alt = f"R@1 against queries per second and against bytes per image, for {len(ways)} ways of searching. " + " ".join(map(_in_words, told))
+    alt = f"R@1 against queries per second and against bytes per image, for {len(ways)} ways of searching. " + " ".join(
+        map(_in_words, told)
+    )
     caption = (
         "Up is better recall. Left: to the right is faster; filled markers are queries in batches, hollow ones one query at a time. "
         f"Right: to the left is smaller. Numbers beside markers: lexicons kept per image; variants other than {r.reference} and {r.baseline} are shown with {r.kept}. "
@@ -112,7 +126,9 @@ def _series(evidence: Evidence, ways: list[dict], metric: str, mode: str) -> lis
     series = []
     for variant in evidence.variants:
         engine = evidence.operating_point(variant)["engine"]
-        mine = [w for w in ways if w["variant"] == variant and w["engine"] == engine and not w[metric].missing and not w["recall@1"].missing]
+        mine = [
+            w for w in ways if w["variant"] == variant and w["engine"] == engine and not w[metric].missing and not w["recall@1"].missing
+        ]
         mine = [w for w in mine if w[metric].value > 0]
         strong = variant in (evidence.reading.reference, evidence.reading.baseline)
         dense = evidence.kinds.get(variant) == "dense"

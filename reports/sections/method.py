@@ -46,7 +46,10 @@ def _machines(evidence: Evidence) -> Table:
             "gpu": Cell(last.gpu or "none"),
             "points": Cell(int(group.point_id.nunique())),
         }
-        cells |= {key: Cell(float(value)) if value == value else Cell(missing="unknown") for key, value in (("cores", last.cores), ("memory", last.memory_gb))}
+        cells |= {
+            key: Cell(float(value)) if value == value else Cell(missing="unknown")
+            for key, value in (("cores", last.cores), ("memory", last.memory_gb))
+        }
         rows.append(cells)
     return Table("machines", "Machines that measured", columns, rows)
 
@@ -77,9 +80,18 @@ def _definitions(evidence: Evidence) -> Table:
             )
         else:
             rows.append({"name": Cell(name), "definition": Cell(missing="unknown to the metric registry; not used in any table")})
-    columns = (Column("name", "Metric"), Column("label", "Label"), Column("unit", "Unit"), Column("better", "Better"), Column("definition", "Definition"))
+    columns = (
+        Column("name", "Metric"),
+        Column("label", "Label"),
+        Column("unit", "Unit"),
+        Column("better", "Better"),
+        Column("definition", "Definition"),
+    )
     return Table(
-        "metrics", "What each metric means (from the registry)", columns, [{"label": Cell(""), "unit": Cell(""), "better": Cell("")} | row for row in rows]
+        "metrics",
+        "What each metric means (from the registry)",
+        columns,
+        [{"label": Cell(""), "unit": Cell(""), "better": Cell("")} | row for row in rows],
     )
 
 
@@ -94,7 +106,15 @@ def _commands(evidence: Evidence) -> Table:
             tasks = ", ".join(dict.fromkeys(group.task))
             seeds = ", ".join(str(int(seed)) for seed in sorted(group.seed.dropna().unique()))
             spent = group.drop_duplicates("point_id").seconds.sum()
-            rows.append({"variant": Cell(variant), "tasks": Cell(tasks), "seeds": Cell(seeds), "seconds": Cell(float(spent)), "command": Cell(command)})
+            rows.append(
+                {
+                    "variant": Cell(variant),
+                    "tasks": Cell(tasks),
+                    "seeds": Cell(seeds),
+                    "seconds": Cell(float(spent)),
+                    "command": Cell(command),
+                }
+            )
         if mine.empty:
             rows.append({"variant": Cell(variant), "command": Cell(missing="not recorded")})
     columns = (

@@ -31,7 +31,12 @@ def section(evidence: Evidence) -> Section:
         }
         for query_id in chosen
     ]
-    data = {"queries": queries, "of": len(shared), "all": len(shared) <= r.examples, "missing": [name for name in sides if name not in present]}
+    data = {
+        "queries": queries,
+        "of": len(shared),
+        "all": len(shared) <= r.examples,
+        "missing": [name for name in sides if name not in present],
+    }
     return Section("retrieved", "Look inside: ten queries", data=data)
 
 
@@ -88,5 +93,9 @@ def data_uri(image) -> str:
     """An image as a data URI, "" when the bytes are not a picture of a known kind or are too many."""
     if not isinstance(image, bytes) or len(image) > LARGEST_IMAGE:
         return ""
-    kind = "image/webp" if image[:4] == b"RIFF" and image[8:12] == b"WEBP" else next((k for s, k in SIGNATURES.items() if image.startswith(s)), "")
+    kind = (
+        "image/webp"
+        if image[:4] == b"RIFF" and image[8:12] == b"WEBP"
+        else next((k for s, k in SIGNATURES.items() if image.startswith(s)), "")
+    )
     return f"data:{kind};base64,{base64.b64encode(image).decode()}" if kind else ""

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from bench import measure
+from bench import engines, measure
 from bench.engines import ranking
 from bench.engines.dummy import Dummy
 from bench.measure import Timing
+from bench.vectors import DenseVectors
 
 
 class Recorder(Dummy):

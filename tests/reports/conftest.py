@@ -48,18 +48,24 @@ class Made:
             for caption in range(CAPTIONS if direction == "text_to_image" else 1):
                 right = self.rng.random() < skill + luck
                 rank = 1 if right else int(self.rng.integers(2, self.images + 1))
-                rows.append({"query_id": f"{image:04}-{caption}", "group": f"{image:04}", "ranks": [rank], "relevant": 1, "latency_us": None})
+                rows.append(
+                    {"query_id": f"{image:04}-{caption}", "group": f"{image:04}", "ranks": [rank], "relevant": 1, "latency_us": None}
+                )
         return rows
 
     def retrieval(self, point, skill, examples=None, **values) -> str:
         queries = self.queries(skill, point.direction)
         first = np.array([row["ranks"][0] for row in queries])
         recalls = {f"{prefix}recall@{k}": float((first <= k).mean()) for k in (1, 5, 10) for prefix in ("", "trec_")}
-        return self.store.write(point, recalls | {"median_rank": float(np.median(first))} | values, queries, examples, started=STARTED, seconds=1.5)
+        return self.store.write(
+            point, recalls | {"median_rank": float(np.median(first))} | values, queries, examples, started=STARTED, seconds=1.5
+        )
 
     def timing(self, point, mode, qps) -> None:
         """Rates are points of their own, over fewer queries and results."""
-        values = {"qps": qps} | ({"latency_p50_us": 1e6 / qps, "latency_p95_us": 1.5e6 / qps, "latency_p99_us": 2e6 / qps} if mode == "single" else {})
+        values = {"qps": qps} | (
+            {"latency_p50_us": 1e6 / qps, "latency_p95_us": 1.5e6 / qps, "latency_p99_us": 2e6 / qps} if mode == "single" else {}
+        )
         at = dataclasses.replace(point, batch_mode=mode, threads=1, depth=10, queries=50)
         self.store.write(at, values, self.queries(0.5)[:50], note="median of 3 passes", started=STARTED)
 
@@ -98,14 +104,25 @@ class Made:
         self.store.write(point, values, rows, started=STARTED)
 
     def training(self, name, seed, skill) -> None:
-        base = {"task": "training", "engine": "", "kept": None, "bits": None, "images": None, "queries": None, "direction": "", "depth": None}
+        base = {
+            "task": "training",
+            "engine": "",
+            "kept": None,
+            "bits": None,
+            "images": None,
+            "queries": None,
+            "direction": "",
+            "depth": None,
+        }
         base |= {"seed": seed, "checkpoint_id": "", "config_id": f"run of {name} {seed}"}
         for step in (100, 200, 400):
             for direction in ("text_to_image", "image_to_text"):
                 on_val = self.point(name, **base | {"split": "val", "step": step, "direction": direction})
                 self.store.write(on_val, {"recall@1": skill * step / 400, "recall@10": min(1, 2 * skill * step / 400)}, started=STARTED)
             self.store.write(
-                self.point(name, **base | {"split": "train", "step": step}), {"loss": 9 - step / 100, "lr": 1e-4, "train_seconds": step / 3}, started=STARTED
+                self.point(name, **base | {"split": "train", "step": step}),
+                {"loss": 9 - step / 100, "lr": 1e-4, "train_seconds": step / 3},
+                started=STARTED,
             )
         end = {"train_seconds": 133.0, "train_samples_per_second": 770.0, "parameters": 612345, "steps": 400}
         self.store.write(self.point(name, **base | {"split": "train"}), end, started=STARTED)

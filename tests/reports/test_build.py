@@ -230,7 +230,11 @@ def test_policy_forbids_scripts(page):
 
 
 def test_pictures_that_are_none_are_left_out(made, tmp_path):
-    made.retrieval(made.point("clip"), 0.5, examples=[row | {"image": b"<svg onload=alert(1)>", "lexicons": "not json"} for row in made.examples("clip")])
+    made.retrieval(
+        made.point("clip"),
+        0.5,
+        examples=[row | {"image": b"<svg onload=alert(1)>", "lexicons": "not json"} for row in made.examples("clip")],
+    )
     page = page_of(made.store.folder.parent, tmp_path / "site")
     assert "no picture kept" in page.text
 
@@ -278,7 +282,10 @@ def test_only_training_was_measured(made, tmp_path):
 def test_failures_are_said(made, tmp_path):
     made.variant("lexlip", 0.4)
     made.store.write(
-        dataclasses.replace(made.point("no_momentum"), task="training", engine="", kept=None, bits=None), {}, status="failed", note="loss is not finite"
+        dataclasses.replace(made.point("no_momentum"), task="training", engine="", kept=None, bits=None),
+        {},
+        status="failed",
+        note="loss is not finite",
     )
     made.store.write(made.point("clip"), {"recall@1": 0.0}, status="out_of_memory", note="faiss")
     page = page_of(made.store.folder.parent, tmp_path / "site")
@@ -315,7 +322,13 @@ def test_several_seeds_are_averaged_and_widen_the_interval(made, tmp_path):
     site = build(made.store.folder.parent, tmp_path / "site").parent
     csv = pd.read_csv(site / "tables" / "ablations.csv").set_index("variant")
     store = made.store.read()
-    rows = store[(store.variant == "lexlip") & (store.metric == "recall@1") & (store.engine == "impact") & (store.kept == 32) & (store.split == "test")]
+    rows = store[
+        (store.variant == "lexlip")
+        & (store.metric == "recall@1")
+        & (store.engine == "impact")
+        & (store.kept == 32)
+        & (store.split == "test")
+    ]
     rows = rows[(rows.direction == "text_to_image") & (rows.task == "retrieval")]
     assert csv.loc["lexlip", "recall@1 text_to_image"] == pytest.approx(rows.value.mean())
     assert csv.loc["lexlip", "recall@1 text_to_image low"] < rows.value.min() + 0.05

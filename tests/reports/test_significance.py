@@ -21,7 +21,9 @@ def test_interval_agrees_with_scipy_bootstrap_over_groups():
     ours = significance.mean(outcomes(values, groups))
     sums, counts = values.reshape(200, 5).sum(1), np.full(200, 5)
     ratio = lambda sums, counts, axis=-1: sums.sum(axis) / counts.sum(axis)  # noqa: E731
-    theirs = stats.bootstrap((sums, counts), ratio, paired=True, vectorized=True, method="percentile", n_resamples=10_000, rng=np.random.default_rng(2))
+    theirs = stats.bootstrap(
+        (sums, counts), ratio, paired=True, vectorized=True, method="percentile", n_resamples=10_000, rng=np.random.default_rng(2)
+    )
     assert ours.value == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval, abs=0.003)
 

@@ -35,7 +35,9 @@ def test_formats_agree(table):
     """Every number printed in Markdown and LaTeX is the CSV's, rounded."""
     frame = pd.read_csv(io.StringIO(table.to_csv()))
     markdown = [
-        [cell.strip().replace("\\", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table.to_markdown().splitlines() if line.startswith("|")
+        [cell.strip().replace("\\", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in table.to_markdown().splitlines()
+        if line.startswith("|")
     ][2:]
     latex = [line.removesuffix(" \\\\").split(" & ") for line in table.to_latex().splitlines() if line.endswith("\\\\")][1:]
     for row in (0, 1):

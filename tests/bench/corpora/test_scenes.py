@@ -100,7 +100,7 @@ def test_sprites_are_large_enough_inside_and_apart(pixels):
     for scene in facts(corpus, "train", 400):
         positions = [position for group in scene.groups for position in group.positions]
         for x0, y0, x1, y1 in positions:
-            assert 0 <= x0 and 0 <= y0 and x1 <= pixels and y1 <= pixels
+            assert x0 >= 0 and y0 >= 0 and x1 <= pixels and y1 <= pixels
             assert x1 - x0 == y1 - y0 >= 16
         for a, b in itertools.combinations(positions, 2):
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
