@@ -21,19 +21,21 @@ import yaml
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ablations import config as configs
+from ablations import state as state_of
 from ablations.config import RunConfig, TrainConfig
 from ablations.data import TrainingData, prepare
 from ablations.validate import ValidationSet, validate
 from bench import cli
 from bench.config import as_tree, code_fingerprint, fingerprint
-from bench.files import atomic_folder, read_json, write_json
+from bench.files import read_json, write_json
 from bench.records import Point, RecordStore
 from models import checkpoint
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
-STATE_VERSION = 1
+CODE = ("ablations.train", "ablations.state", "ablations.data", "ablations.validate")
+"""What decides a run beside `models`: its id changes with them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
             data.id,
             seed,
             str(precision),
-            code_fingerprint("models", "ablations.train", "ablations.data", "ablations.validate"),
+            code_fingerprint("models", *CODE),
         ]
     )
     folder = Path(home) / "runs" / run_id
@@ -124,7 +126,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
     model = checkpoint.create(run.model, data.tokenizer).to(device)
     objective = checkpoint.objective(model).to(device).train()
     schedule, phase, adam = train.schedule(), -1, None
-    state = _load_state(folder)
+    state = state_of.load(folder)
     step, curve, best, seconds = 0, [], -1.0, 0.0
     sums: dict[str, torch.Tensor] = {}
     counted = 0
@@ -200,10 +202,9 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                     best = chosen_by
                     checkpoint.save(model, folder / "best")
             if step % train.checkpoint_every == 0 and step < train.steps:
-                _save_state(
+                state_of.save(
                     folder,
                     {
-                        "version": STATE_VERSION,
                         "step": step,
                         "phase": phase,
                         "curve": curve,
@@ -226,42 +227,12 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
         "curve": curve,
     }
     write_json(folder / "summary.json", summary)
-    for left in folder.glob("state-*"):
-        shutil.rmtree(left)
+    state_of.remove(folder)
 
 
 def hash_seed(*parts) -> int:
     """A seed below 2^63 for a tuple of plain values, the same everywhere."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8]) >> 1
-
-
-def _save_state(folder: Path, state: dict) -> None:
-    with atomic_folder(folder / f"state-{state['step']:08d}") as part:
-        torch.save(state, part / "state.pt")
-        (part / "sha256").write_text(_sha256(part / "state.pt"))
-    for older in sorted(folder.glob("state-*"))[:-1]:
-        shutil.rmtree(older)
-
-
-def _load_state(folder: Path) -> dict | None:
-    newest = max(folder.glob("state-*"), default=None)
-    if newest is None:
-        return None
-    file = newest / "state.pt"
-    try:
-        whole = _sha256(file) == (newest / "sha256").read_text()
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: missing from a training state; remove {newest} or use --force to train again") from None
-    if not whole:
-        raise InputError(
-            f"{file}: truncated or changed since it was written (sha256 differs); remove {newest} or use --force to train again"
-        )
-    return torch.load(file, weights_only=True)
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _record(

@@ -5,6 +5,7 @@ from torch import nn
 
 from models import torchvision_ops
 from models.config import ImageConfig, TextConfig
+from models.errors import InputError
 
 __all__ = ["BertConfig", "BertModel", "BertPredictionHeadTransform"]
 """transformers is imported in this file alone, because its torchvision must be made importable first."""
@@ -31,6 +32,14 @@ class ConvolutionalStem(nn.Sequential):
     def weight(self) -> torch.Tensor:
         """Of the last convolution: transformers asks a patch projection for its dtype."""
         return self[-1].weight
+
+
+def as_images(images, pixels: int, device: torch.device) -> torch.Tensor:
+    """Arrays or tensors as uint8 (B, pixels, pixels, 3) on `device`. Raises InputError for another type or shape."""
+    images_BHWC = torch.as_tensor(images)
+    if images_BHWC.dtype != torch.uint8 or images_BHWC.shape[1:] != (pixels, pixels, 3):
+        raise InputError(f"images: expected uint8 (B, {pixels}, {pixels}, 3), got {images_BHWC.dtype} {tuple(images_BHWC.shape)}")
+    return images_BHWC.to(device)
 
 
 def pixel_values(images_BHWC: torch.Tensor) -> torch.Tensor:

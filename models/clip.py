@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import torchvision_ops
-from models.backbones import ConvolutionalStem, pixel_values
+from models.backbones import ConvolutionalStem, as_images, pixel_values
 from models.config import ModelConfig
 from models.errors import InputError
 from models.objective import Batch
@@ -76,7 +76,7 @@ class Clip(nn.Module):
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
         """uint8 (B, H, W, 3), tensor or array, to L2-normalised vectors, float32 (B, D) on the CPU."""
-        images_BHWC = torch.as_tensor(images_BHWC).to(self.clip.logit_scale.device)
+        images_BHWC = as_images(images_BHWC, self.pixels, self.clip.logit_scale.device)
         return F.normalize(self.clip.encode_image(pixel_values(images_BHWC)).float(), dim=-1).cpu()
 
     @torch.inference_mode()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.backbones import image_tower, pixel_values, text_tower
+from models.backbones import as_images, image_tower, pixel_values, text_tower
 from models.config import ModelConfig
 from models.lexicon import LexiconHead, retrieval_weights
 from models.tokenizer import LexiconTokenizer
@@ -75,7 +75,7 @@ class LexLIP(nn.Module):
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
         """uint8 (B, H, W, 3), tensor or array, to L2-normalised lexicon weights, float32 (B, V) on the CPU."""
-        images_BHWC = torch.as_tensor(images_BHWC).to(self.text.head.bias_V.device)
+        images_BHWC = as_images(images_BHWC, self.pixels, self.text.head.bias_V.device)
         return F.normalize(retrieval_weights(self.image_states(images_BHWC)[1]), dim=-1).cpu()
 
     @torch.inference_mode()
