@@ -30,14 +30,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def build(kind: type[Config], tree: dict, where: str) -> Config:
-    """Validate a tree of plain values into the dataclass `kind`, defaults filled in; `where` names its source in messages.
+    """Lay a tree of plain values over the defaults of the dataclass `kind`, at any depth; `where` names its source in messages.
 
     Raises:
         InputError: an unknown key (with the nearest known one), a wrong type, a value out of range.
     """
     _refuse_unknown_keys(kind, tree, where)
     try:
-        return TypeAdapter(kind).validate_python(tree)
+        return TypeAdapter(kind).validate_python(merge(as_tree(kind()), tree))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or kind.__name__

@@ -64,7 +64,8 @@ def test_registry_has_every_name_and_says_what_it_means():
         active_lexicons_image active_lexicons_text index_bytes bytes_per_image vectors_bytes build_seconds build_cpu_seconds
         qps latency_p50_us latency_p95_us latency_p99_us encode_images_per_second encode_texts_per_second
         hard_negative_accuracy hard_negative_accuracy_attribute hard_negative_accuracy_count hard_negative_accuracy_relation
-        train_seconds train_samples train_samples_per_second parameters steps loss lr
+        train_seconds train_samples train_samples_per_second parameters steps chosen_step loss lr gradient_norm
+        temperature
     """
     assert set(METRICS) == set(names.split())
     for name, metric in METRICS.items():
