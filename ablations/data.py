@@ -18,7 +18,7 @@ from ablations.config import DataConfig
 from bench import cli
 from bench.config import code_fingerprint, fingerprint
 from bench.corpora import Corpus, open_corpus
-from bench.files import atomic_folder
+from bench.files import atomic_folder, sha256
 from models.config import TextConfig
 from models.errors import InputError
 from models.objective import Batch
@@ -127,17 +127,19 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig) -
         np.save(part / "tokens.npy", tokens_CL)
         np.save(part / "words.npy", words_CL)
         np.save(part / "first.npy", np.concatenate([[0], counts_N.cumsum()]))
-        sizes = {file.name: file.stat().st_size for file in part.iterdir()}
-        (part / "meta.json").write_text(json.dumps({"corpus": corpus.name, "fingerprint": corpus.fingerprint, "bytes": sizes}))
+        sums = {file.name: sha256(file) for file in sorted(part.iterdir())}
+        (part / "meta.json").write_text(json.dumps({"corpus": corpus.name, "fingerprint": corpus.fingerprint, "sha256": sums}))
 
 
 def _open(folder: Path, identity: str, text: TextConfig) -> TrainingData:
     try:
-        sizes = dict(json.loads((folder / "meta.json").read_text())["bytes"])
+        sums = dict(json.loads((folder / "meta.json").read_text())["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'meta.json'}: missing or broken; remove the folder to make the data again") from None
-    for name, size in sizes.items():
-        if not (folder / name).is_file() or (folder / name).stat().st_size != size:
-            raise InputError(f"{folder / name}: missing or truncated (expected {size} bytes); remove the folder to make the data again")
+    for name, expected in sums.items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise InputError(
+                f"{folder / name}: missing, truncated or changed since it was written; remove the folder to make the data again"
+            )
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "tokens", "words", "first")]
     return TrainingData(identity, *arrays[:3], np.asarray(arrays[3]), LexiconTokenizer.load(folder / "tokenizer.json", text.max_tokens))

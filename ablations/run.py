@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from ablations import config as configs
 from ablations.config import RunConfig
 from ablations.train import Trained, add_training_flags, train
@@ -52,7 +54,9 @@ def one(home: Path, profile: str, variant: str, seed: int, run: RunConfig, comma
     try:
         trained = train(home, profile, variant, seed, run, command, force)
         measure(home, trained, profile, variant, seed, run, command, force)
-    except InputError as error:
+    except (InputError, RuntimeError, MemoryError) as error:  # a full disk is no variant's fault: OSError ends the command
+        if not isinstance(error, InputError):
+            log.exception("%s, seed %d", variant, seed)
         point = Point(
             task="training",
             corpus=str(run.data.corpus.get("name", "")),
@@ -64,14 +68,18 @@ def one(home: Path, profile: str, variant: str, seed: int, run: RunConfig, comma
             config_id=fingerprint(as_tree(run)),
             command=command,
         )
-        RecordStore(home).write(point, {}, status="failed", note=str(error), seconds=time.perf_counter() - started)
-        return str(error)
+        note = str(error) or type(error).__name__
+        status = "out_of_memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else "failed"
+        RecordStore(home).write(point, {}, status=status, note=note, seconds=time.perf_counter() - started)
+        return note
     return None
 
 
 def build_report(home: Path, profile: str) -> None:
-    """The page, by the command that a user would type: the report's floor is not imported from here."""
-    subprocess.run([sys.executable, "-m", "reports.build", "--home", str(home), "--profile", profile], check=True)
+    """The page, by the command that a user would type: the report's floor is not imported from here. Raises InputError when it fails."""
+    command = [sys.executable, "-m", "reports.build", "--home", str(home), "--profile", profile]
+    if subprocess.run(command, check=False).returncode:
+        raise InputError(f"the records are kept, but the report failed (its own message is above); again: python {' '.join(command[1:])}")
 
 
 def main(arguments) -> None:

@@ -23,8 +23,8 @@ def save(run: Path, state: dict) -> None:
         shutil.rmtree(older)
 
 
-def load(run: Path) -> dict | None:
-    """The newest state of a run, None when there is none. Raises InputError for a broken one."""
+def load(run: Path, device: str) -> dict | None:
+    """The newest state of a run, on `device`; None when there is none. Raises InputError for a broken one."""
     newest = max(run.glob("state-*"), default=None)
     if newest is None:
         return None
@@ -35,7 +35,7 @@ def load(run: Path) -> dict | None:
         raise InputError(f"{error.filename}: missing from a training state; {remedy}") from None
     if not whole:
         raise InputError(f"{newest / STATE}: truncated or changed since it was written (sha256 differs); {remedy}")
-    return torch.load(newest / STATE, weights_only=True)
+    return torch.load(newest / STATE, weights_only=True, map_location=device)
 
 
 def remove(run: Path) -> None:

@@ -126,7 +126,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
     model = checkpoint.create(run.model, data.tokenizer).to(device)
     objective = checkpoint.objective(model).to(device).train()
     schedule, phase, adam = train.schedule(), -1, None
-    state = state_of.load(folder)
+    state = state_of.load(folder, device)
     step, curve, best, seconds = 0, [], -1.0, 0.0
     sums: dict[str, torch.Tensor] = {}
     counted = 0

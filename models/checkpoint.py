@@ -50,6 +50,9 @@ def save(model: torch.nn.Module, folder: Path) -> None:
         config = TypeAdapter(ModelConfig).dump_python(model.config, mode="json")
         sums = {name: _sha256(part / name) for name in (WEIGHTS, TOKENIZER)}
         (part / CONFIG).write_text(json.dumps({"config": config, "sha256": sums}, indent=2), encoding="utf-8")
+        for file in part.iterdir():
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
         replaced = part.with_name(part.name + "-replaced")
         if folder.exists():
             os.rename(folder, replaced)
@@ -78,7 +81,10 @@ def load(folder: Path, device: str = "cpu") -> torch.nn.Module:
         config = TypeAdapter(ModelConfig).validate_python(description["config"])
         model = create(config, LexiconTokenizer.load(folder / TOKENIZER, config.text.max_tokens))
         load_model(model, str(folder / WEIGHTS))  # knows which parameters are tied
-    except (ValidationError, SafetensorError, RuntimeError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{folder / CONFIG}: config.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder}: not a checkpoint this version can read: {str(error).splitlines()[0]}") from None
     return model.to(device).eval()
 

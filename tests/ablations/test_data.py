@@ -104,18 +104,17 @@ def test_what_makes_other_arrays_has_another_id(resolve):
 
 
 @pytest.mark.parametrize("name", ["images.npy", "tokens.npy", "words.npy", "first.npy", "tokenizer.json"])
-def test_truncated_and_missing_files_are_named(made_home, data, resolve, tmp_path, name):
+def test_truncated_changed_and_missing_files_are_named(made_home, data, resolve, tmp_path, name):
     shutil.copytree(made_home, tmp_path, dirs_exist_ok=True)
     file, run = tmp_path / "data" / data.id / name, resolve()
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(InputError, match=f"{name}: missing or truncated"):
-        prepare(tmp_path, run.data, run.model.text)
-    file.unlink()
-    with pytest.raises(InputError, match=f"{name}: missing or truncated"):
-        prepare(tmp_path, run.data, run.model.text)
+    whole = file.read_bytes()
+    for broken in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), None):
+        file.unlink() if broken is None else file.write_bytes(broken)
+        with pytest.raises(InputError, match=f"{name}: missing, truncated or changed"):
+            prepare(tmp_path, run.data, run.model.text)
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"bytes": 3}', "{}"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"sha256": 3}', "{}"])
 def test_a_broken_description_is_named(made_home, data, resolve, tmp_path, content):
     shutil.copytree(made_home, tmp_path, dirs_exist_ok=True)
     file, run = tmp_path / "data" / data.id / "meta.json", resolve()

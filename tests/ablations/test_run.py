@@ -1,0 +1,57 @@
+"""A variant that fails is a record, the others go on, and the command says so in one line."""
+
+import pytest
+
+from ablations import run as runner
+from bench import cli
+from bench.records import RecordStore
+from models.errors import InputError
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path, tiny):
+    """The command in this process, with training replaced: what fails is up to the test. Returns (exit code, variants measured)."""
+
+    def start(failures: dict[str, BaseException]):
+        measured = []
+
+        def train(home, profile, variant, seed, *_):
+            if variant in failures:
+                raise failures[variant]
+            return variant
+
+        monkeypatch.setattr(runner, "train", train)
+        monkeypatch.setattr(runner, "measure", lambda home, trained, *_: measured.append(trained))
+        monkeypatch.setattr(runner, "build_report", lambda home, profile: measured.append("report"))
+        flags = cli.parser("")
+        runner.add_training_flags(flags)
+        flags.set_defaults(variants="lexlip,no_momentum,clip", seeds=[3])
+        return cli.run(runner.main, flags, ["--home", str(tmp_path), "--profile", tiny]), measured
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(InputError("the loss is not finite"), "failed"), (RuntimeError("boom"), "failed"), (MemoryError(), "out_of_memory")],
+)
+def test_a_failed_variant_is_a_record_and_the_others_go_on(start, tmp_path, capsys, error, status):
+    code, measured = start({"no_momentum": error})
+    assert code == 2
+    assert measured == ["lexlip", "clip", "report"]
+    row = RecordStore(tmp_path).read().iloc[0]
+    note = str(error) or "MemoryError"
+    assert (row["variant"], row["seed"], row["status"], row["note"]) == ("no_momentum", 3, status, note)
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"1 of 3 runs failed, the others are reported: no_momentum (seed 3): {note}")
+
+
+def test_a_full_disk_ends_the_command(start):
+    code, measured = start({"no_momentum": OSError(28, "No space left on device")})
+    assert code == 2
+    assert measured == ["lexlip"]
+
+
+def test_a_report_that_fails_is_one_line_not_a_traceback(monkeypatch, tmp_path):
+    monkeypatch.setattr(runner.sys, "executable", "false")
+    with pytest.raises(InputError, match="the records are kept, but the report failed"):
+        runner.build_report(tmp_path, "quick")
