@@ -75,7 +75,7 @@ def data_id(corpus: Corpus, config: DataConfig, text: TextConfig) -> str:
         text.vocabulary,
         text.max_tokens,
         TOKENIZER_CAPTIONS,
-        code_fingerprint("models.tokenizer"),
+        code_fingerprint("models.tokenizer", "ablations.data"),
     ]
     return fingerprint(made_of)
 
