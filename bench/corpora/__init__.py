@@ -1,12 +1,12 @@
 """Corpora: streams of images and captions. `open_corpus` builds one by name; a new corpus is a file and a line in `CORPORA`."""
 
-import difflib
 import inspect
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from bench.config import nearest
 from bench.corpora.scenes import Scenes
 from models.errors import InputError
 
@@ -39,14 +39,9 @@ def open_corpus(spec: dict | str) -> Corpus:
     parameters = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = parameters.pop("name", None)
     if name not in CORPORA:
-        raise InputError(f"corpus: {name!r} is unknown; {_nearest(str(name), list(CORPORA))}")
+        raise InputError(f"corpus: {name!r} is unknown{nearest(str(name), CORPORA)}")
     known = list(inspect.signature(CORPORA[name]).parameters)
     for key in parameters:
         if key not in known:
-            raise InputError(f"corpus {name}: {key!r} is unknown; {_nearest(str(key), known)}")
+            raise InputError(f"corpus {name}: {key!r} is unknown{nearest(str(key), known)}")
     return CORPORA[name](**parameters)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"

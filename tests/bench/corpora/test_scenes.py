@@ -202,8 +202,8 @@ def test_styles_and_times_all_occur(scenes):
 
 def test_unlikely_parameters_are_refused(scenes):
     for spec, message in (
-        ({"name": "scene"}, "did you mean 'scenes'"),
-        ({"name": "scenes", "pixel": 64}, "did you mean 'pixels'"),
+        ({"name": "scene"}, "(nearest: scenes; known: scenes)"),
+        ({"name": "scenes", "pixel": 64}, "(nearest: pixels; known: concepts, pixels, seed)"),
         ({"name": "scenes", "pixels": 63}, "between 64"),
         ({"name": "scenes", "concepts": 9}, "between 10"),
         ({"name": "scenes", "concepts": 100_000}, "between 10"),
