@@ -1,29 +1,45 @@
-"""A slice of a corpus through both encoders of a checkpoint, to vectors on disk."""
+"""Slices of a corpus through both encoders of one or more checkpoints, to vectors on disk, in one pass of rendering.
 
+Notable choices
+- What vectors are made of decides their id: checkpoint, corpus, slices, precision, code. Whole ones are opened, not made again; images
+  that begin a larger set of vectors are a prefix of it. A killed run goes on after its last whole shard (`bench.shards`).
+- Batches are cut at the same places whatever the slices, and the last one is filled up, so vectors do not depend on how many follow.
+- Memory does not grow with the number of images. Each model holds one shard twice (as batches, and joined while it is written):
+  2 x 65,536 x 4 B x D dense, 2 x 65,536 x 8 B x active lexicons. Batches of 128: the pictures of one for each thread, the vectors of 16
+  more. With D = 512, 1,024 active lexicons (all that the small presets have) and 64 pixels on 2 cores that is 0.27 + 1.07 + 0.03 GB; it
+  stays under 4 GB up to 3,400 active lexicons. Not in it: the models, and each thread's activations of a batch.
+"""
+
+import contextlib
 import functools
-import itertools
-import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
 
-from bench import cli, config
-from bench.vectors import Vectors, open_vectors, write_vectors
+from bench.encode_pass import Job, Run, batches, encode_captions, encode_images, find
+from bench.rendering import BATCH
+from bench.shards import SHARD_ROWS
+from bench.vectors import Vectors
 from models import checkpoint as checkpoints
+from models.errors import InputError
 
-log = logging.getLogger(__name__)
-BATCH = 256
+__all__ = ["Encoded", "Encoder", "batches", "encode", "encode_slices"]
+PRECISIONS = ("float32", "bfloat16")
 
 
 class Encoder:
-    """The model of a checkpoint folder, loaded when it is first needed. Vectors are L2-normalised float32."""
+    """The model of a checkpoint folder, loaded when it is first needed. Vectors are L2-normalised float32.
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    precision: what the model computes in, "float32" or "bfloat16" (autocast; the vectors differ by rounding).
+    """
+
+    def __init__(self, folder, precision: str = "float32"):
+        if precision not in PRECISIONS:
+            raise InputError(f"precision '{precision}': expected {' or '.join(PRECISIONS)}")
+        self.folder, self.precision = Path(folder), precision
 
     @functools.cached_property
     def id(self) -> str:
@@ -41,20 +57,23 @@ class Encoder:
     def vocabulary(self) -> list[str] | None:
         return self.model.vocabulary if self.kind == "lexicon" else None
 
-    def images(self, pictures: list[np.ndarray]) -> np.ndarray:
-        """uint8 (H, W, 3) pictures -> (B, D or V)."""
-        pixels = self.model.pixels
-        batch = np.stack([picture if picture.shape[:2] == (pixels, pixels) else _resized(picture, pixels) for picture in pictures])
-        return _numpy(self.model.encode_image(batch))
+    def images(self, pictures: np.ndarray) -> np.ndarray:
+        """uint8 (B, P, P, 3), P the model's `pixels`, to (B, D or V)."""
+        with self._computing():
+            return _numpy(self.model.encode_image(pictures))
 
     def texts(self, texts: list[str]) -> np.ndarray:
-        """Strings -> (B, D or V)."""
-        return _numpy(self.model.encode_text(list(texts)))
+        """Strings to (B, D or V)."""
+        with self._computing():
+            return _numpy(self.model.encode_text(list(texts)))
+
+    def _computing(self) -> contextlib.AbstractContextManager:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Vectors of a slice's images and of its captions, with their ids; `rates` (images and texts per second) only when made just now."""
+    """Vectors of a gallery's images and of its captions, with their ids; `rates` (images and texts per second) only when made just now."""
 
     images: Vectors
     captions: Vectors
@@ -70,56 +89,47 @@ class Encoded:
 def encode(home, encoder: Encoder, corpus, split: str, images: int, force: bool = False) -> Encoded:
     """Encodes images 0..`images` of a split and their captions to `<home>/vectors/`, unless they are there.
 
-    Each rate is of the encoder alone; rendering or decoding of pictures is not in it. Raises InputError for a broken checkpoint.
+    Each rate is of the encoder alone, on all cores; rendering is not in it. Raises InputError for a broken checkpoint.
     """
-    rates, folders = {}, {}
-    for part in ("images", "captions"):
-        made_from = {
-            "checkpoint": encoder.id,
-            "corpus": corpus.fingerprint,
-            "split": split,
-            "images": images,
-            "part": part,
-            "code": config.code_fingerprint("models", "bench.encode", "bench.vectors"),
-        }
-        folders[part] = Path(home) / "vectors" / config.fingerprint(made_from)
-        if force or not folders[part].is_dir():
-            rates[f"encode_{'images' if part == 'images' else 'texts'}_per_second"] = _encode_part(
-                folders[part], encoder, corpus, split, images, part, made_from
-            )
-        else:
-            log.info("%s of %s: vectors %s are there", part, split, folders[part].name)
-    opened = {part: open_vectors(folder) for part, folder in folders.items()}
-    return Encoded(opened["images"], opened["captions"], folders["images"].name, folders["captions"].name, rates)
+    return encode_slices(home, {"": encoder}, corpus, [(split, images)], force)[""]
 
 
-def batches(items, size: int = BATCH) -> Iterator[list]:
-    """Lists of `size` items, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+def encode_slices(
+    home,
+    encoders: Mapping[str, Encoder],
+    corpus,
+    slices: Sequence[tuple[str, int]],
+    force: bool = False,
+    shard_rows: int = SHARD_ROWS,
+    workers: int | None = None,
+) -> dict[str, Encoded]:
+    """Encodes the first images of each slice (split, count), one slice after the other, and the captions of the first slice.
+
+    Each picture is rendered once for all encoders, by `workers` threads (one for each core). What is there already is opened, not made.
+    shard_rows: images per shard, a multiple of 128; a killed run loses less than that. Raises InputError for a broken checkpoint or
+    shard, for a split that is too short, and when the disk has too little room.
+    """
+    if shard_rows < 1 or shard_rows % BATCH:
+        raise InputError(f"{shard_rows} images per shard: expected a multiple of {BATCH}")
+    home, slices = Path(home), [[split, count] for split, count in slices if count]
+    if not slices or min(count for _, count in slices) < 0:
+        raise InputError(f"slices {slices}: expected at least one image")
+    made = {"images": [Job.of(home, encoder, corpus, slices, "images") for encoder in encoders.values()]}
+    made["captions"] = [Job.of(home, encoder, corpus, slices[:1], "captions") for encoder in encoders.values()]
+    run = Run(shard_rows, workers, force)
+    for part, jobs in made.items():
+        missing = list({job.id: job for job in jobs if force or find(home, job.made_from) is None}.values())
+        if missing and part == "images":
+            encode_images(missing, corpus, slices, run)
+        elif missing:
+            encode_captions(missing, corpus, *slices[0], run)
+    return {name: _encoded(home, *of) for name, *of in zip(encoders, made["images"], made["captions"], strict=True)}
 
 
-def _encode_part(folder: Path, encoder: Encoder, corpus, split: str, images: int, part: str, made_from: dict) -> float:
-    model = encoder.model
-    items = corpus.images(split, 0, images) if part == "images" else corpus.captions(split, 0, images)
-    seconds = count = 0
-    with (
-        write_vectors(folder, encoder.kind, model.dimension, encoder.vocabulary, made_from) as writer,
-        cli.progress(desc=f"encode {split} {part}", unit="item", total=images if part == "images" else None) as bar,
-    ):
-        for batch in batches(items):
-            start = time.perf_counter()
-            values = encoder.images([item[1] for item in batch]) if part == "images" else encoder.texts([item[1] for item in batch])
-            seconds += time.perf_counter() - start
-            writer.append(values, [item[0] for item in batch], None if part == "images" else [item[2] for item in batch])
-            count += len(batch)
-            bar.update(len(batch))
-    return count / seconds if seconds else 0.0
-
-
-def _resized(picture: np.ndarray, pixels: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture).convert("RGB").resize((pixels, pixels), Image.Resampling.BICUBIC))
+def _encoded(home: Path, images: Job, captions: Job) -> Encoded:
+    rates = {"encode_images_per_second": images.rate, "encode_texts_per_second": captions.rate}
+    vectors = (find(home, job.made_from) for job in (images, captions))
+    return Encoded(*vectors, images.id, captions.id, {name: rate for name, rate in rates.items() if rate})
 
 
 def _numpy(tensor) -> np.ndarray:

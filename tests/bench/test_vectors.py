@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.vectors import DenseVectors, LexiconVectors, open_vectors, to_csr, write_vectors
+from bench.vectors import DenseVectors, LexiconVectors, open_vectors, resume_vectors, to_csr, write_vectors
 from models.errors import InputError
 
 
@@ -62,6 +62,55 @@ def test_opening_maps_and_does_not_read(tmp_path):
     assert isinstance(shard.base, np.memmap) and not shard.flags.writeable
 
 
+def mapped(array):
+    while array is not None and not isinstance(array, np.memmap):
+        array = array.base
+    return array is not None
+
+
+def test_opening_lexicon_vectors_maps_them_too(tmp_path):
+    write(tmp_path / "v", "lexicon", lexicon_rows(30))
+    for shard in open_vectors(tmp_path / "v").shards():
+        assert mapped(shard.indices) and mapped(shard.data)
+
+
+@pytest.mark.parametrize("kind", ["dense", "lexicon"])
+@settings(max_examples=20)
+@given(count=st.integers(1, 35), shard_rows=st.integers(1, 20), share=st.floats(0, 1))
+def test_a_prefix_is_the_first_items_with_their_ids_and_groups(tmp_path_factory, kind, count, shard_rows, share):
+    folder = tmp_path_factory.mktemp("vectors") / "v"
+    rows = lexicon_rows(count)
+    ids = write(folder, kind, rows, shard_rows=shard_rows)
+    first = round(share * count)
+    whole = open_vectors(folder)
+    part = whole.prefix(first)
+    assert np.array_equal(part.to_numpy() if kind == "dense" else part.to_scipy().toarray(), rows[:first])
+    assert (part.count, part.dimension, part.ids) == (first, 20, ids[:first])
+    assert part.groups == [f"image{i // 5}" for i in range(first)]
+    assert part.meta["count"] == first and part.bytes <= whole.bytes
+    part.verify()
+
+
+def test_a_prefix_copies_nothing(tmp_path):
+    for kind in ("dense", "lexicon"):
+        write(tmp_path / kind, kind, lexicon_rows(30))
+        vectors = open_vectors(tmp_path / kind)
+        for whole, part in zip(vectors.shards(), vectors.prefix(24).shards(), strict=True):
+            for name in ("indices", "data") if kind == "lexicon" else ("T",):
+                assert np.shares_memory(getattr(whole, name), getattr(part, name))
+    with pytest.raises(ValueError, match="first 31 of 30"):
+        vectors.prefix(31)
+
+
+def test_bytes_of_a_prefix_are_what_it_would_take_alone(tmp_path):
+    for kind in ("dense", "lexicon"):
+        write(tmp_path / kind, kind, lexicon_rows(30))
+        write(tmp_path / f"{kind}-alone", kind, lexicon_rows(30)[:24])
+        assert open_vectors(tmp_path / kind).prefix(24).bytes == open_vectors(tmp_path / f"{kind}-alone").bytes
+        on_disk = [path.stat().st_size for path in (tmp_path / kind).glob("*.npy") if path.name.split(".")[1] not in ("ids", "groups")]
+        assert open_vectors(tmp_path / kind).bytes == sum(on_disk)
+
+
 def test_bytes_are_those_of_the_vectors(tmp_path):
     write(tmp_path / "v", "dense", lexicon_rows(30), shard_rows=100)
     assert open_vectors(tmp_path / "v").bytes == os.path.getsize(tmp_path / "v" / "00000.values.npy")
@@ -107,6 +156,67 @@ def test_nothing_appears_when_the_writing_fails(tmp_path):
     with pytest.raises(InputError, match="'item-é1' is not finite"):
         write(tmp_path / "v", "lexicon", rows)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["dense", "lexicon"])
+@pytest.mark.parametrize("stop", [0, 9, 10, 29, 30])
+def test_a_resumed_writer_goes_on_after_the_last_whole_shard(tmp_path, kind, stop):
+    rows, ids = lexicon_rows(30), [f"i{i}" for i in range(30)]
+
+    def write_on(folder, stop=30):
+        with resume_vectors(folder, kind, 20, made_from={"x": 1}, shard_rows=10) as writer:
+            starts.append(writer.count)
+            for i in range(writer.count, stop):
+                writer.append(rows[i : i + 1], ids[i : i + 1])
+            if stop < 30:
+                raise KeyboardInterrupt
+
+    starts = []
+    if stop < 30:
+        with pytest.raises(KeyboardInterrupt):
+            write_on(tmp_path / "v", stop)
+        assert [path.name for path in tmp_path.iterdir()] == (["v.parts"] if stop >= 10 else [])
+    write_on(tmp_path / "v")
+    write_on(tmp_path / "undisturbed")
+    assert starts == ([0, stop // 10 * 10, 0] if stop < 30 else [0, 0])
+    assert {path.name for path in tmp_path.iterdir()} == {"v", "undisturbed"}
+    content = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("v", "undisturbed")]
+    assert content[0] == content[1]
+    open_vectors(tmp_path / "v").verify()
+
+
+def test_a_writer_killed_before_the_last_rename_loses_nothing(tmp_path, monkeypatch):
+    def fill():
+        with resume_vectors(tmp_path / "v", "dense", 20, shard_rows=10) as writer:
+            starts.append(writer.count)
+            for start in range(writer.count, 25, 5):
+                writer.append(lexicon_rows(25)[start : start + 5], [str(i) for i in range(start, start + 5)])
+
+    starts = []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("bench.shards._replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        fill()
+    fill()
+    assert starts == [0, 25]
+    assert np.array_equal(open_vectors(tmp_path / "v").to_numpy(), lexicon_rows(25))
+
+
+def test_forced_again_nothing_of_the_old_shards_is_taken(tmp_path):
+    def fill(value, stop, **more):
+        with resume_vectors(tmp_path / "v", "dense", 1, shard_rows=2, **more) as writer:
+            for i in range(writer.count, stop):
+                writer.append(np.full((1, 1), value, np.float32), [str(i)])
+            if stop < 6:
+                raise KeyboardInterrupt
+
+    for value, stop, more in ((1, 4, {}), (2, 2, {"force": True})):
+        with pytest.raises(KeyboardInterrupt):
+            fill(value, stop, **more)
+    fill(3, 6)
+    assert open_vectors(tmp_path / "v").to_numpy().ravel().tolist() == [2, 2, 3, 3, 3, 3]
+    fill(4, 6, force=True)
+    assert open_vectors(tmp_path / "v").to_numpy().ravel().tolist() == [4] * 6
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
 
 
 def test_defects_of_the_caller_are_errors(tmp_path):
