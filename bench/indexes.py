@@ -30,14 +30,18 @@ class Index:
 
     def open(self) -> Engine:
         """The engine, ready for search. Raises InputError when a file is missing or of another size."""
-        for name, size in read_json(self.folder / "index.json")["files"].items():
-            path = self.folder / name
-            found = path.stat().st_size if path.exists() else None
-            if found != size:
-                raise InputError(
-                    f"{path}: {'missing' if found is None else f'{found} bytes'}, expected {size} bytes; build it again (--force)"
-                )
-        return engines.get(self.engine).open(self.folder)
+        return open_index(self.folder)
+
+
+def open_index(folder: Path) -> Engine:
+    """The engine of a built index, ready for search. Raises InputError when a file is missing or of another size."""
+    about = read_json(Path(folder) / "index.json")
+    for name, size in about["files"].items():
+        path = Path(folder) / name
+        found = path.stat().st_size if path.exists() else None
+        if found != size:
+            raise InputError(f"{path}: {'missing' if found is None else f'{found} bytes'}, expected {size} bytes; build it again (--force)")
+    return engines.get(about["made_from"]["engine"]).open(Path(folder))
 
 
 def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, force: bool = False, **knobs) -> Index:
@@ -79,7 +83,7 @@ def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_fro
 
 @functools.cache
 def _code(engine: str) -> str:
-    return config.code_fingerprint("bench.impacts", "bench.vectors", engines.module(engine))
+    return config.code_fingerprint("bench.impacts", "bench.vectors", *engines.modules(engine))
 
 
 def _cpu_seconds() -> float:

@@ -36,6 +36,7 @@ class Engine(abc.ABC):
     kind: ClassVar[str]  # "dense", "lexicon", or "any"
     exact: ClassVar[bool]
     weights: ClassVar[tuple[int | None, ...]] = (None,)  # what it takes: None = float32, 8 = uint8, 16 = uint16 impacts
+    parts: ClassVar[tuple[str, ...]] = ()  # other modules that decide what it returns
     compiles: ClassVar[bool] = False  # at its first use: a small index is built and thrown away before a build is timed
 
     @abc.abstractmethod
@@ -71,9 +72,13 @@ class Engine(abc.ABC):
         self.close()
 
 
-def needs(package: str, extra: str) -> InputError:
+class AbsentError(InputError):
+    """An engine whose package is not installed."""
+
+
+def needs(package: str, extra: str) -> AbsentError:
     """The error of an engine whose package is absent."""
-    return InputError(f"the package '{package}' is not installed; pip install 'lexlip-bench[{extra}]'")
+    return AbsentError(f"the package '{package}' is not installed; pip install 'lexlip-bench[{extra}]'")
 
 
 def names(kind: str | None = None) -> list[str]:
@@ -89,10 +94,9 @@ def get(name: str) -> Engine:
     return getattr(importlib.import_module(module), cls)()
 
 
-def module(name: str) -> str:
-    """The module of an engine: its code is part of the identity of what it returns."""
-    get(name)
-    return _registry()[name]["class"].partition(":")[0]
+def modules(name: str) -> tuple[str, ...]:
+    """The modules of an engine: their code is part of the identity of what it returns."""
+    return _registry()[name]["class"].partition(":")[0], *get(name).parts
 
 
 def grid(name: str, stage: str) -> list[dict]:

@@ -1,103 +1,132 @@
-"""Our exact engine: an impact-quantised inverted index, scored term at a time.
+"""Our exact engine: an impact-quantised inverted index, scored term at a time within blocks of documents.
 
-Index: for each lexicon its posting list, document ids ascending (int32) and their impacts (uint8 or uint16), memory-mapped. Search: for
-each lexicon of the query add query impact x document impact to one accumulator per document, then scan the accumulators for the top k. The
-scan looks at blocks, skips those whose maximum does not pass the k-th best score so far, and clears them on the way. On large collections
-that scan is a large part of the work, so accumulators are as narrow as the scores provably allow: no score exceeds |query| x max |document|
-(Cauchy-Schwarz), which for L2-normalised vectors at scale 100 fits 16 bits.
+How posting lists are packed and scored, and why, stands in `impact_kernels`. On disk, memory-mapped: `postings.npy`, lexicon by lexicon and
+each cut into a segment per block of documents; `offsets.npy`, where each segment starts; `impacts.npy`, the highest impact of each.
 
-Threads take slices of the batch; the kernels release the interpreter lock.
+Accumulators are as narrow as the scores provably allow: no score exceeds |query| x max |document| (Cauchy-Schwarz), which for L2-normalised
+vectors at scale 100 fits 16 bits.
+
+Threads share a batch by its queries, and a single query by blocks of documents; the kernels release the interpreter lock.
 """
 
 import math
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numba
 import numpy as np
+import scipy.sparse as sp
 
-from bench.engines import Engine, ranking
+from bench.engines import Engine, impact_kernels, ranking
+from bench.engines.impact_kernels import ACCUMULATORS, BLOCK
 from bench.files import read_json, write_json
 from bench.vectors import load_mapped
 from models.errors import InputError
 
-BLOCK = 1024  # accumulators per block of the scan: 2 KB, inside the first-level cache
 SLICES_PER_THREAD = 8  # of a batch, so that threads end together
+BLOCKS_PER_THREAD = 8  # at least: scoring fewer takes less time than waking a thread
 
 
 class Impact(Engine):
     name, kind, exact, weights, compiles = "impact", "lexicon", True, (8, 16), True
+    parts = ("bench.engines.impact_kernels",)
 
     def __init__(self):
         self._pool, self._pool_threads, self._free = None, 0, {}
 
     def build(self, vectors, folder, threads=1, **knobs):
-        """A counting sort by lexicon in two passes over the shards; holds one shard and V counters in memory."""
+        """One pass over the shards, packing block by block, then one over what was packed; memory: a shard, a block, 3 bytes a segment."""
         folder = Path(folder)
         if vectors.dtype not in (np.uint8, np.uint16):
             raise InputError(f"impact: weights are {vectors.dtype}; quantise them to 8 or 16 bits")
-        lengths = np.zeros(vectors.dimension, np.int64)
-        for shard in vectors.shards():
-            lengths += np.bincount(shard.indices, minlength=vectors.dimension)
-        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        np.save(folder / "offsets.npy", offsets)
-        documents = _new(folder / "documents.npy", np.int32, offsets[-1])
-        impacts = _new(folder / "impacts.npy", vectors.dtype, offsets[-1])
-        cursors, first, longest = offsets[:-1].copy(), 0, 0
-        for shard in vectors.shards():
-            longest = max(longest, _scatter(*_read_only(shard), first, cursors, documents, impacts))
-            first += shard.shape[0]
-        for array in (documents, impacts):
-            if isinstance(array, np.memmap):
-                array.flush()
+        planes = vectors.dtype.itemsize
+        sizes, tops, longest, count = [], [], 0, 0
+        packed = folder / "packed.partial"
+        with open(packed, "wb") as file:
+            for block in _blocks(vectors.shards()):
+                sizes.append(np.zeros(vectors.dimension * planes, np.uint16))
+                tops.append(np.zeros(vectors.dimension * planes, np.uint8))
+                rows = _read_only(block)
+                impact_kernels.pack(*rows, planes, sizes[-1], tops[-1]).tofile(file)
+                longest = max(longest, impact_kernels.longest(rows[0], rows[2]))
+                count += block.shape[0]
+        np.save(folder / "impacts.npy", np.array(tops, np.uint8).T.ravel())
+        _gather(packed, sizes, folder)
+        packed.unlink()
         # longest: the largest squared length of a document, which bounds the scores
-        write_json(folder / "impact.json", {"documents": first, "lexicons": vectors.dimension, "longest": int(longest)})
+        about = {"documents": count, "lexicons": vectors.dimension, "planes": planes, "block": BLOCK, "longest": int(longest)}
+        write_json(folder / "impact.json", about)
 
     def open(self, folder):
         folder = Path(folder)
         about = read_json(folder / "impact.json")
         self.count, self.dimension, self.longest = about["documents"], about["lexicons"], about["longest"]
-        self.offsets, self.documents, self.impacts = (load_mapped(folder / f"{part}.npy") for part in ("offsets", "documents", "impacts"))
-        if len(self.offsets) != self.dimension + 1 or not self.offsets[-1] == len(self.documents) == len(self.impacts):
+        self.planes, self.blocks = about["planes"], math.ceil(self.count / BLOCK)
+        parts = (load_mapped(folder / f"{part}.npy") for part in ("offsets", "impacts", "postings"))
+        self.offsets, self.tops, self.postings = (_frozen(part) for part in parts)
+        self.columns = _frozen(self.postings.view(np.uint8))
+        segments = self.dimension * self.planes * self.blocks
+        fits = about["block"] == BLOCK and len(self.offsets) == segments + 1 and len(self.tops) == segments
+        if not fits or self.offsets[-1] != len(self.postings) or (self.offsets[1:] < self.offsets[:-1]).any():
             raise InputError(f"{folder}: the posting lists do not fit their offsets; build the index again (--force)")
         self.id_bits = max(1, (self.count - 1).bit_length())
         return self
 
     def search(self, queries, k, threads=1, **knobs):
         """queries: CSR (Q, V) of unsigned integers. Scores are exact integers, returned as float32 (exact up to 2**24)."""
-        if queries.dtype.kind != "u" or queries.shape[1] != self.dimension:
-            raise ValueError(f"queries of {queries.dtype} over {queries.shape[1]} lexicons; expected unsigned over {self.dimension}")
-        ids, scores = ranking.empty(queries.shape[0], k)
+        self._check(queries)
+        total = queries.shape[0]
+        ids, scores = ranking.empty(total, k)
         if not (self.count and k and queries.nnz):
             return ids, scores
-        of_queries = _read_only(queries)
-        dtype = self._accumulator(_longest(of_queries[0], of_queries[2]))
-        width = min(k, self.count)
+        indptr, lexicons, weights = _read_only(queries)
+        dtype = self._accumulator(impact_kernels.longest(indptr, weights))
+        terms = self._lists(indptr, lexicons, weights.astype(dtype))
+        tasks = deque()
 
-        def work(first: int, last: int) -> None:
-            free = self._free.setdefault(dtype, deque())
-            try:
-                accumulators = free.pop()
-            except IndexError:
-                accumulators = np.zeros(self.count, dtype)
-            keys = np.empty(width, np.uint64)
-            _search(self.offsets, self.documents, self.impacts, *of_queries, first, last, accumulators, self.id_bits, keys, ids, scores)
-            free.append(accumulators)  # the scan has cleared them
+        def work() -> None:
+            accumulators = self._take(dtype)
+            while tasks:
+                try:
+                    task = tasks.popleft()
+                except IndexError:  # another thread was faster
+                    break
+                self._score(terms, *task, accumulators)
+            self._free[dtype].append(accumulators)  # searching has cleared them
 
-        total = queries.shape[0]
-        if threads == 1 or total == 1:
-            work(0, total)
+        shape = (total, min(k, self.count))
+        parts = min(threads, self.blocks // BLOCKS_PER_THREAD) if total < threads else 1
+        bounds = _cut(self.blocks, parts)
+        keys = [np.zeros(shape, np.uint64) for _ in bounds]
+        if threads == 1 or total < threads:
+            tasks += [((0, total), blocks, of_part) for blocks, of_part in zip(bounds, keys, strict=True)]
         else:
-            step = max(1, math.ceil(total / (threads * SLICES_PER_THREAD)))
-            starts = range(0, total, step)
-            list(self._threads(threads).map(work, starts, [min(start + step, total) for start in starts]))
+            tasks += [(slice_, bounds[0], keys[0]) for slice_ in _cut(total, threads * SLICES_PER_THREAD)]
+        helpers = [self._threads(threads).submit(work) for _ in range(min(threads, len(tasks)) - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
+        best = keys[0] if len(keys) == 1 else np.sort(np.concatenate(keys, axis=1), axis=1)[:, ::-1][:, : shape[1]]
+        impact_kernels.unpack(np.ascontiguousarray(best), self.id_bits, ids, scores)
         return ids, scores
+
+    def touched_bytes(self, queries) -> np.ndarray:
+        """Bytes of postings that scoring all documents for each query must read. queries: CSR (Q, V). Returns (Q,) int64."""
+        self._check(queries)
+        ends = self.offsets[:: max(1, self.blocks)].astype(np.int64)
+        of_lists = np.diff(ends) * self.postings.itemsize if self.blocks else np.zeros(self.dimension * self.planes, np.int64)
+        of_lexicons = of_lists.reshape(self.dimension, self.planes).sum(axis=1)
+        return sp.csr_array((np.ones(queries.nnz, np.int64), queries.indices, queries.indptr), shape=queries.shape) @ of_lexicons
 
     def close(self):
         if self._pool:
             self._pool.shutdown()
         self._pool, self._free = None, {}
+
+    def _check(self, queries) -> None:
+        if queries.dtype.kind != "u" or queries.shape[1] != self.dimension:
+            raise ValueError(f"queries of {queries.dtype} over {queries.shape[1]} lexicons; expected unsigned over {self.dimension}")
 
     def _accumulator(self, longest_query: int) -> type:
         """The narrowest type that no score can overflow."""
@@ -106,128 +135,79 @@ class Impact(Engine):
             raise InputError("impact: scores may pass 64 bits together with the document id; quantise with a smaller scale")
         return np.uint16 if largest < 2**16 else np.uint32 if largest < 2**32 else np.uint64
 
+    def _lists(self, indptr, lexicons, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The posting lists of each query, and what to weight each with: one list a lexicon, or one for each byte of its impacts."""
+        if self.planes == 1:
+            return indptr, lexicons, _frozen(weights)
+        planes = np.arange(self.planes, dtype=np.int32)
+        lists = (lexicons[:, None] * self.planes + planes).ravel()
+        shifted = (weights[:, None] << (8 * planes).astype(weights.dtype)).ravel()
+        return _frozen(indptr * self.planes), _frozen(lists.astype(lexicons.dtype)), _frozen(shifted)
+
+    def _score(self, terms, queries, blocks, keys, accumulators) -> None:
+        of_index = (self.offsets, self.tops, self.postings, self.columns, self.blocks)
+        impact_kernels.search(*of_index, *terms, queries, blocks, accumulators, self.id_bits, keys)
+
+    def _take(self, dtype) -> np.ndarray:
+        free = self._free.setdefault(dtype, deque())
+        try:
+            return free.pop()
+        except IndexError:
+            return np.zeros(ACCUMULATORS, dtype)
+
     def _threads(self, threads: int) -> ThreadPoolExecutor:
+        """`threads` - 1 helpers of the thread that asks."""
         if self._pool is None or self._pool_threads != threads:
             if self._pool:
                 self._pool.shutdown()
-            self._pool, self._pool_threads = ThreadPoolExecutor(threads), threads
+            self._pool, self._pool_threads = ThreadPoolExecutor(threads - 1), threads
         return self._pool
 
 
+def _blocks(shards: Iterable[sp.csr_array]) -> Iterator[sp.csr_array]:
+    """The rows of the shards, BLOCK at a time."""
+    waiting, count = [], 0
+    for shard in shards:
+        start = 0
+        while start < shard.shape[0]:
+            waiting.append(shard[start : start + BLOCK - count])
+            start, count = start + waiting[-1].shape[0], count + waiting[-1].shape[0]
+            if count == BLOCK:
+                yield sp.vstack(waiting, format="csr")
+                waiting, count = [], 0
+    if waiting:
+        yield sp.vstack(waiting, format="csr")
+
+
+def _gather(packed: Path, sizes: list[np.ndarray], folder: Path) -> None:
+    """Writes the offsets of all segments, and the posting lists: the segments of each lexicon together."""
+    ends = np.cumsum(np.array(sizes, np.uint16).T.ravel(), dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    offsets = np.concatenate([[0], ends]).astype(np.uint32 if total < 2**32 else np.uint64)
+    np.save(folder / "offsets.npy", offsets)
+    if not total:
+        np.save(folder / "postings.npy", np.zeros(0, np.uint16))
+        return
+    postings = np.lib.format.open_memmap(folder / "postings.npy", mode="w+", dtype=np.uint16, shape=(total,))
+    with open(packed, "rb") as file:
+        for block, of_block in enumerate(sizes):
+            segments = np.fromfile(file, np.uint16, int(of_block.sum(dtype=np.int64)))
+            impact_kernels.spread(segments, of_block, block, len(sizes), offsets, postings)
+    postings.flush()
+
+
+def _cut(total: int, parts: int) -> list[tuple[int, int]]:
+    """0..total in at most `parts` ranges of about the same length."""
+    bounds = np.linspace(0, total, min(max(1, parts), total) + 1).astype(int).tolist()
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+
 def _read_only(rows) -> list[np.ndarray]:
-    """indptr, indices, data of a CSR array as read-only views, memory-mapped or not: one type for numba, compiled once."""
-    views = [part.view() for part in (rows.indptr, rows.indices, rows.data)]
-    for view in views:
-        view.flags.writeable = False
-    return views
+    """indptr, indices, data of a CSR array as numba compiles for: pointers of one type, read-only whether memory-mapped or not."""
+    return [_frozen(part) for part in (rows.indptr.astype(np.int64, copy=False), rows.indices.astype(np.int32, copy=False), rows.data)]
 
 
-def _new(path: Path, dtype, size: int) -> np.ndarray:
-    """A `.npy` file to write through a memory map; an empty one is simply written."""
-    if size:
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(int(size),))
-    np.save(path, np.zeros(0, dtype))
-    return np.zeros(0, dtype)
-
-
-@numba.njit(cache=True, nogil=True)
-def _longest(indptr, weights):
-    """The largest squared length of a row."""
-    longest = 0
-    for row in range(indptr.size - 1):
-        squares = 0
-        for i in range(indptr[row], indptr[row + 1]):
-            squares += np.int64(weights[i]) * np.int64(weights[i])
-        longest = max(longest, squares)
-    return longest
-
-
-@numba.njit(cache=True, nogil=True)
-def _scatter(indptr, lexicons, weights, first, cursors, documents, impacts):
-    """Appends the rows of a shard to the posting lists; returns the largest squared length of a row."""
-    for row in range(indptr.size - 1):
-        for i in range(indptr[row], indptr[row + 1]):
-            at = cursors[lexicons[i]]
-            documents[at] = first + row
-            impacts[at] = weights[i]
-            cursors[lexicons[i]] = at + 1
-    return _longest(indptr, weights)
-
-
-@numba.njit(cache=True, nogil=True)
-def _search(offsets, documents, impacts, indptr, lexicons, weights, first, last, accumulators, id_bits, keys, ids, scores):
-    """Queries first..last. `accumulators` (N,) are zero before and after; `keys` (width,) is scratch."""
-    shift, mask = np.uint64(id_bits), (np.uint64(1) << np.uint64(id_bits)) - np.uint64(1)
-    for query in range(first, last):
-        for i in range(indptr[query], indptr[query + 1]):
-            _add(documents, impacts, offsets[lexicons[i]], offsets[lexicons[i] + 1], weights[i], accumulators)
-        found = _collect(accumulators, shift, mask, keys)
-        for place in range(found - 1, -1, -1):  # the heap gives the worst first
-            key = keys[0]
-            keys[0] = keys[place]
-            _sink(keys, place)
-            ids[query, place] = np.int64(mask - (key & mask))
-            scores[query, place] = np.float32(key >> shift)
-
-
-@numba.njit(cache=True, nogil=True)
-def _add(documents, impacts, start, stop, weight, accumulators):
-    for i in range(start, stop):
-        accumulators[documents[i]] += weight * impacts[i]
-
-
-@numba.njit(cache=True, nogil=True)
-def _collect(accumulators, shift, mask, keys):
-    """Fills `keys` with a min-heap of the best (score, lowest id) and clears the accumulators; returns how many there are.
-
-    A key is score << shift | (mask - id): its order is the order of results. A later document with the score of the worst key has a
-    higher id and never replaces it, so only scores above the worst one are looked at.
-    """
-    found, floor = 0, np.uint64(0)
-    for start in range(0, accumulators.size, BLOCK):
-        block = accumulators[start : start + BLOCK]
-        best = block[0]
-        for score in block:
-            best = max(best, score)
-        if np.uint64(best) > floor:
-            for i in range(block.size):
-                score = np.uint64(block[i])
-                if score > floor:
-                    key = (score << shift) | (mask - np.uint64(start + i))
-                    if found < keys.size:
-                        keys[found] = key
-                        found += 1
-                        _rise(keys, found - 1)
-                    else:
-                        keys[0] = key
-                        _sink(keys, found)
-                    if found == keys.size:
-                        floor = keys[0] >> shift
-        if best > 0:
-            block[:] = 0
-    return found
-
-
-@numba.njit(cache=True, nogil=True)
-def _rise(keys, at):
-    key = keys[at]
-    while at > 0 and keys[(at - 1) >> 1] > key:
-        keys[at] = keys[(at - 1) >> 1]
-        at = (at - 1) >> 1
-    keys[at] = key
-
-
-@numba.njit(cache=True, nogil=True)
-def _sink(keys, size):
-    """Restores the heap keys[:size] after keys[0] was replaced."""
-    at, key = 0, keys[0]
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        if child + 1 < size and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= key:
-            break
-        keys[at] = keys[child]
-        at = child
-    if size > 0:
-        keys[at] = key
+def _frozen(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -96,3 +96,20 @@ def test_search_faiss_flat_single(benchmark, faiss_flat, dense):
 def test_search_faiss_flat_batched(benchmark, faiss_flat, dense):
     with pinned(1):
         benchmark(faiss_flat.search, dense.rows(0, QUERIES), 10)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["lexlip", "clip"])
+def test_encode_images(benchmark, kind, precision, tmp_path):
+    """256 pictures of 64 pixels through a model of the default size that has learned nothing."""
+    from bench.corpora import open_corpus
+    from bench.encode import Encoder
+    from models import checkpoint
+    from models.config import ModelConfig, TextConfig
+    from models.tokenizer import LexiconTokenizer
+
+    corpus = open_corpus("scenes")
+    tokenizer = LexiconTokenizer.train((text for _, text, _ in corpus.captions("train", 0, 2000)), 1024, 28)
+    config = ModelConfig(kind=kind, text=TextConfig(max_tokens=28, vocabulary=len(tokenizer)))
+    checkpoint.save(checkpoint.create(config, tokenizer), tmp_path / kind)
+    benchmark(Encoder(tmp_path / kind, precision).images, corpus.render("test", 0, 256))
