@@ -6,8 +6,11 @@ import json
 import os
 import platform
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,12 +47,30 @@ def cores() -> int:
     return allowed
 
 
-def load_note() -> str:
-    """A sentence when other work keeps the cores busy (load average of the last minute above their number), else ""."""
-    if not hasattr(os, "getloadavg"):
-        return ""
-    load = os.getloadavg()[0]
-    return f"loaded machine: load average {load:.1f} on {cores()} cores at the start" if load > cores() else ""
+class OtherWork:
+    """Cores that other processes kept busy while a block ran; time that a virtual machine's host took away is counted with them."""
+
+    def __enter__(self) -> "OtherWork":
+        self._began = self._now()
+        return self
+
+    def __exit__(self, *_) -> None:
+        wall, busy, own = (after - before for before, after in zip(self._began, self._now(), strict=True))
+        self.cores = max(0.0, (busy - own) / wall) if wall else 0.0
+
+    def note(self) -> str:
+        return note_of_other_work(self.cores)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        system, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        parts = ("user", "nice", "system", "irq", "softirq", "steal")
+        return time.perf_counter(), sum(getattr(system, part, 0.0) for part in parts), own.user + own.system
+
+
+def note_of_other_work(busy: float) -> str:
+    """A sentence when other work kept more than a tenth of the cores busy, else ""."""
+    return f"loaded machine: other work kept {busy:.1f} of {cores()} cores busy" if busy > 0.1 * cores() else ""
 
 
 def _cpu() -> str:

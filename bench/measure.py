@@ -7,6 +7,7 @@ clock starts (`Engine.prepare`); encoding a text is measured apart.
 
 import contextlib
 import gc
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from bench import metrics
 from bench.engines import Engine
-from bench.environment import load_note
+from bench.environment import OtherWork
 
 WARM_UP_QUERIES = 32
 
@@ -42,27 +43,42 @@ class Measured:
     ids: np.ndarray  # (queries, depth) what the timed search returned
     note: str
     seconds: float
+    other_cores: float = 0.0  # kept busy by other processes meanwhile
 
 
 @contextlib.contextmanager
 def pinned(threads: int) -> Iterator[None]:
-    """Holds every thread pool of the process at `threads`, and the garbage collector off."""
+    """Holds the process on `threads` cores and its thread pools at that number, and the garbage collector off.
+
+    Cores are what no library can get round: one that starts threads of its own shares them. (Linux; elsewhere the pools alone are held.)
+    """
     collecting = gc.isenabled()
     gc.disable()
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     try:
+        _bind(allowed[:threads])
         with threadpool_limits(limits=threads):
             yield
     finally:
+        _bind(allowed)
         if collecting:
             gc.enable()
+
+
+def _bind(allowed: list[int]) -> None:
+    """Every thread that this process has now to these cores; those it starts later follow the one that starts them."""
+    if allowed:
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread), allowed)
 
 
 def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     """One query at a time: the latency of each, and the rate of a client that waits for each answer before it asks again."""
     prepared = [engine.prepare(queries[i : i + 1], **knobs) for i in range(queries.shape[0])]
-    began, note = time.perf_counter(), load_note()
+    began = time.perf_counter()
     passes, rates, found = [], [], []
-    with pinned(timing.threads):
+    with OtherWork() as other, pinned(timing.threads):
         for query in prepared[:WARM_UP_QUERIES]:
             engine.search(query, timing.depth, timing.threads, **knobs)
         for _ in range(timing.repeats):
@@ -82,16 +98,17 @@ def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     values = {"qps": float(np.median(rates))}
     for share in (50, 95, 99):
         values[f"latency_p{share}_us"] = metrics.percentile(latency_us.ravel(), share)
-    note = _join(note, _spread(rates), f"{len(prepared)} of {queries.shape[0]} queries" if len(prepared) < queries.shape[0] else "")
-    return Measured(values, len(prepared), np.median(latency_us, axis=0), np.concatenate(found), note, time.perf_counter() - began)
+    note = _join(other.note(), _spread(rates), f"{len(prepared)} of {queries.shape[0]} queries" if len(prepared) < queries.shape[0] else "")
+    seconds = time.perf_counter() - began
+    return Measured(values, len(prepared), np.median(latency_us, axis=0), np.concatenate(found), note, seconds, other.cores)
 
 
 def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     """All queries in one call: the rate of an engine that may share work between them, on `timing.threads` threads."""
     prepared = engine.prepare(queries, **knobs)
-    began, note = time.perf_counter(), load_note()
+    began = time.perf_counter()
     rates = []
-    with pinned(timing.threads):
+    with OtherWork() as other, pinned(timing.threads):
         engine.search(engine.prepare(queries[:WARM_UP_QUERIES], **knobs), timing.depth, timing.threads, **knobs)
         for _ in range(timing.repeats):
             start = time.perf_counter()
@@ -99,7 +116,8 @@ def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
             rates.append(queries.shape[0] / (time.perf_counter() - start))
             if time.perf_counter() - began > timing.repeats * timing.seconds:
                 break
-    return Measured({"qps": float(np.median(rates))}, queries.shape[0], None, ids, _join(note, _spread(rates)), time.perf_counter() - began)
+    note, seconds = _join(other.note(), _spread(rates)), time.perf_counter() - began
+    return Measured({"qps": float(np.median(rates))}, queries.shape[0], None, ids, note, seconds, other.cores)
 
 
 def evenly(count: int, wanted: int) -> np.ndarray:

@@ -144,6 +144,8 @@ def _latency() -> dict[str, Metric]:
             f"Time that {share}% of single queries do not exceed, each measured by itself, after warm-up; encoding the query not included."
         )
         made[f"latency_p{share}_us"] = Metric(f"Latency p{share}", "lower", "us", text, partial(percentile, share=share))
+        text = f"Time that {share}% of single texts do not exceed from string to vector, tokenizer included, after warm-up."
+        made[f"encode_text_latency_p{share}_us"] = Metric(f"Text encoding p{share}", "lower", "us", text, partial(percentile, share=share))
     return made
 
 
@@ -153,6 +155,62 @@ def _hard_negatives() -> dict[str, Metric]:
     made = {"hard_negative_accuracy": Metric("Hard negatives", "higher", "share", text.format("attribute, count or relation"))}
     for kind in ("attribute", "count", "relation"):
         made[f"hard_negative_accuracy_{kind}"] = Metric(f"Hard negatives: {kind}", "higher", "share", text.format(kind))
+    return made
+
+
+def _satisfying() -> dict[str, Metric]:
+    """False negatives of the protocol."""
+    text = "Images of the gallery beside its own that make a caption true and count as wrong all the same: {} over captions."
+    made = {f"satisfying_{name}": Metric(f"Also true, {name}", "lower", "images", text.format(name)) for name in ("mean", "median")}
+    share = "Share of captions that at least one image of the gallery beside their own makes true."
+    return made | {"satisfied_share": Metric("Captions with another true image", "lower", "share", share)}
+
+
+def _distribution() -> dict[str, Metric]:
+    """Statistics of vectors (`bench.describe`), which stand beside a measured point and say what it was measured on."""
+    made = {}
+    for name, label, unit, text in (
+        ("items", "Items", "items", "Vectors in the collection."),
+        ("dimension", "Dimension", "", "Lexicons of the vocabulary, or components of a dense vector."),
+        ("lexicons_used", "Lexicons used", "lexicons", "Lexicons that at least one item has."),
+        (
+            "zipf_exponent",
+            "Zipf exponent",
+            "",
+            "a of popularity ~ rank^-a, by least squares of the logarithms over the ranks of the effective vocabulary.",
+        ),
+        (
+            "effective_vocabulary",
+            "Effective vocabulary",
+            "lexicons",
+            "exp of the entropy of the lexicons' occurrences: as many equally frequent lexicons have it.",
+        ),
+        ("top_lexicon_share", "Most frequent lexicon", "share", "Share of the items that have the most frequent lexicon."),
+        ("pair_cosine_mean", "Cosine of two items", "cosine", "Mean cosine of two items drawn at random."),
+        ("pair_cosine_p99", "Cosine of two items, p99", "cosine", "99th percentile of the cosine of two items drawn at random."),
+        ("pair_shared_lexicons", "Lexicons shared", "lexicons", "Mean number of lexicons that two items drawn at random both have."),
+        (
+            "nearest_cosine",
+            "Cosine of the nearest item",
+            "cosine",
+            "Mean cosine of an item to the nearest other one, among at most 20,000.",
+        ),
+        ("own_cosine", "Cosine of query and document", "cosine", "Mean cosine of a query to the item of its image."),
+        ("query_document_overlap", "Overlap of query and document", "share", "Share of a query's lexicons that the item of its image has."),
+        ("query_random_overlap", "Overlap of query and any item", "share", "Share of a query's lexicons that an item drawn at random has."),
+    ):
+        made[name] = Metric(label, "", unit, text)
+    for what, whose in (("active", "an item"), ("query_active", "a query")):
+        made[f"{what}_mean"] = Metric(f"Lexicons of {whose}, mean", "", "lexicons", f"Mean number of lexicons of {whose}.")
+        for share in (1, 25, 50, 75, 99):
+            text = f"{share}th percentile of the number of lexicons of {whose}."
+            made[f"{what}_p{share}"] = Metric(f"Lexicons of {whose}, p{share}", "", "lexicons", text)
+    for rank in (1, 2, 4, 8, 16, 32, 64, 128):
+        text = f"Mean weight of an item's lexicon number {rank} by weight, 0 where it has fewer."
+        made[f"weight_rank_{rank}"] = Metric(f"Weight of lexicon number {rank}", "", "weight", text)
+    for place in (1, 10, 100, 1000):
+        text = f"Mean cosine of a query to its nearest item number {place}, among at most 20,000."
+        made[f"place_{place}_cosine"] = Metric(f"Cosine of result {place}", "", "cosine", text)
     return made
 
 
@@ -201,6 +259,27 @@ METRICS = Registry(
         "build_seconds", "Build time", "lower", "s", "Wall time from vectors on disk to the index, pruning and quantising included."
     )
     | _measured("build_cpu_seconds", "Build CPU time", "lower", "s", "CPU time over all threads from vectors on disk to the index.")
+    | _measured("build_peak_bytes", "Build memory", "lower", "bytes", "Peak resident memory of the process that built the index.")
+    | _measured(
+        "resident_bytes", "Memory loaded", "lower", "bytes", "Growth of resident memory by opening the index and answering all queries."
+    )
+    | _measured(
+        "engine_recall@10",
+        "Engine recall@10",
+        "higher",
+        "share",
+        "Share of the exact top 10 over what the index was given that was returned; an item that ties with the 10th counts. A sample of queries.",
+    )
+    | _measured("touched_bytes", "Postings read", "lower", "bytes", "Mean bytes of postings that exhaustive scoring of a query must read.")
+    | _measured(
+        "limit_qps",
+        "QPS limit",
+        "higher",
+        "queries/s",
+        "Measured memory bandwidth at the stated threads over the postings read: what exhaustive scoring could not pass.",
+    )
+    | _satisfying()
+    | _distribution()
     | _measured(
         "qps", "QPS", "higher", "queries/s", "Queries completed over wall time at the stated threads, after warm-up; never 1 / latency."
     )

@@ -11,7 +11,6 @@ points of their own (batch_mode "single" and "batched", text to image), retrievi
 """
 
 import functools
-import itertools
 import logging
 import sys
 import time
@@ -31,6 +30,7 @@ from bench.impacts import SCALE, Impacts
 from bench.indexes import Index, build_index
 from bench.measure import Timing
 from bench.records import Point, RecordStore
+from bench.relevance import Relevance
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 KEPT = (4, 8, 16, 32, 64, None)
 MAIN_KEPT = 32  # the setting that tables show and that examples are taken from
 DIRECTIONS = ("text_to_image", "image_to_text")
+CODE = ("bench.recall", "bench.relevance", "bench.measure", "bench.metrics", "bench.impacts", "bench.engines.ranking")
 
 
 @dataclass(frozen=True)
@@ -145,17 +146,10 @@ class _Direction:
         self.gallery, self.queries = (encoded.images, encoded.captions) if to_image else (encoded.captions, encoded.images)
         self.gallery_id = encoded.images_id if to_image else encoded.captions_id
         self.depth = min(depth, self.gallery.count)
-        code = config.code_fingerprint("bench.recall", "bench.measure", "bench.metrics", "bench.impacts", "bench.engines.ranking")
+        self.relevance = Relevance(self.gallery, self.queries)
+        code = config.code_fingerprint(*CODE)
         self.knobs = {} if encoded.kind == "dense" else {"scale": scale, "query_kept": query_kept}
         self.base = replace(base, direction=direction, vectors_id=self.gallery_id, code_id=code)
-
-    @functools.cached_property
-    def relevance(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes of the images that items (N,) and queries (Q,) belong to, and the number of relevant items of each query (Q,)."""
-        codes = {group: code for code, group in enumerate(dict.fromkeys(self.gallery.groups))}
-        items = np.array([codes[group] for group in self.gallery.groups], np.int64)
-        queries = np.array([codes.get(group, -1) for group in self.queries.groups], np.int64)
-        return items, queries, np.where(queries >= 0, np.bincount(items, minlength=len(codes))[queries], 0)
 
     def documents(self, setting: Setting):
         return self.gallery if self.gallery.kind == "dense" else Impacts(self.gallery, setting.kept, setting.bits, self.scale)
@@ -191,7 +185,7 @@ class _Direction:
         with index.open() as engine:
             knobs = search_knobs(setting)
             ids, scores = engine.search(engine.prepare(queries, **knobs), self.depth, **knobs)
-        ranks, relevant = self.ranks(ids)
+        ranks, relevant = self.relevance.ranks(ids)
         values = metrics.evaluate(ranks, relevant, self.depth) | {
             "overlap@10": metrics.overlap(ids, self.reference, 10),
             "index_bytes": index.bytes,
@@ -203,7 +197,7 @@ class _Direction:
         values |= self.cost(setting, queries)
         found = self.examples(setting, queries, ids, scores, shown) if shown else None
         seconds = time.perf_counter() - began
-        return self.store.write(point, values, self.sidecar(range(len(ranks)), ranks), found, seconds=seconds)
+        return self.store.write(point, values, self.relevance.sidecar(range(len(ranks)), ranks), found, seconds=seconds)
 
     def timing(self, setting: Setting, timing: Timing) -> list[str]:
         """Writes the points of rate and latency; returns their ids."""
@@ -216,26 +210,10 @@ class _Direction:
                 for mode in missing:
                     measured = getattr(measure, mode)(engine, self.asked(setting.bits)[which], timing, **search_knobs(setting))
                     asked = which[: measured.queries]
-                    ranks, _ = self.ranks(measured.ids, asked)
-                    sidecar = self.sidecar(asked, ranks, measured.latency_us)
+                    ranks, _ = self.relevance.ranks(measured.ids, asked)
+                    sidecar = self.relevance.sidecar(asked, ranks, measured.latency_us)
                     self.store.write(points[mode], measured.values, sidecar, note=measured.note, seconds=measured.seconds)
         return [point.id for point in points.values()]
-
-    def ranks(self, ids: np.ndarray, which=slice(None)) -> tuple[list[np.ndarray], np.ndarray]:
-        """1-based ranks of the relevant items among the retrieved ids (Q, k), and the number of relevant items (Q,)."""
-        items, queries, relevant = self.relevance
-        hits = (ids >= 0) & (items[ids] == queries[which][:, None])
-        rows, columns = np.nonzero(hits)
-        ranks = np.split((columns + 1).astype(np.int32), np.cumsum(np.bincount(rows, minlength=len(ids)))[:-1])
-        return ranks, relevant[which]
-
-    def sidecar(self, which, ranks, latency_us=None) -> list[dict]:
-        ids, groups, relevant = self.queries.ids, self.queries.groups, self.relevance[2]
-        latencies = itertools.repeat(None) if latency_us is None else latency_us.tolist()
-        return [
-            {"query_id": ids[q], "group": groups[q], "ranks": of_query, "relevant": int(relevant[q]), "latency_us": latency}
-            for q, of_query, latency in zip(which, ranks, latencies, strict=False)
-        ]
 
     def cost(self, setting: Setting, queries) -> dict[str, float]:
         """Active lexicons on both sides and multiply-adds per pair, of the vectors as indexed and as asked."""

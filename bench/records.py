@@ -26,7 +26,7 @@ from bench.files import atomic_file
 from bench.metrics import METRICS
 from models.errors import InputError
 
-STATUSES = ("ok", "failed", "timeout", "out_of_memory")
+STATUSES = ("ok", "failed", "timeout", "out_of_memory", "absent")
 SIDECARS = ("queries", "examples")
 
 
@@ -34,7 +34,7 @@ SIDECARS = ("queries", "examples")
 class Point:
     """Identity of one measurement, and the command that makes it again. "" and None: does not apply; `knobs` may be given as a dict."""
 
-    task: str  # retrieval, training, hard_negatives, encoding, index
+    task: str  # retrieval, training, hard_negatives, encoding, scale, vectors, false_negatives
     corpus: str = ""
     split: str = ""
     images: int | None = None

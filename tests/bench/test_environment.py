@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 from bench import environment
 
@@ -30,9 +31,27 @@ def test_reading_records_needs_no_torch():
     assert output(script) == "[]"
 
 
+def test_work_of_other_processes_is_told_from_our_own():
+    busy = "import time; end = time.time() + {}\nwhile time.time() < end: pass"
+    with environment.OtherWork() as ours:
+        exec(busy.format(0.3))
+    other = subprocess.Popen([sys.executable, "-c", busy.format(30)])
+    try:
+        time.sleep(0.3)
+        with environment.OtherWork() as theirs:
+            time.sleep(0.5)
+    finally:
+        other.kill()
+        other.wait()
+    assert theirs.cores > 0.3
+    assert ours.cores < environment.cores()  # our own 0.3 s of work are not among it
+
+
 def test_a_loaded_machine_is_noted(monkeypatch):
     monkeypatch.setattr(environment, "cores", lambda: 2)
-    monkeypatch.setattr(os, "getloadavg", lambda: (2.0, 0.0, 0.0))
-    assert environment.load_note() == ""
-    monkeypatch.setattr(os, "getloadavg", lambda: (2.1, 0.0, 0.0))
-    assert "load average 2.1 on 2 cores" in environment.load_note()
+    with environment.OtherWork() as other:
+        pass
+    other.cores = 0.2
+    assert other.note() == ""
+    other.cores = 0.3
+    assert other.note() == "loaded machine: other work kept 0.3 of 2 cores busy"

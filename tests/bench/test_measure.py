@@ -1,4 +1,5 @@
 import gc
+import os
 import time
 
 import faiss
@@ -66,15 +67,17 @@ def test_batched_asks_all_at_once():
 
 
 def test_a_loaded_machine_is_noted(monkeypatch):
-    monkeypatch.setattr(measure, "load_note", lambda: "loaded machine")
+    monkeypatch.setattr(measure.OtherWork, "note", lambda self: "loaded machine")
     assert measure.single(Recorder(), QUERIES, Timing()).note.startswith("loaded machine; median")
 
 
-def test_threads_are_given_back():
-    before = faiss.omp_get_max_threads()
+def test_threads_and_cores_are_given_back():
+    before, cores = faiss.omp_get_max_threads(), os.sched_getaffinity(0)
     with measure.pinned(1):
         assert faiss.omp_get_max_threads() == 1
+        assert len(os.sched_getaffinity(0)) == 1
     assert faiss.omp_get_max_threads() == before
+    assert os.sched_getaffinity(0) == cores
 
 
 @pytest.mark.parametrize(
