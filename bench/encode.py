@@ -12,6 +12,7 @@ Notable choices
 
 import contextlib
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from bench.vectors import Vectors
 from models import checkpoint as checkpoints
 from models.errors import InputError
 
+log = logging.getLogger(__name__)
 __all__ = ["Encoded", "Encoder", "batches", "encode", "encode_slices"]
 PRECISIONS = ("float32", "bfloat16")
 
@@ -118,7 +120,10 @@ def encode_slices(
     made["captions"] = [Job.of(home, encoder, corpus, slices[:1], "captions") for encoder in encoders.values()]
     run = Run(shard_rows, workers, force)
     for part, jobs in made.items():
-        missing = list({job.id: job for job in jobs if force or find(home, job.made_from) is None}.values())
+        there = {} if force else {job.id: vectors for job in jobs if (vectors := find(home, job.made_from)) is not None}
+        for vectors in there.values():
+            log.info("%s: the first %d of %s are there", part, vectors.count, vectors.folder)
+        missing = list({job.id: job for job in jobs if job.id not in there}.values())
         if missing and part == "images":
             encode_images(missing, corpus, slices, run)
         elif missing:

@@ -103,8 +103,7 @@ def find(home: Path, made_from: dict) -> Vectors | None:
         return open_vectors(folder)
     for meta in sorted((home / "vectors").glob("*/meta.json")):
         if "." not in meta.parent.name and _begins(made_from, read_json(meta).get("made_from")):
-            log.info("the first %d vectors of %s", (count := sum(count for _, count in made_from["slices"])), meta.parent.name)
-            return open_vectors(meta.parent).prefix(count)
+            return open_vectors(meta.parent).prefix(sum(count for _, count in made_from["slices"]))
     return None
 
 

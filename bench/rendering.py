@@ -25,14 +25,11 @@ class Pictures:
 def batch_spans(slices: Sequence[tuple[str, int]], start: int = 0) -> Iterator[list[Span]]:
     """What each batch of 128 is made of, the last one shorter: the images of `slices` (split, count) one after the other, from `start` on."""
     ends = list(itertools.accumulate(count for _, count in slices))
+    places = [(split, end - count, end) for (split, count), end in zip(slices, ends, strict=True)]
     for first in range(start, ends[-1], BATCH):
-        last = min(first + BATCH, ends[-1])
-        spans = []
-        for (split, count), end in zip(slices, ends, strict=True):
-            begin = end - count
-            if first < end and last > begin:
-                spans.append((split, max(first, begin) - begin, min(last, end) - begin))
-        yield spans
+        last = first + BATCH
+        spans = ((split, max(first, begin) - begin, min(last, end) - begin) for split, begin, end in places)
+        yield [(split, begin, end) for split, begin, end in spans if begin < end]
 
 
 def render(corpus, spans: Sequence[Span], sizes: set[int]) -> Pictures:
