@@ -24,8 +24,8 @@ from bench.files import read_json, write_json
 from bench.vectors import load_mapped
 from models.errors import InputError
 
-SLICES_PER_THREAD = 8  # of a batch, so that threads end together
-BLOCKS_PER_THREAD = 8  # at least: scoring fewer takes less time than waking a thread
+SLICES_PER_THREAD = 8  # of a batch or of the blocks, so that threads end together
+BLOCKS_PER_SLICE = 8  # at least: scoring fewer takes less time than waking a thread
 
 
 class Impact(Engine):
@@ -83,7 +83,11 @@ class Impact(Engine):
         indptr, lexicons, weights = _read_only(queries)
         dtype = self._accumulator(impact_kernels.longest(indptr, weights))
         terms = self._lists(indptr, lexicons, weights.astype(dtype))
-        tasks = deque()
+        shape = (total, min(k, self.count))
+        slices = _cut(total, threads * SLICES_PER_THREAD if threads > 1 else 1)
+        parts = _cut(self.blocks, min(threads * SLICES_PER_THREAD, self.blocks // BLOCKS_PER_SLICE) if total < threads else 1)
+        bars, keys = np.zeros(total, np.uint64), [np.zeros(shape, np.uint64) for _ in parts]
+        tasks = deque((slice_, part, of_part) for part, of_part in zip(parts, keys, strict=True) for slice_ in slices)
 
         def work() -> None:
             accumulators = self._take(dtype)
@@ -92,17 +96,9 @@ class Impact(Engine):
                     task = tasks.popleft()
                 except IndexError:  # another thread was faster
                     break
-                self._score(terms, *task, accumulators)
+                self._score(terms, *task, bars, accumulators)
             self._free[dtype].append(accumulators)  # searching has cleared them
 
-        shape = (total, min(k, self.count))
-        parts = min(threads, self.blocks // BLOCKS_PER_THREAD) if total < threads else 1
-        bounds = _cut(self.blocks, parts)
-        keys = [np.zeros(shape, np.uint64) for _ in bounds]
-        if threads == 1 or total < threads:
-            tasks += [((0, total), blocks, of_part) for blocks, of_part in zip(bounds, keys, strict=True)]
-        else:
-            tasks += [(slice_, bounds[0], keys[0]) for slice_ in _cut(total, threads * SLICES_PER_THREAD)]
         helpers = [self._threads(threads).submit(work) for _ in range(min(threads, len(tasks)) - 1)]
         work()
         for helper in helpers:
@@ -144,9 +140,9 @@ class Impact(Engine):
         shifted = (weights[:, None] << (8 * planes).astype(weights.dtype)).ravel()
         return _frozen(indptr * self.planes), _frozen(lists.astype(lexicons.dtype)), _frozen(shifted)
 
-    def _score(self, terms, queries, blocks, keys, accumulators) -> None:
+    def _score(self, terms, queries, blocks, keys, bars, accumulators) -> None:
         of_index = (self.offsets, self.tops, self.postings, self.columns, self.blocks)
-        impact_kernels.search(*of_index, *terms, queries, blocks, accumulators, self.id_bits, keys)
+        impact_kernels.search(*of_index, *terms, queries, blocks, accumulators, self.id_bits, bars, keys)
 
     def _take(self, dtype) -> np.ndarray:
         free = self._free.setdefault(dtype, deque())
@@ -198,8 +194,8 @@ def _gather(packed: Path, sizes: list[np.ndarray], folder: Path) -> None:
 
 def _cut(total: int, parts: int) -> list[tuple[int, int]]:
     """0..total in at most `parts` ranges of about the same length."""
-    bounds = np.linspace(0, total, min(max(1, parts), total) + 1).astype(int).tolist()
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    parts = min(max(1, parts), total)
+    return [(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
 
 
 def _read_only(rows) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 
 PLACE_BITS = 14
 BLOCK = 16_128  # documents: a multiple of GROUP that leaves places for fillers
-GROUP = 256  # accumulators compared with the bar at once
+GROUP = 128  # accumulators compared with the bar at once
 FILLER = 2**PLACE_BITS - 1
 ACCUMULATORS = 2**PLACE_BITS
 STEPS = (0, 1, 2, 5)  # the 2-bit codes; of the sets tried the one that needs the fewest fillers
@@ -119,11 +119,12 @@ def spread(packed, sizes, block, blocks, offsets, postings):
 
 
 @numba.njit(cache=True, nogil=True)
-def search(offsets, tops, postings, columns, blocks, indptr, rows, weights, queries, of_blocks, accumulators, id_bits, keys):
+def search(offsets, tops, postings, columns, blocks, indptr, rows, weights, queries, of_blocks, accumulators, id_bits, bars, keys):
     """Fills `keys` (Q, k) for the queries and the blocks of two (first, last): best first, 0 where there is none.
 
     A key is score << id_bits | (2**id_bits - 1 - id): its order is the order of results. weights: in the type of the accumulators, which
-    are zero before and after. columns: the postings seen as bytes.
+    are zero before and after. columns: the postings seen as bytes. bars: for each query a score that k documents have, shared by the threads
+    that search different blocks for it. It only rises; one of two updates at once may be lost, which costs time and no result.
     """
     steps = np.zeros(4, np.uint64)
     for query in range(queries[0], queries[1]):
@@ -136,7 +137,9 @@ def search(offsets, tops, postings, columns, blocks, indptr, rows, weights, quer
                     _add_dense(columns[U64(2) * start : U64(2) * stop], weights[i], accumulators)
                 else:
                     _add_sparse(postings[start:stop], U64(weights[i]), U64(tops[segment]), steps, accumulators)
-            found = _collect(accumulators, block * BLOCK, U64(id_bits), kept, found)
+            found = _collect(accumulators, block * BLOCK, U64(id_bits), bars[query], kept, found)
+            if found == kept.size:
+                bars[query] = max(bars[query], kept[0] >> U64(id_bits))
         for place in range(found - 1, -1, -1):  # the heap gives the worst first
             key = kept[0]
             kept[0] = kept[place]
@@ -162,13 +165,17 @@ def _add_dense(column, weight, accumulators):
 
 
 @numba.njit(cache=True, nogil=True)
-def _collect(accumulators, first, id_bits, keys, found):
+def _collect(accumulators, first, id_bits, reached, keys, found):
     """Puts the scores of a block into the min-heap keys[:found] where they belong to the best, clears them; returns the new `found`.
 
     A later document with the score of the worst key has a higher id and never replaces it, so only scores above the bar are looked at.
+    Other threads may have `reached` a higher one, with documents of higher ids: those who equal it still count.
     """
     mask = (U64(1) << id_bits) - U64(1)
-    bar = accumulators.dtype.type(keys[0] >> id_bits if found == keys.size else U64(0))  # as narrow as they are: compared 16 at a time
+    lowest = max(reached, U64(1)) - U64(1)
+    if found == keys.size:
+        lowest = max(lowest, keys[0] >> id_bits)
+    bar = accumulators.dtype.type(lowest)  # as narrow as they are: compared 16 at a time
     for start in range(0, BLOCK, GROUP):
         group, passes = accumulators[start : start + GROUP], False
         for i in range(GROUP):
@@ -185,7 +192,7 @@ def _collect(accumulators, first, id_bits, keys, found):
                         keys[0] = key
                         _sink(keys, found)
                     if found == keys.size:
-                        bar = accumulators.dtype.type(keys[0] >> id_bits)
+                        bar = max(bar, accumulators.dtype.type(keys[0] >> id_bits))
     accumulators[:BLOCK] = 0
     return found
 

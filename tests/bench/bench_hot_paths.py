@@ -84,8 +84,10 @@ def test_search_impact_single(benchmark, impact, queries, depth):
     benchmark(impact.search, one, depth)
 
 
-def test_search_impact_batched(benchmark, impact, queries):
-    benchmark(impact.search, queries, 10)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_search_impact_batched(benchmark, impact, queries, threads):
+    with pinned(threads):
+        benchmark(impact.search, queries, 10, threads)
 
 
 def test_search_faiss_flat_single(benchmark, faiss_flat, dense):
