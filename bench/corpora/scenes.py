@@ -6,7 +6,7 @@ About a tenth of all (concept, colour), (concept, size), (concept, count) and (c
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from bench.corpora.grammar import N_CAPTIONS, Grammar
 from bench.corpora.negatives import hard_negative
 from bench.corpora.pack import open_pack
 from bench.corpora.render import Atlas
+from bench.corpora.satisfy import Claims
 from models.errors import InputError
 
 BATCH = 256  # scenes drawn at a time when streaming
@@ -99,6 +100,22 @@ class Scenes:
             scenes, words = self._draw(split, first, last)
             for i, (scene, word) in enumerate(zip(scenes.tolist(), words.tolist(), strict=True), first):
                 yield HardNegative(self.image_id(split, i), *hard_negative(self._grammar, scene, word[N_CAPTIONS]))
+
+    def satisfying_counts(self, split: str, images: int, distractors: int, edges: Sequence[int]) -> np.ndarray:
+        """int64 (captions, len(edges)): how many images of a gallery beside its own make each caption of images 0..images-1 true (`satisfy`).
+
+        The gallery is those images, then scenes 0..distractors-1 of split `distractors`; edges: ascending sizes of it, each counted on its first images.
+        """
+        edges = np.asarray(edges, np.int64).reshape(-1)
+        if len(edges) == 0 or edges[0] < 1 or edges[-1] > images + distractors or (np.diff(edges) <= 0).any():
+            raise InputError(f"edges: {edges.tolist()}; expected ascending gallery sizes between 1 and {images + distractors}")
+        texts = [text for _, text, _ in self.captions(split, 0, images)]
+        claims = Claims(texts, np.repeat(np.arange(images), N_CAPTIONS), self.pack)
+        counts = np.zeros((len(texts), len(edges)), np.int64)
+        for part, offset, stop in ((split, 0, min(images, edges[-1])), ("distractors", images, edges[-1] - images)):
+            for first, last in _batches(0, int(stop)):
+                claims.tally(self._draw(part, first, last)[0], offset + first, edges, counts)
+        return counts.cumsum(axis=1)
 
     def _draw(self, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         if split not in self.splits:
