@@ -2,10 +2,12 @@
 
 nox -s ablations                      train every variant and the CLIP baseline, measure, build the report page
 nox -s ablations -- --profile smoke   the whole road in two minutes
+nox -s scale -- --corpus 100k         dense against lexicon search: encode, build every index, sweep every knob, build the page
 nox -s tests                          the tests
 """
 
 import os
+import shutil
 
 import nox
 
@@ -23,6 +25,8 @@ def _install(session: nox.Session, *extras: str) -> None:
     `LEXLIP_BENCH_LATEST=1` takes the newest versions within the ranges of pyproject.toml; `LEXLIP_BENCH_FAISS=gpu` takes faiss-gpu.
     """
     extras = (os.environ.get("LEXLIP_BENCH_FAISS", "cpu"), *extras)
+    if "engines" in extras and shutil.which("c++"):
+        extras += ("hnswlib",)  # which pip compiles
     exact = [] if os.environ.get("LEXLIP_BENCH_LATEST") else ["--constraint", "constraints.txt"]
     session.install("--editable", f".[{','.join(extras)}]", *exact)
 
@@ -39,9 +43,16 @@ def ablations(session: nox.Session) -> None:
 
 
 @nox.session
+def scale(session: nox.Session) -> None:
+    """Dense against lexicon search at scale, with every engine; flags after `--` go to `python -m bench.scale`. Then the page."""
+    _install(session, "engines", "lucene")
+    _run(session, "bench.scale")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """All tests, through the real commands; flags after `--` go to pytest."""
-    _install(session, "test")
+    _install(session, "test", "engines", "lucene")
     _run(session, "pytest")
 
 

@@ -24,12 +24,15 @@ class Metric(NamedTuple):
 
 
 class Registry(dict[str, Metric]):
-    """Name -> Metric. `loss_<part>` is made on the fly; any other unknown name is a KeyError that names the nearest known one."""
+    """Name -> Metric. `loss_<part>` and `vectors_<statistic>` are made on the fly; any other unknown name is a KeyError that says the nearest."""
 
     def __missing__(self, name: str) -> Metric:
         if name.startswith("loss_") and len(name) > len("loss_"):
             part = name.removeprefix("loss_").replace("_", " ")
             return Metric(f"Loss: {part}", "lower", "", f"The part '{part}' of the training loss, unweighted, at this step.")
+        if name.startswith("vectors_") and len(name) > len("vectors_"):
+            what = name.removeprefix("vectors_").replace("_", " ")
+            return Metric(f"Vectors: {what}", "", "", f"The statistic '{what}' of lexicon vectors; `bench.describe` defines it.")
         nearest = difflib.get_close_matches(name, self, n=1, cutoff=0)
         raise KeyError(f"unknown metric '{name}': the nearest known one is '{nearest[0]}'")
 

@@ -72,6 +72,11 @@ class Vectors(abc.ABC):
         return self.ids if self._groups is None else _decoded(self._groups, self.count)
 
     @property
+    def grouped(self) -> bool:
+        """Whether the items say which images they belong to."""
+        return self._groups is not None
+
+    @property
     def dtype(self) -> np.dtype:
         """float32; for lexicon vectors in memory also uint8 or uint16."""
         return self._shards[0].dtype if self._shards else np.dtype(np.float32)

@@ -1,0 +1,336 @@
+"""The sweep: every engine, build knob and search knob over one gallery, in rounds, point by point, each in its own process.
+
+Notable choices
+- Engines take turns: a round measures each of them once, so that a drift of the machine hits all alike. A rate is the median of the rounds.
+- A point is written as soon as it is whole. What a killed sweep had measured of a round lies in `<home>/sweeps/` and is taken up again.
+- Accuracy is taken over all queries; recall against exact search (`engine_recall@10`) over a sample, by brute force that shares no code with
+  any engine.
+"""
+
+import dataclasses
+import functools
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench import cli, config, engines, exact, measure, metrics
+from bench.environment import cores, note_of_other_work
+from bench.files import read_json, write_json
+from bench.isolate import Limits, Outcome, raise_if_broken, run_job
+from bench.records import Point, RecordStore
+from bench.relevance import Relevance
+from bench.vectors import Vectors
+from bench.worker import vectors_of
+
+log = logging.getLogger(__name__)
+
+GRID = Path(__file__).with_name("sweep.yaml")
+CODE = ("bench.sweep", "bench.worker", "bench.measure", "bench.metrics", "bench.impacts", "bench.exact", "bench.engines.ranking")
+
+
+@dataclass(frozen=True)
+class Lexicons:
+    """What a lexicon index is built from: document lexicons kept and bits; and query lexicons kept (None = all)."""
+
+    kept: int | None = 32
+    bits: int | None = 8
+    query_kept: int | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is swept, and how it is measured; `sweep.yaml` says what each means."""
+
+    main: Lexicons = Lexicons()
+    kept: tuple[int, ...] = ()
+    bits: tuple[int, ...] = ()
+    query_kept: tuple[int | None, ...] = ()
+    scales: dict[int, float] = field(default_factory=dict)
+    depth: int = 10
+    accuracy_depth: int = 100
+    queries: int = 1000
+    checked: int = 200
+    rounds: int = 3
+    seconds: float = 1.0
+    modes: tuple[tuple[str, int | str], ...] = ()
+
+    @classmethod
+    def read(cls, file: Path = GRID, overrides: tuple[str, ...] = ()) -> "Grid":
+        """The default grid, a file's, with dotted overrides such as `rounds=1`. Raises InputError."""
+        tree = config.read_yaml(file)
+        for override in overrides:
+            tree = config.merge(tree, config.parse_override(override))
+        return config.build(cls, tree, str(file))
+
+    @property
+    def threaded(self) -> list[tuple[str, int]]:
+        """The modes with their number of threads; on one core "all" is 1 and not measured twice."""
+        return list(dict.fromkeys((mode, cores() if threads == "all" else int(threads)) for mode, threads in self.modes))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model's vectors of the gallery and of the queries, and what its records say of it (`base`)."""
+
+    documents: Vectors
+    documents_id: str
+    queries: Vectors
+    queries_id: str
+    base: Point
+    judged: bool = True  # whether a query has a right item: without, engines are compared and no task is measured
+
+    @property
+    def kind(self) -> str:
+        return self.documents.kind
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One index to build and search: an engine with its build knobs over the first `count` items of a side."""
+
+    engine: str
+    knobs: dict
+    count: int
+    lexicons: Lexicons | None  # None for dense vectors
+
+
+def plan(side: Side, count: int, grid: Grid, chosen: list[str], largest: bool) -> list[Cell]:
+    """The cells of one gallery size: each engine at the main setting, and at the largest size `impact` at all others."""
+    cells = []
+    for name in chosen:
+        engine = engines.get(name)
+        if engine.kind not in (side.kind, "any"):
+            continue
+        main = None if side.kind == "dense" else _taken(grid.main, engine.weights)
+        cells += [Cell(name, knobs, count, main) for knobs in engines.grid(name, "build")]
+        if largest and name == "impact":
+            others = [replace(grid.main, kept=kept) for kept in grid.kept]
+            others += [replace(grid.main, bits=bits) for bits in grid.bits]
+            others += [replace(grid.main, query_kept=kept) for kept in grid.query_kept]
+            cells += [Cell(name, {}, count, other) for other in dict.fromkeys(others) if other != main]
+    return cells
+
+
+def _taken(main: Lexicons, weights: tuple[int | None, ...]) -> Lexicons:
+    """The main setting with the bits that an engine takes: those asked for, or else float32."""
+    return main if main.bits in weights else replace(main, bits=None)
+
+
+class Sweep:
+    """The cells of one side at one gallery size, and the points that come of them."""
+
+    def __init__(self, store: RecordStore, home: Path, side: Side, grid: Grid, limits: Limits, force: bool = False):
+        self.store, self.home, self.side, self.grid, self.limits, self.force = store, Path(home), side, grid, limits, force
+        self.code = config.code_fingerprint(*CODE)
+        self.which = measure.evenly(side.queries.count, grid.queries)
+        self.sample = measure.evenly(side.queries.count, grid.checked)
+        self.modes = grid.threaded
+
+    # --- identity -----------------------------------------------------------------------------------------------------------------
+
+    def documents(self, cell: Cell) -> dict:
+        return self._spec(self.side.documents, cell.count, cell.lexicons and cell.lexicons.kept, cell)
+
+    def queries(self, cell: Cell) -> dict:
+        return self._spec(self.side.queries, None, cell.lexicons and cell.lexicons.query_kept, cell)
+
+    def _spec(self, vectors: Vectors, count: int | None, kept: int | None, cell: Cell) -> dict:
+        spec = {"folder": str(vectors.folder), "count": count}
+        if cell.lexicons:
+            bits = cell.lexicons.bits
+            # 4 bits are a precision, stored in 8: no library packs them
+            spec |= {"kept": kept, "bits": bits and max(bits, 8), "scale": self.grid.scales.get(bits, 1.0)}
+        return spec
+
+    def point(self, cell: Cell, search: dict, **fields) -> Point:
+        knobs = cell.knobs | search
+        if cell.lexicons:
+            knobs |= {"query_kept": cell.lexicons.query_kept, "scale": self.grid.scales.get(cell.lexicons.bits, 1.0)}
+        return replace(
+            self.side.base,
+            task="scale",
+            images=cell.count,
+            engine=cell.engine,
+            knobs=knobs,
+            exact=engines.get(cell.engine).exact,
+            kept=cell.lexicons and cell.lexicons.kept,
+            bits=cell.lexicons and cell.lexicons.bits,
+            vectors_id=self.side.documents_id,
+            index_id=self.cell_id(cell),
+            code_id=self.code,
+            **fields,
+        )
+
+    def cell_id(self, cell: Cell) -> str:
+        """Of what an index is made from and searched with, code included."""
+        made_from = [self.side.documents_id, self.side.queries_id, self.documents(cell), self.queries(cell), cell.engine, cell.knobs]
+        for spec in made_from[2:4]:
+            spec.pop("folder")
+        return config.fingerprint([*made_from, config.code_fingerprint(*engines.modules(cell.engine))])
+
+    def accuracy_point(self, cell: Cell, search: dict) -> Point:
+        return self.point(cell, search, queries=self.side.queries.count, depth=self._depth(cell))
+
+    def timing_point(self, cell: Cell, search: dict, mode: str, threads: int) -> Point:
+        fields = {"queries": len(self.which), "depth": self.grid.depth, "batch_mode": mode, "threads": threads}
+        return self.point(cell, search, **fields)
+
+    def points(self, cell: Cell) -> list[Point]:
+        """All points of a cell."""
+        searches = engines.grid(cell.engine, "search")
+        timed = [self.timing_point(cell, search, *mode) for search in searches for mode in self.modes]
+        return [self.accuracy_point(cell, search) for search in searches] + timed
+
+    def _depth(self, cell: Cell) -> int:
+        return min(self.grid.accuracy_depth, cell.count)
+
+    # --- running ------------------------------------------------------------------------------------------------------------------
+
+    def run(self, cells: list[Cell]) -> None:
+        """Measures what is missing of the cells. Raises InputError when the exact answer itself cannot be computed."""
+        pending = [cell for cell in cells if self.force or not all(self.store.has(point) for point in self.points(cell))]
+        indexes = {cell: self._build(cell) for cell in self._progress(pending, "build")}
+        open_cells = [cell for cell in pending if indexes[cell] and self._accuracy(cell, indexes[cell])]
+        for number in range(self.grid.rounds):
+            open_cells = [
+                cell
+                for cell in self._progress(open_cells, f"round {number + 1} of {self.grid.rounds}")
+                if self._round(cell, indexes[cell], number)
+            ]
+        for cell in open_cells:
+            self._write_timing(cell)
+
+    def _progress(self, cells: list[Cell], label: str):
+        size = f"{cells[0].count:,}" if cells else "0"
+        return cli.progress(cells, desc=f"{self.side.kind} {size}: {label}", unit="index")
+
+    def _build(self, cell: Cell) -> dict | None:
+        """What building the index gave, None when it ended badly; the points of the cell say how, then."""
+        request = {
+            "home": str(self.home),
+            "engine": cell.engine,
+            "documents": self.documents(cell),
+            "vectors_id": f"{self.side.documents_id}[:{cell.count}]",
+            "threads": cores(),
+            "knobs": cell.knobs,
+            "force": self.force,
+        }
+        outcome, _ = self._job(cell, "build", "build", request)
+        return outcome.result if self._went_well(cell, "build", outcome) else None
+
+    def _accuracy(self, cell: Cell, index: dict) -> bool:
+        """Writes the accuracy points of a cell; False when its search ended badly."""
+        searches = engines.grid(cell.engine, "search")
+        if all(self.store.has(self.accuracy_point(cell, search)) for search in searches) and not self.force:
+            return True
+        request = {"folder": index["folder"], "queries": self.queries(cell), "search": searches, "depth": self._depth(cell)}
+        outcome, folder = self._job(cell, "accuracy", "accuracy", request | {"threads": cores()})
+        if not self._went_well(cell, "search", outcome):
+            return False
+        documents, asked = vectors_of(self.documents(cell)), vectors_of(self.queries(cell))
+        sampled = asked.rows(0, asked.count)[self.sample]
+        best = self._best_scores(cell)
+        for number, search in enumerate(searches):
+            ids = np.load(folder / f"ids-{number}.npy", allow_pickle=False)
+            found = exact.true_scores(documents, sampled, ids[self.sample][:, : self.grid.depth])
+            recall = exact.recall(found, best, min(self.grid.depth, cell.count))
+            values = {
+                "engine_recall@10": recall,
+                "index_bytes": index["bytes"],
+                "bytes_per_image": index["bytes"] / cell.count,
+                "build_seconds": index["seconds"],
+                "build_cpu_seconds": index["cpu_seconds"],
+                "build_peak_bytes": index["peak_bytes"],
+                "resident_bytes": max(0, outcome.result["resident_bytes"]),
+            }
+            note = "called exact, and is not on these vectors" if engines.get(cell.engine).exact and recall < 1 else ""
+            sidecar = None
+            if self.relevance:
+                ranks, relevant = self.relevance.ranks(ids)
+                values |= metrics.evaluate(ranks, relevant, ids.shape[1])
+                sidecar = self.relevance.sidecar(range(len(ranks)), ranks)
+            if "touched_bytes" in outcome.result:
+                values["touched_bytes"] = outcome.result["touched_bytes"]
+            self.store.write(self.accuracy_point(cell, search), values, sidecar, note=note)
+        return True
+
+    def _best_scores(self, cell: Cell) -> np.ndarray:
+        """(checked, depth) exact scores of the sampled queries over what the cell's index was given; computed once for all engines."""
+        spec = {"documents": self.documents(cell), "queries": self.queries(cell) | {"which": self.sample.tolist()}}
+        ids = [self.side.documents_id, self.side.queries_id, config.code_fingerprint("bench.exact", "bench.impacts")]
+        folder = self.home / "sweeps" / f"exact-{config.fingerprint([spec, self.grid.depth, ids])}"
+        if not (folder / "best.npy").exists() or self.force:
+            raise_if_broken(run_job("truth", spec | {"depth": self.grid.depth}, folder, self.limits), "exact search by brute force")
+        return np.load(folder / "best.npy", allow_pickle=False)
+
+    def _round(self, cell: Cell, index: dict, number: int) -> bool:
+        """Times a cell once, at all its search knobs, in all modes; False when that ended badly."""
+        outcome, _ = self._job(cell, f"round-{number}", "timing", self._timing_request(cell, index))
+        return self._went_well(cell, f"round {number + 1}", outcome)
+
+    def _timing_request(self, cell: Cell, index: dict) -> dict:
+        return {
+            "folder": index["folder"],
+            "queries": self.queries(cell) | {"which": self.which.tolist()},
+            "search": engines.grid(cell.engine, "search"),
+            "modes": self.modes,
+            "depth": self.grid.depth,
+            "seconds": self.grid.seconds,
+        }
+
+    def _write_timing(self, cell: Cell) -> None:
+        """The rounds of a cell as points: the median of the rates, the percentiles of all latencies."""
+        folders = [self.home / "sweeps" / self.cell_id(cell) / f"round-{number}" for number in range(self.grid.rounds)]
+        rounds = [read_json(folder / "outcome.json")["result"] for folder in folders]
+        touched = read_json(folders[0].parent / "accuracy" / "outcome.json")["result"].get("touched_bytes")
+        combined = [(s, m) for s in range(len(engines.grid(cell.engine, "search"))) for m in range(len(self.modes))]
+        for place, (s, m) in enumerate(combined):
+            mode, threads = self.modes[m]
+            passes = [one["passes"][place] for one in rounds]
+            rates = [one["qps"] for one in passes]
+            values, sidecar = {"qps": float(np.median(rates))}, None
+            if mode == "single":
+                answered = min(one["queries"] for one in passes)
+                latency_us = np.stack([np.load(folder / f"latency-{s}-{m}.npy", allow_pickle=False)[:answered] for folder in folders])
+                values |= {f"latency_p{share}_us": metrics.percentile(latency_us.ravel(), share) for share in (50, 95, 99)}
+            if touched:
+                bandwidth = float(np.median([one["bandwidth"][str(threads)] for one in rounds]))
+                values["limit_qps"] = bandwidth / touched
+            point = self.timing_point(cell, engines.grid(cell.engine, "search")[s], mode, threads)
+            self.store.write(point, values, sidecar, note=_note(passes))
+
+    def _went_well(self, cell: Cell, what: str, outcome: Outcome) -> bool:
+        """Writes how it ended to the points of the cell that are not measured yet, when it did not end well."""
+        if outcome.status == "ok":
+            return True
+        for point in self.points(cell):
+            if self.force or self.store.status(point) != "ok":
+                self.store.write(point, {}, status=outcome.status, note=f"{what}: {outcome.note}")
+        return False
+
+    def _job(self, cell: Cell, name: str, job: str, request: dict) -> tuple[Outcome, Path]:
+        """Runs a job of a cell unless its answer is there from a sweep that was killed."""
+        folder = self.home / "sweeps" / self.cell_id(cell) / name
+        kept = folder / "outcome.json"
+        if kept.exists() and not self.force:
+            return Outcome(**read_json(kept)), folder
+        log.info("%s %s: %s", cell.engine, cell.knobs or "", name)
+        outcome = run_job(job, request, folder, self.limits)
+        if outcome.status == "ok":
+            write_json(kept, dataclasses.asdict(outcome))
+        return outcome, folder
+
+    @functools.cached_property
+    def relevance(self) -> Relevance | None:
+        """None where the vectors do not say which image a query belongs to: then engines are compared, and no task is measured."""
+        return Relevance(self.side.documents, self.side.queries) if self.side.judged else None
+
+
+def _note(passes: list[dict]) -> str:
+    rates, answered = [one["qps"] for one in passes], min(one["queries"] for one in passes)
+    note = f"median of {len(rates)} rounds, {min(rates):.4g} to {max(rates):.4g} queries/s; {answered} queries a round"
+    busiest = max(one["other_cores"] for one in passes)
+    loaded = note_of_other_work(busiest)
+    return f"{loaded}; {note}" if loaded else note

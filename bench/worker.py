@@ -1,0 +1,126 @@
+"""The jobs of the scale bench that run in a process of their own (`bench.isolate`): build an index, search it, find the exact answer.
+
+A job gets `request.json` in its folder and leaves `result.json` there, arrays beside it.
+"""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from bench import engines, exact, measure
+from bench.bandwidth import memory_bandwidth
+from bench.files import atomic_file, read_json, write_json
+from bench.impacts import Impacts
+from bench.indexes import build_index, open_index
+from bench.measure import Timing
+from bench.vectors import open_vectors
+from models.errors import InputError
+
+KIB = 1024
+
+
+def vectors_of(spec: dict):
+    """Vectors as a request names them: a folder, how many of its items, and for lexicon vectors `kept`, `bits`, `scale`."""
+    vectors = open_vectors(spec["folder"])
+    vectors = vectors if spec.get("count") is None else vectors.prefix(spec["count"])
+    return vectors if vectors.kind == "dense" else Impacts(vectors, spec["kept"], spec["bits"], spec["scale"])
+
+
+def _queries_of(spec: dict):
+    vectors = vectors_of(spec)
+    everything = vectors.rows(0, vectors.count)
+    return everything[np.asarray(spec["which"])] if "which" in spec else everything
+
+
+def build(request: dict, folder: Path) -> dict:
+    """Builds an index unless it is there: its id, folder, bytes, seconds, and the peak memory of the process that built it."""
+    documents = vectors_of(request["documents"])
+    index = build_index(
+        request["home"], request["engine"], documents, request["vectors_id"], request["threads"], request["force"], **request["knobs"]
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    return {
+        "id": index.id,
+        "folder": str(index.folder),
+        "bytes": index.bytes,
+        "seconds": index.seconds,
+        "cpu_seconds": index.cpu_seconds,
+        "peak_bytes": peak,
+    }
+
+
+def truth(request: dict, folder: Path) -> dict:
+    """The best exact scores of a sample of queries, saved as best.npy (Q, depth)."""
+    best = exact.best_scores(vectors_of(request["documents"]), _queries_of(request["queries"]), request["depth"])
+    _save(folder / "best.npy", best)
+    return {}
+
+
+def accuracy(request: dict, folder: Path) -> dict:
+    """All queries at each setting of the search knobs: ids-<i>.npy (Q, depth); and memory after loading."""
+    queries, before = _queries_of(request["queries"]), _resident()
+    with open_index(Path(request["folder"])) as engine:
+        for number, knobs in enumerate(request["search"]):
+            with measure.pinned(request["threads"]):
+                ids, _ = engine.search(engine.prepare(queries, **knobs), request["depth"], request["threads"], **knobs)
+            _save(folder / f"ids-{number}.npy", ids)
+        return {"resident_bytes": _resident() - before} | _touched(engine, queries)
+
+
+def timing(request: dict, folder: Path) -> dict:
+    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npy of single queries."""
+    queries, passes = _queries_of(request["queries"]), []
+    with open_index(Path(request["folder"])) as engine:
+        for number, knobs in enumerate(request["search"]):
+            for place, (mode, threads) in enumerate(request["modes"]):
+                timed = Timing(queries.shape[0], request["depth"], 1, request["seconds"], threads)
+                measured = getattr(measure, mode)(engine, queries, timed, **knobs)
+                passes.append({"qps": measured.values["qps"], "queries": measured.queries, "other_cores": measured.other_cores})
+                if measured.latency_us is not None:
+                    _save(folder / f"latency-{number}-{place}.npy", measured.latency_us)
+    return {"passes": passes, "bandwidth": {threads: _bandwidth(threads) for threads in {threads for _, threads in request["modes"]}}}
+
+
+def _bandwidth(threads: int) -> float:
+    with measure.pinned(threads):
+        return memory_bandwidth(threads)
+
+
+def _touched(engine, queries) -> dict:
+    return {"touched_bytes": float(np.mean(engine.touched_bytes(queries)))} if hasattr(engine, "touched_bytes") else {}
+
+
+def _resident() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+JOBS = {"build": build, "truth": truth, "accuracy": accuracy, "timing": timing}
+
+
+def main(job: str, folder: Path) -> None:
+    """Runs a job and leaves its answer; what is not foreseen keeps its traceback, in the folder's stderr.txt."""
+    status, note, result = "ok", "", {}
+    try:
+        result = JOBS[job](read_json(folder / "request.json"), folder)
+    except engines.AbsentError as error:
+        status, note = "absent", str(error)
+    except InputError as error:
+        status, note = "failed", str(error)
+    except MemoryError as error:
+        status, note = "out_of_memory", str(error) or "no memory left"
+    write_json(folder / "result.json", {"status": status, "note": note, "result": result})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
+    sys.stderr.flush()
+    os._exit(0)  # a library's threads or its Java must not keep the process
