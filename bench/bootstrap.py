@@ -4,7 +4,8 @@ A fitted model holds a sample of the measured items (prototypes) with the neares
 collection starts with the measured items that have queries, and its queries are the measured ones. Each item after them is made from a prototype A and others
 drawn from the `neighbours` nearest to A:
     lexicon vectors  A and one neighbour B: for each lexicon l a toss of a hash of (seed, item, l) says whether the item has it as A has it or as B does (there
-                     with its weight, or absent). So each lexicon keeps its popularity, and an item its lengths, weights and lexicons that go together.
+                     with its weight, or absent). So each lexicon keeps its popularity, and an item its lengths and weights; which lexicons go together
+                     stays as it was, but their correlations are about half as strong, since two items are crossed.
     dense vectors    mean + s (A - mean) + (B - C) / sqrt(2), with s such that the total variance is the measured one.
 L2-normalised where the measured ones are. `neighbours` is the one number that is searched for: an item is then as near to its nearest neighbour, among as many
 synthetic items as were measured, as measured items are (too few neighbours repeat the prototypes, too many wash out what is alike).

@@ -22,6 +22,8 @@ from reports.significance import Estimate
 from reports.tables import FAILED, NOT_A_NUMBER, NOT_MEASURED, Cell
 
 NUMBERS = ("value", "images", "queries", "seed", "step", "kept", "bits", "depth", "threads", "cores", "memory_gb", "seconds")
+SWEPT = ("scale", "encoding", "vectors", "false_negatives")  # what `bench.scale` writes, without a seed; `reports.scale` reads it
+WITHOUT_PICTURES = ("synthetic:", "vectors:")  # corpora of generated vectors and of the user's own
 MAXIMUM_IDENTICAL = 1e-6  # a recorded recall and the mean of its per-query hits may differ by rounding alone
 
 
@@ -53,7 +55,9 @@ class Evidence:
         ours = self.all[(self.all.profile == self.profile) & (self.all.corpus.isin([self.corpus, ""]))]
         self.rows = _newest_checkpoints(ours)
         self.superseded = ours.point_id.nunique() - self.rows.point_id.nunique()
-        self.others = sorted(set(zip(self.all.profile, self.all.corpus, strict=True)) - {(self.profile, self.corpus), (self.profile, "")})
+        self.generated = _newest_checkpoints(self._without_pictures())
+        shown = {(self.profile, self.corpus), (self.profile, "")} | set(zip(self.generated.profile, self.generated.corpus, strict=True))
+        self.others = sorted(set(zip(self.all.profile, self.all.corpus, strict=True)) - shown)
         self.gallery = _galleries(self.rows)
         self._by_key = {key: group for key, group in self.rows.groupby(["variant", "metric"], sort=False)}
 
@@ -61,7 +65,11 @@ class Evidence:
     def variants(self) -> list[str]:
         """The reference, the baseline, then the others by name."""
         first = [self.reading.reference, self.reading.baseline]
-        return sorted(set(self.rows.variant) - {""}, key=lambda name: (first.index(name) if name in first else len(first), name))
+        trained = self.rows[~_swept(self.rows)]  # a sweep may be of any checkpoint, under the name of its folder
+        return sorted(
+            set((trained if len(trained) else self.rows).variant) - {""},
+            key=lambda name: (first.index(name) if name in first else len(first), name),
+        )
 
     @functools.cached_property
     def kinds(self) -> dict[str, str]:
@@ -139,8 +147,8 @@ class Evidence:
         return found
 
     def failures(self) -> pd.DataFrame:
-        """One row per point that did not end well."""
-        return self.rows[self.rows.status != "ok"].drop_duplicates("point_id")
+        """One row per point that did not end well, without those of sweeps: their own tables say it."""
+        return self.rows[(self.rows.status != "ok") & ~_swept(self.rows)].drop_duplicates("point_id")
 
     def seeds(self, variant: str) -> list[int]:
         found = self.rows[(self.rows.variant == variant) & self.rows.seed.notna()].seed
@@ -165,8 +173,7 @@ class Evidence:
         for candidates in (same[same.status != "ok"], filtered(failed, filters), failed[failed.task == "training"]):
             if len(candidates):
                 worst = candidates.sort_values("started").iloc[-1]
-                status = FAILED if worst.status == "failed" else worst.status.replace("_", " ")
-                return f"{status}: {worst.note}" if worst.note else status
+                return ended(worst.status, worst.note)
         return NOT_MEASURED
 
     def _choose_profile(self) -> tuple[str, str]:
@@ -175,11 +182,27 @@ class Evidence:
             known = ", ".join(sorted(set(self.all.profile) - {""})) or "none"
             raise InputError(f"no records of profile '{self.reading.profile}' (known: {known})")
         placed = profiles[profiles.corpus != ""]
-        chosen = placed if len(placed) else profiles
+        pictured = placed[~placed.corpus.str.startswith(WITHOUT_PICTURES)]
+        chosen = next((rows for rows in (pictured, placed) if len(rows)), profiles)
         if chosen.empty:
             return "", ""
         newest = chosen.sort_values("started").iloc[-1]
         return newest.profile, newest.corpus
+
+    def _without_pictures(self) -> pd.DataFrame:
+        """Rows of other corpora that have vectors only: they stand on the page of the pictures that they were made from."""
+        profiles = self.all[self.all.profile.isin([self.profile, ""])]
+        return profiles[profiles.corpus.str.startswith(WITHOUT_PICTURES) & (profiles.corpus != self.corpus)]
+
+
+def ended(status: str, note: str) -> str:
+    """How a point that did not end well ended, in words."""
+    status = FAILED if status == "failed" else status.replace("_", " ")
+    return f"{status}: {note}" if note else status
+
+
+def _swept(rows: pd.DataFrame) -> pd.Series:
+    return rows.task.isin(SWEPT) & rows.seed.isna()
 
 
 def _clean(rows: pd.DataFrame) -> pd.DataFrame:
@@ -198,7 +221,10 @@ def _clean(rows: pd.DataFrame) -> pd.DataFrame:
 def _newest_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     """Without what an earlier training of the same variant and seed left: other checkpoints, and curves of other configurations."""
     training = rows.task == "training"
-    others = _newest(rows[~training], "checkpoint_id")
+    swept = _swept(rows)
+    others = pd.concat(
+        [_newest(rows[~training & ~swept], "checkpoint_id"), _newest(rows[swept], "checkpoint_id", ("machine_id", "corpus"))]
+    )
     used = others[["variant", "seed", "config_id"]].drop_duplicates()
     curves = rows[training]
     of_checkpoint = curves.reset_index().merge(used, on=["variant", "seed", "config_id"]).set_index("index").index
@@ -208,10 +234,10 @@ def _newest_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([others, curves]).sort_index().reset_index(drop=True)
 
 
-def _newest(rows: pd.DataFrame, identity: str) -> pd.DataFrame:
-    """Rows of the newest `identity` of each variant and seed; rows without one stay."""
+def _newest(rows: pd.DataFrame, identity: str, apart: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Rows of the newest `identity` of each variant and seed, and of each value of the columns `apart`; rows without one stay."""
     named = rows[rows[identity] != ""]
-    newest = named.sort_values("started").groupby(["variant", "seed"], dropna=False)[identity].transform("last")
+    newest = named.sort_values("started").groupby(["variant", "seed", *apart], dropna=False)[identity].transform("last")
     return rows[(rows[identity] == "") | (rows[identity] == newest.reindex(rows.index))]
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import matplotlib
@@ -66,6 +66,8 @@ class Panel:
     y_label: str
     series: list[Series]
     log_x: bool = False
+    log_y: bool = False
+    y_format: Callable[[float], str] | None = None
     ticks: tuple[float, ...] = ()
 
 
@@ -127,6 +129,11 @@ def _dress(ax, panel: Panel) -> None:
         ax.xaxis.set_major_locator(FixedLocator(panel.ticks) if panel.ticks else LogLocator(subs=(1,) if high / low > 1e4 else (1, 2, 5)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
+    if panel.log_y:
+        ax.set_yscale("log")
+        written = panel.y_format or (lambda value: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     if not panel.series:
         ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=MUTED)
         ax.set(xticks=[], yticks=[])

@@ -11,18 +11,31 @@ from markupsafe import Markup
 from bench.files import atomic_folder
 from reports import tables
 from reports.evidence import Evidence
-from reports.sections import Section, ablations, answer, claims, compression, efficiency, learning, method, retrieved
+from reports.sections import (
+    Section,
+    ablations,
+    answer,
+    claims,
+    compression,
+    efficiency,
+    learning,
+    method,
+    retrieved,
+    scale,
+    scale_engines,
+    scale_growth,
+)
 from reports.tables import clean
 
 # Page -> its parts, in order.
 PAGES = {
-    "index": (answer, ablations, compression, efficiency, learning, retrieved, claims, method),
+    "index": (answer, ablations, compression, efficiency, scale, scale_engines, scale_growth, learning, retrieved, claims, method),
 }
 
 
 def write(evidence: Evidence, out: Path) -> Path:
     """Builds the whole site beside `out`, then puts it in place; returns the first page."""
-    pages = {name: [part.section(evidence) for part in parts] for name, parts in PAGES.items()}
+    pages = {name: [made for part in parts if (made := part.section(evidence))] for name, parts in PAGES.items()}
     with atomic_folder(out) as partial:
         for folder in ("tables", "figures"):
             (partial / folder).mkdir()

@@ -1,4 +1,5 @@
 """The parts of the report. A part is one file with `section(evidence) -> Section` and one template of the same name.
+A part that has nothing to say without certain records returns None, and is left out.
 
 `PAGES` says which parts stand on which page, in order; a new part is a file, a template and a line here.
 """

@@ -1,0 +1,128 @@
+"""How many times faster and smaller the lexicon side is than each dense side, at equal R@1 and as many threads.
+
+A speed-up stands only against a dense search whose R@1 is at least as high. Which call is compared moves it as much as which engine, so the
+flat index is compared both ways; so does the number of lexicons kept.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reports.scale import Call, Search, Sweep
+from reports.tables import NOT_MEASURED, Cell, percent, size, times
+
+FLAT, SQ8, PQ, LUCENE = "faiss-flat", "faiss-ivf-sq8", "faiss-ivf-pq", "lucene"
+HNSW, IVF = ("faiss-hnsw", "hnswlib", "usearch"), (SQ8, PQ, "faiss-rabitq")
+STORES = {"flat float32": FLAT, "SQ8": SQ8, "PQ": PQ}
+NOT_REACHED = "not reached"
+LOWER = "†"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A lexicon search in one call, and its cells: times faster than each of the dense sides, by name."""
+
+    search: Search
+    call: Call
+    faster: dict[str, Cell]
+
+
+def lexicon_side(sweep: Sweep) -> list[Search]:
+    """`impact` at every number of lexicons kept, all else the same, fewest first; then Lucene."""
+    found = sweep.at(sweep.largest, "lexicon")
+    impact = [search for search in found if search.engine == "impact"]
+    settings = [(search.bits, search.query_kept) for search in impact]
+    if impact:
+        common = max(settings, key=lambda setting: (settings.count(setting), setting == (8, None)))
+        impact = [search for search, setting in zip(impact, settings, strict=True) if setting == common]
+    return impact + [search for search in found if search.engine == LUCENE]
+
+
+def comparisons(sweep: Sweep) -> list[Comparison]:
+    """Each lexicon search in each call, against the dense engines with as many threads."""
+    dense = sweep.at(sweep.largest, "dense")
+    on_cpu = [search for search in dense if not search.engine.endswith("-gpu")]
+    on_gpu = [search for search in dense if search.engine.endswith("-gpu")]
+    found = []
+    for call in sweep.calls(sweep.largest):
+        for search in lexicon_side(sweep):
+            flat = engine(dense, FLAT)
+            cells = {f"flat {mode}": faster(search, call, flat, Call(mode, call.threads)) for mode in ("single", "batched")}
+            cells |= {"hnsw": faster(search, call, engine(dense, *HNSW)), "ivf": faster(search, call, engine(dense, *IVF))}
+            cells["any"] = faster(search, call, on_cpu)
+            if on_gpu:
+                cells["gpu"] = faster(search, call, on_gpu)
+            found.append(Comparison(search, call, cells))
+    return found
+
+
+def broken(searches: Iterable[Search]) -> list[str]:
+    """How engines ended that did not end well, each once in a sentence."""
+    return list(dict.fromkeys(f"{search.engine}: {search.problem}" for search in searches if search.problem))
+
+
+def engine(searches: Iterable[Search], *names: str) -> list[Search]:
+    return [search for search in searches if search.engine in names]
+
+
+def faster(mine: Search, call: Call, rivals: list[Search], theirs: Call | None = None) -> Cell:
+    """How many times the QPS of the fastest rival whose R@1 is no lower; in words where there is none. `theirs`: the rivals' call, if another."""
+    theirs = theirs or call
+    rate = mine.rate(call)
+    if rate is None or mine.recall is None:
+        return Cell(missing=mine.timed(call).missing or mine.cell("recall@1").missing or NOT_MEASURED)
+    good = [rival for rival in rivals if rival.recall is not None and rival.recall >= mine.recall]
+    timed = [rival for rival in good if rival.rate(theirs)]
+    if timed:
+        best = max(timed, key=lambda rival: rival.rate(theirs))
+        n = f"{best.label}, {theirs.label}: R@1 {percent(best.recall)} %, {best.rate(theirs):,.4g} queries/s"
+        behind = points_of(mine, call) + points_of(best, theirs)
+        return Cell(rate / best.rate(theirs), n=n, points=behind)
+    if good:
+        return Cell(missing=good[0].timed(theirs).missing or NOT_MEASURED)
+    best = max((rival.recall for rival in rivals if rival.recall is not None), default=None)
+    if best is not None:
+        return Cell(missing=NOT_REACHED, n=f"the best R@1 is {percent(best)} %")
+    return Cell(missing=next((rival.problem for rival in rivals if rival.problem), NOT_MEASURED))
+
+
+def smaller(mine: Search, stores: list[Search]) -> Cell:
+    """Bytes per image of the smallest store over those of the index; marked where no search of that store reaches the R@1 of the index."""
+    stores = [store for store in stores if store.bytes_per_image]
+    if not mine.bytes_per_image:
+        return mine.cell("bytes_per_image") if mine.problem else Cell(missing=NOT_MEASURED)
+    if not stores:
+        return Cell(missing=NOT_MEASURED)
+    least = min(store.bytes_per_image for store in stores)
+    same = [store for store in stores if store.bytes_per_image == least]
+    best = max(same, key=lambda store: store.recall or 0)
+    mark = LOWER if mine.recall is not None and best.recall is not None and best.recall < mine.recall else ""
+    n = f"{best.label}: {size(least)} per image" + (f", R@1 at most {percent(best.recall)} %" if best.recall is not None else "")
+    return Cell(least / mine.bytes_per_image, mark=mark, n=n, points=points_of(mine) + points_of(best))
+
+
+def sizes(sweep: Sweep, mine: Search) -> dict[str, Cell]:
+    """How many times smaller the index is than each of the dense stores."""
+    dense = sweep.at(sweep.largest, "dense")
+    found = {}
+    for store, name in STORES.items():
+        stores = engine(dense, name)
+        cell = smaller(mine, stores)
+        broken = next((search.problem for search in stores if search.problem), "")
+        found[store] = Cell(missing=broken) if cell.missing == NOT_MEASURED and broken else cell
+    return found
+
+
+def points_of(search: Search, call: Call | None = None) -> tuple[str, ...]:
+    measured = (search.accuracy, search.calls.get(call) if call else None)
+    return tuple(one.point_id for one in measured if one)
+
+
+def flat_search(sweep: Sweep) -> Search | None:
+    """The flat index, where its R@1 was measured."""
+    found = [search for search in engine(sweep.at(sweep.largest, "dense"), FLAT) if search.recall is not None]
+    return max(found, key=lambda search: search.recall, default=None)
+
+
+def range_of(values: list[float]) -> str:
+    low, high = times(min(values)), times(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,151 @@
+"""The published claim against what a sweep measured: how many times faster and smaller, at equal quality, losses first.
+
+A speed-up stands only against a dense search whose R@1 is at least as high. Which call is compared moves it as much as which engine, so the
+flat index is shown both ways; numbers of lexicons kept move it as much again, so each has its row.
+"""
+
+from reports.evidence import Evidence
+from reports.scale import Call, Search, Sweep, sweeps
+from reports.scale_answer import findings, verdicts
+from reports.scale_ratios import (
+    FLAT,
+    LOWER,
+    LUCENE,
+    NOT_REACHED,
+    STORES,
+    Comparison,
+    broken,
+    comparisons,
+    engine,
+    flat_search,
+    lexicon_side,
+    range_of,
+    sizes,
+)
+from reports.sections import Section
+from reports.sections.claims import SIZE, SPEED
+from reports.tables import NOT_MEASURED, Cell, Column, Table, integer, percent, size, times
+
+NOT_STATED = "not available"
+
+
+def section(evidence: Evidence) -> Section:
+    found, made = [], []
+    for sweep in sweeps(evidence):
+        rows = comparisons(sweep)
+        shown = [paper_table(sweep, rows), speed_table(sweep, rows), size_table(sweep)] if sweep.judged and rows else []
+        made += shown
+        said = findings(sweep, rows) if shown else []
+        holds = verdicts(sweep, rows) if shown else []
+        found.append({"sweep": sweep, "tables": [table.name for table in shown], "findings": said, "holds": holds})
+    return Section("scale", "At scale: the claim against the measurement", tables=made, data={"sweeps": found})
+
+
+def paper_table(sweep: Sweep, rows: list[Comparison]) -> Table:
+    """The paper's two versions beside the range that was found over all numbers of lexicons kept."""
+    ratios = {search: sizes(sweep, search) for search in lexicon_side(sweep)}
+    calls = [call for call in (sweep.call("single"), sweep.call("batched")) if call]
+    lines = [
+        (f"Speed against flat, {call.label}", SPEED if call.mode == "single" else (), "faster", _speeds(rows, call, f"flat {call.mode}"))
+        for call in calls
+    ]
+    lines += [(f"Speed against the fastest dense engine, {call.label}", (), "faster", _speeds(rows, call, "any")) for call in calls]
+    for store, name in STORES.items():
+        lines.append(
+            (
+                f"Index against {store}",
+                SIZE if name == FLAT else (),
+                "smaller",
+                [(search, cells[store]) for search, cells in ratios.items()],
+            )
+        )
+    made = []
+    for what, paper, words, cells in lines:
+        v1, iccv = paper[1:] or (NOT_STATED, NOT_STATED)
+        here = {name: _range_cell([cell for search, cell in cells if search.engine == name], words) for name in ("impact", LUCENE)}
+        made.append({"what": Cell(what), "v1": Cell(v1), "iccv": Cell(iccv)} | here)
+    columns = [Column("what", "What"), Column("v1", "arXiv v1"), Column("iccv", "ICCV version"), Column("impact", "Measured here: impact")]
+    if any(search.engine == LUCENE for search in lexicon_side(sweep)):
+        columns.append(Column(LUCENE, "Measured here: Lucene"))
+    notes = (
+        "The range of v1 is a sweep over the number of lexicons kept; the ICCV figure is one operating point. Quoted from Luo et al., 2023 (arXiv 2302.02908), "
+        "who searched with Lucene over 1M distractor images. Measured here: the range over all numbers of lexicons kept, speed against dense searches whose R@1 is at least as high. Below 1×: slower, or larger.",
+    )
+    return Table(sweep.named("scale_claim"), f"The claim against the measurement: {sweep.title}", tuple(columns), made, notes)
+
+
+def speed_table(sweep: Sweep, rows: list[Comparison]) -> Table:
+    at_least = "Times faster than a dense search of at least that R@1"
+    columns = [
+        Column("search", "Lexicon side"), Column("kept", "Kept", integer), Column("called", "Called"), Column("recall@1", "R@1, %", percent),
+        Column("qps", "QPS", integer), Column("flat single", "flat, one at a time", times, at_least), Column("flat batched", "flat, in batches", times, at_least),
+        Column("hnsw", "HNSW", times, at_least), Column("ivf", "IVF (SQ8, PQ)", times, at_least), Column("any", "the fastest", times, at_least),
+    ]  # fmt: skip
+    if any("gpu" in row.faster for row in rows):
+        columns.append(Column("gpu", "the fastest on the GPU", times, at_least))
+    made = [
+        {
+            "search": _name(sweep, row.search),
+            "kept": _kept(row.search),
+            "called": Cell(row.call.label),
+            "recall@1": row.search.cell("recall@1"),
+            "qps": row.search.timed(row.call),
+            **row.faster,
+        }
+        for row in rows
+    ]
+    flat = flat_search(sweep)
+    notes = (
+        f"Equal quality: against the fastest dense search whose R@1 is at least that of the row; {NOT_REACHED}: none that was measured is that good. Below 1×, the dense side is faster. "
+        f"{f'R@1 of flat search is {percent(flat.recall)} %. ' if flat else ''}R@1 is compared as measured, without an interval: where the two are close, one more query could turn it.",
+        *(f"Without {one}." for one in broken(sweep.at(sweep.largest, "dense"))),
+        "Both sides with as many threads. HNSW: of FAISS, hnswlib and usearch, the fastest; the fastest: of all dense engines on the CPU.",
+    )
+    return Table(sweep.named("scale_speed"), f"Speed at equal R@1: {sweep.title}", tuple(columns), made, notes)
+
+
+def size_table(sweep: Sweep) -> Table:
+    group = "Times smaller than the dense store"
+    columns = (
+        Column("search", "Lexicon side"), Column("kept", "Kept", integer), Column("recall@1", "R@1, %", percent), Column("bytes_per_image", "Per image", size),
+        *(Column(store, store, times, group) for store in STORES),
+    )  # fmt: skip
+    made = [
+        {
+            "search": _name(sweep, search),
+            "kept": _kept(search),
+            "recall@1": search.cell("recall@1"),
+            "bytes_per_image": search.cell("bytes_per_image"),
+            **sizes(sweep, search),
+        }
+        for search in lexicon_side(sweep)
+    ]
+    dense = sweep.at(sweep.largest, "dense")
+    stored = {store: [one.bytes_per_image for one in engine(dense, name) if one.bytes_per_image] for store, name in STORES.items()}
+    known = [f"{store} {size(min(found))}" for store, found in stored.items() if found]
+    stores = f"Bytes per image, measured on disk: {', '.join(known)}. " if known else ""
+    notes = (f"{stores}A store counts at its smallest, whatever its R@1. {LOWER} its R@1 stays below that of the row.",)
+    return Table(sweep.named("scale_size"), f"Index size: {sweep.title}", columns, made, notes)
+
+
+def _name(sweep: Sweep, search: Search) -> Cell:
+    several = len({one.variant for one in lexicon_side(sweep)}) > 1
+    return Cell(f"{search.variant}, {search.engine}" if several else search.engine)
+
+
+def _kept(search: Search) -> Cell:
+    return Cell("all" if search.kept is None else search.kept)
+
+
+def _speeds(rows: list[Comparison], call: Call, rival: str) -> list[tuple[Search, Cell]]:
+    return [(row.search, row.faster[rival]) for row in rows if row.call == call]
+
+
+def _range_cell(cells: list[Cell], words: str) -> Cell:
+    found = [cell for cell in cells if not cell.missing]
+    if not found:
+        return Cell(missing=next((cell.missing.partition(":")[0] for cell in cells), NOT_MEASURED))
+    behind = tuple(dict.fromkeys(point for cell in found for point in cell.points))
+    above = len([cell for cell in cells if cell.missing.startswith(NOT_REACHED)])
+    rest = f"; {NOT_REACHED} in {above} of {len(cells)}" if above else ""
+    return Cell(f"{range_of([cell.value for cell in found])} {words}{rest}", points=behind)

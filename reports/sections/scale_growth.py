@@ -1,0 +1,258 @@
+"""What grows with the gallery: time, bytes and wrong answers; what the vectors are like; and how far generated vectors stand for encoded ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.metrics import METRICS
+from reports.evidence import Evidence
+from reports.figures import Figure, Panel, Series, draw, palette
+from reports.scale import Search, Sweep, chosen, sweeps
+from reports.sections import Section
+from reports.tables import NOT_MEASURED, Cell, Column, Table, integer, percent, significant, size, times
+
+LEAST_SIZES = 3  # of a fit
+
+
+@dataclass(frozen=True)
+class Fit:
+    """value ~ images ^ exponent, by least squares of the logarithms over `sizes`."""
+
+    exponent: float
+    sizes: tuple[int, ...]
+    points: tuple[str, ...]
+
+
+def section(evidence: Evidence) -> Section | None:
+    everything = sweeps(evidence)
+    found, tables, figures = [], [], []
+    for sweep in everything:
+        names = {"sweep": sweep, "growth": [], "distractors": [], "vectors": [], "generated": [], "figures": [], "distractor_figures": []}
+        if len(sweep.sizes) > 1:
+            made, drawn = growth_table(sweep), growth_figure(sweep)
+            tables.append(made)
+            figures.append(drawn)
+            names |= {"growth": [made.name], "figures": [drawn.name]}
+        if sweep.judged and (made := distractor_table(sweep)).rows:
+            tables.append(made)
+            names["distractors"] = [made.name]
+            if len(sweep.sizes) > 1:
+                figures.append(distractor_figure(sweep))
+                names["distractor_figures"] = [figures[-1].name]
+        if sweep.statistics:
+            tables.append(vector_table(sweep))
+            names["vectors"] = [tables[-1].name]
+        if sweep.fitted_to:
+            twin = next((one for one in everything if one.corpus == sweep.fitted_to and one.machine_id == sweep.machine_id), None)
+            tables.append(twin_table(sweep, twin))
+            names["generated"] = [tables[-1].name]
+        found.append(names)
+    return Section("scale_growth", "At scale: what grows with the gallery", tables, figures, {"sweeps": found}) if found else None
+
+
+# --- growth -----------------------------------------------------------------------------------------------------------------------
+
+
+def by_setting(sweep: Sweep) -> list[list[Search]]:
+    """One setting of each engine, as `chosen`: its searches, smallest gallery first."""
+    found: dict[tuple, list[Search]] = {}
+    for search in chosen(sweep):
+        found.setdefault(search.setting, []).append(search)
+    return list(found.values())
+
+
+def fit(measured: list[tuple[int, float, tuple[str, ...]]]) -> Fit | None:
+    """(images, value, points) of at least three sizes and positive values, else None."""
+    measured = [one for one in measured if one[1] and one[1] > 0]
+    if len({images for images, *_ in measured}) < LEAST_SIZES:
+        return None
+    exponent = np.polyfit(np.log([images for images, *_ in measured]), np.log([value for _, value, _ in measured]), 1)[0]
+    return Fit(float(exponent), tuple(images for images, *_ in measured), tuple(point for *_, behind in measured for point in behind))
+
+
+def growth_table(sweep: Sweep) -> Table:
+    calls = [call for call in dict.fromkeys((sweep.call("single"), sweep.call("batched"))) if call]
+    rows = []
+    for searches in by_setting(sweep):
+        fits = {call.key: fit([(s.images, s.rate(call), s.timed(call).points) for s in searches]) for call in calls}
+        fits["bytes"] = fit([(s.images, s.cell("index_bytes").value, s.cell("index_bytes").points) for s in searches])
+        problem = next((s.problem for s in searches if s.problem), "").partition(":")[0]
+        cells = {"search": Cell(searches[-1].label), "kind": Cell(searches[-1].kind)}
+        for key, found in fits.items():
+            if found:
+                cells[key] = Cell(
+                    found.exponent, n=f"over {', '.join(integer(images) for images in found.sizes)} images", points=found.points
+                )
+            else:
+                cells[key] = Cell(missing=problem or f"fewer than {LEAST_SIZES} sizes")
+        used = max((found.sizes for found in fits.values() if found), key=len, default=())
+        cells["sizes"] = (
+            Cell(f"{integer(used[0])} to {integer(used[-1])} ({len(used)} sizes)") if used else Cell(missing=f"fewer than {LEAST_SIZES}")
+        )
+        rows.append(cells)
+    columns = (
+        Column("search", "Engine and knobs"), Column("kind", "Kind"), *(Column(call.key, call.short, _exponent, "QPS (mode, threads)") for call in calls),
+        Column("bytes", "Index bytes", _exponent), Column("sizes", "Fitted over, images"),
+    )  # fmt: skip
+    notes = (
+        "The exponent a of value ~ images^a, by least squares of the logarithms. QPS: −1 is time in proportion to the gallery, 0 is time that does not grow. Bytes: 1 is in proportion.",
+        "One setting of each engine: the one measured at most sizes, then of the highest R@1 at the largest.",
+    )
+    return Table(sweep.named("scale_growth"), f"Growth with the gallery: {sweep.title}", columns, rows, notes)
+
+
+def _exponent(value: float) -> str:
+    rounded = f"{value:+.2f}"
+    return ("0.00" if float(rounded) == 0 else rounded).replace("-", "−")
+
+
+def growth_figure(sweep: Sweep) -> Figure:
+    """QPS of single queries and index bytes against the size of the gallery."""
+    settings = by_setting(sweep)
+    call = sweep.call("single") or sweep.call("batched")
+    several = len({searches[-1].engine for searches in settings}) < len(settings)
+    names = [f"{searches[-1].engine} ({searches[-1].variant})" if several else searches[-1].engine for searches in settings]
+    looks = palette(names)
+    panels, told = [], []
+    shown = [("Index", "index on disk (log scale)", lambda s: s.cell("index_bytes").value, size)]
+    if call:
+        shown.insert(0, (f"Speed, {call.label}", "queries per second (log scale)", lambda s: s.rate(call), None))
+    for title, label, value, y_format in shown:
+        series = []
+        for name, searches in zip(names, settings, strict=True):
+            found = [(s.images, value(s)) for s in searches if value(s)]
+            if found:
+                series.append(Series(name, [x for x, _ in found], [y for _, y in found], **looks[name]))
+                told.append(f"{title}, {name}: " + ", ".join(f"{y:,.4g} with {x:,} images" for x, y in found))
+        panels.append(
+            Panel(
+                title,
+                "images in the gallery (log scale)",
+                label,
+                series,
+                log_x=True,
+                log_y=True,
+                y_format=y_format,
+                ticks=tuple(sweep.sizes),
+            )
+        )
+    caption = f"Speed and size against the gallery, both axes logarithmic: {sweep.title}. A straight line is a power law; the table below has its exponent, and the setting of each engine."
+    return draw(sweep.named("scale_growth"), caption, "; ".join(told) + ".", panels)
+
+
+# --- distractors ------------------------------------------------------------------------------------------------------------------
+
+
+def exact_sides(sweep: Sweep) -> dict[str, list[Search]]:
+    """Name -> searches by size, of one exact engine for each model: what distractors cost the vectors, not the engine."""
+    found: dict[tuple, list[Search]] = {}
+    for searches in by_setting(sweep):
+        if searches[-1].exact and any(search.recall is not None for search in searches):
+            found.setdefault((searches[-1].kind, searches[-1].variant), searches)
+    return {f"{kind} ({variant}, {searches[-1].label})": searches for (kind, variant), searches in found.items()}
+
+
+def distractor_table(sweep: Sweep) -> Table:
+    sides = exact_sides(sweep)
+    rows = []
+    for images in sweep.sizes if sides else ():
+        cells = {"images": Cell(images)}
+        for name, searches in sides.items():
+            cells[name] = next((search.cell("recall@1") for search in searches if search.images == images), Cell(missing=NOT_MEASURED))
+        for metric in ("satisfying_mean", "satisfying_median", "satisfied_share"):
+            if images in sweep.satisfying:
+                cells[metric] = sweep.satisfying[images].cell(metric)
+        rows.append(cells)
+    columns = [Column("images", "Images", integer), *(Column(name, name, percent, "R@1, %") for name in sides)]
+    if sweep.satisfying:
+        group = "Other images that make a caption true"
+        columns += [Column("satisfying_mean", "mean", significant, group), Column("satisfying_median", "median", significant, group),
+                    Column("satisfied_share", "captions with any, %", percent, group)]  # fmt: skip
+    notes = (
+        "The same queries at every size, exact search. An image that makes a caption true and is not its own counts as wrong all the same, on both sides: part of the loss is the protocol's.",
+    )
+    return Table(sweep.named("scale_distractors"), f"R@1 against the size of the gallery: {sweep.title}", tuple(columns), rows, notes)
+
+
+def distractor_figure(sweep: Sweep) -> Figure:
+    sides = exact_sides(sweep)
+    looks = palette(sides)
+    recalls = []
+    for name, searches in sides.items():
+        found = [(search.images, 100 * search.recall) for search in searches if search.recall is not None]
+        recalls.append(Series(name, [x for x, _ in found], [y for _, y in found], **looks[name]))
+    axis, ticks = "images in the gallery (log scale)", tuple(sweep.sizes)
+    panels = [Panel("R@1, exact search", axis, "R@1, text to image, %", recalls, log_x=True, ticks=ticks)]
+    told = [f"{s.name}: " + ", ".join(f"{y:.1f} % of {x:,}" for x, y in zip(s.x, s.y, strict=True)) for s in recalls]
+    counts = [
+        (images, point.values["satisfying_mean"]) for images, point in sorted(sweep.satisfying.items()) if "satisfying_mean" in point.values
+    ]
+    if counts:
+        name = "other images that make a caption true, mean"
+        series = Series(name, [x for x, _ in counts], [y for _, y in counts], colour="#595959", marker="D")
+        panels.append(Panel("False negatives", axis, "images per caption", [series], log_x=True, ticks=ticks))
+        told.append(f"{name}: " + ", ".join(f"{y:.3g} of {x:,}" for x, y in counts))
+    return draw(
+        sweep.named("scale_distractors"),
+        "Left: R@1 as distractors are added, for the same queries. Right: how many of the added images are right as well.",
+        ". ".join(told) + ".",
+        panels,
+    )
+
+
+# --- vectors ----------------------------------------------------------------------------------------------------------------------
+
+
+def vector_table(sweep: Sweep) -> Table:
+    """Statistics of the lexicon vectors at the largest size; of generated ones beside those that they were made after."""
+    sides: dict[str, dict] = {}
+    for variant in sorted({variant for variant, _ in sweep.statistics}):
+        encoded = sorted(images for one, images in sweep.fitted if one == variant)
+        if encoded:
+            sides[f"{variant}, encoded, {integer(encoded[-1])} images"] = sweep.fitted[variant, encoded[-1]]
+        images = max(images for one, images in sweep.statistics if one == variant)
+        what = "generated, " if sweep.fitted_to else ""
+        sides[f"{variant}, {what}{integer(images)} images"] = sweep.statistics[variant, images]
+    names = [name for name in dict.fromkeys(name for measured in sides.values() for name in measured.values) if name.startswith("vectors_")]
+    rows = []
+    for name in names:
+        label = METRICS.get(name.removeprefix("vectors_"), METRICS[name]).label
+        rows.append({"statistic": Cell(label), **{side: measured.cell(name) for side, measured in sides.items()}})
+    if not names:
+        rows = [{"statistic": Cell("all"), **{side: measured.cell("vectors_dimension") for side, measured in sides.items()}}]
+    columns = (Column("statistic", "Statistic"), *(Column(side, side, significant) for side in sides))
+    return Table(sweep.named("scale_vectors"), f"What the lexicon vectors are like: {sweep.title}", columns, rows)
+
+
+def twin_table(sweep: Sweep, twin: Sweep | None) -> Table:
+    """QPS over generated vectors beside QPS over the encoded ones, same machine, size, setting and call."""
+    known = {(search.images, search.setting): search for search in twin.searches} if twin else {}
+    rows = []
+    for search in sweep.searches:
+        other = known.get((search.images, search.setting))
+        for call in sweep.calls(search.images) if other else ():
+            ours, theirs = search.timed(call), other.timed(call)
+            cells = {
+                "search": Cell(search.label),
+                "images": Cell(search.images),
+                "called": Cell(call.label),
+                "encoded": theirs,
+                "generated": ours,
+            }
+            if other.rate(call) and search.rate(call):
+                cells["factor"] = Cell(search.rate(call) / other.rate(call), points=ours.points + theirs.points)
+            else:
+                cells["factor"] = Cell(missing=ours.missing or theirs.missing or NOT_MEASURED)
+            rows.append(cells)
+    columns = (
+        Column("search", "Engine and knobs"), Column("images", "Images", integer), Column("called", "Called"), Column("encoded", "encoded", integer, "QPS over vectors that are"),
+        Column("generated", "generated", integer, "QPS over vectors that are"), Column("factor", "generated / encoded", times),
+    )  # fmt: skip
+    notes = (
+        ()
+        if rows
+        else (f"No engine was measured on both {sweep.corpus} and {sweep.fitted_to} at the same size and setting on this machine.",)
+    )
+    return Table(
+        sweep.named("scale_generated"), f"Generated vectors against encoded ones: {sweep.corpus}, {sweep.machine}", columns, rows, notes
+    )

@@ -1,0 +1,115 @@
+"""The lexicon engines of other libraries: against brute force, on integer impacts and float32 weights, and with broken files."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from bench import engines
+from bench.engines import AbsentError
+from bench.impacts import Impacts
+from bench.vectors import LexiconVectors
+from models.errors import InputError
+
+ITEMS, QUERIES, LEXICONS = 2000, 30, 300
+CASES = [
+    ("lucene", 8, {}, {}, 1.0),
+    ("lucene", 16, {}, {}, 1.0),
+    ("seismic", 8, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
+    ("seismic", None, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
+    ("sindi", 8, {"quantised": False}, {}, 1.0),
+    ("sindi", None, {"quantised": True}, {}, 0.95),
+]
+MODULES = {"lucene": "jnius", "seismic": "seismic", "sindi": "pyvsag"}
+PACKAGES = {"seismic": ("seismic", "engines"), "sindi": ("pyvsag", "engines")}
+if importlib.util.find_spec("jnius") is None:  # the extra `lucene` is not installed
+    CASES = [case for case in CASES if case[0] != "lucene"]
+
+
+def rows(count: int, seed: int) -> sp.csr_array:
+    made = sp.random_array((count, LEXICONS), density=0.06, random_state=np.random.default_rng(seed), dtype=np.float32, format="csr")
+    return sp.csr_array(made)
+
+
+def seen(count: int, seed: int, bits: int | None, extra=None) -> Impacts:
+    made = rows(count, seed) if extra is None else sp.csr_array(sp.vstack([rows(count, seed), extra]))
+    return Impacts(LexiconVectors.of(made), None, bits)
+
+
+EMPTY = sp.csr_array((1, LEXICONS), dtype=np.float32)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}", scope="module")
+def opened(request, tmp_path_factory):
+    """An engine over 2,000 items and one without lexicons, its case, and brute force over the same."""
+    name, bits, build, search, floor = request.param
+    documents, queries = seen(ITEMS, 0, bits, EMPTY), seen(QUERIES, 1, bits, EMPTY).rows(0, QUERIES + 1)
+    folders = {each: tmp_path_factory.mktemp(each) for each in (name, "scipy")}
+    engines.get(name).build(documents, folders[name], 2, **build)
+    engines.get("scipy").build(documents, folders["scipy"])
+    with engines.get(name).open(folders[name]) as engine, engines.get("scipy").open(folders["scipy"]) as truth:
+        yield engine, queries, search, floor, truth.search(queries, 10)
+
+
+def test_results_are_those_of_brute_force(opened):
+    engine, queries, search, floor, (ids, scores) = opened
+    found, best = engine.search(engine.prepare(queries), 10, **search)
+    assert found.shape == best.shape == (QUERIES + 1, 10) and (found.dtype, best.dtype) == (np.int64, np.float32)
+    assert (found[-1] == -1).all() and np.isneginf(best[-1]).all()  # the query without lexicons
+    if floor == 1.0:
+        assert np.array_equal(found, ids) and np.array_equal(best, scores)
+    else:
+        assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found[:-1], ids[:-1], strict=True)]) >= floor
+        assert (np.diff(best[:-1], axis=1) <= 0).all()
+
+
+def test_threads_and_single_queries_change_nothing(opened):
+    """Of an approximate engine nearly nothing: which clusters Seismic skips depends on the order it meets them in."""
+    engine, queries, search, floor, _ = opened
+    ids, scores = engine.search(engine.prepare(queries), 10, 1, **search)
+    for threads in (1, 2):
+        again = engine.search(engine.prepare(queries), 10, threads, **search)
+        assert (ids == again[0]).mean() >= floor and (scores == again[1]).mean() >= floor
+    for number in range(5):
+        alone = engine.search(engine.prepare(queries[number : number + 1]), 10, 1, **search)
+        assert np.array_equal(ids[number], alone[0][0]) or floor < 1
+
+
+def test_no_query_and_no_lexicon_in_common(opened):
+    engine, queries, search, _, _ = opened
+    assert engine.search(engine.prepare(queries[:0]), 7, **search)[0].shape == (0, 7)
+    assert (engine.search(engine.prepare(queries[QUERIES:]), 7, **search)[0] == -1).all()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jnius") is None, reason="the extra 'lucene' is not installed")
+def test_lucene_counts_a_lexicon_that_every_document_has(tmp_path):
+    """As `impact` does; a similarity with an inverse document frequency would not."""
+    weights = np.array([[0.03, 0.05, 0], [0.03, 0, 0.07], [0.03, 0.01, 0.01]], np.float32)
+    documents = Impacts(LexiconVectors.of(weights), None, 8)
+    queries = Impacts(LexiconVectors.of(np.array([[0.02, 0.01, 0.01]], np.float32)), None, 8).rows(0, 1)
+    found = {}
+    for name in ("impact", "lucene"):
+        (tmp_path / name).mkdir()
+        engines.get(name).build(documents, tmp_path / name)
+        with engines.get(name).open(tmp_path / name) as engine:
+            found[name] = engine.search(engine.prepare(queries), 3)[1][0].tolist()
+    assert found == {"impact": [13, 11, 8], "lucene": [13, 11, 8]}
+
+
+@pytest.mark.parametrize("name", ["seismic", "sindi"])
+def test_a_broken_file_is_named(name, tmp_path):
+    engines.get(name).build(seen(200, 0, None), tmp_path)
+    largest = max(tmp_path.iterdir(), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with pytest.raises(InputError, match=f"{largest.name}: not a whole"):
+        engines.get(name).open(tmp_path)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_an_absent_package_is_named_with_its_extra(name, tmp_path, monkeypatch):
+    package, extra = PACKAGES[name]
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(AbsentError, match=rf"'{package}' is not installed; pip install 'lexlip-bench\[{extra}\]'"):
+        engines.get(name).build(seen(50, 0, None), tmp_path)
