@@ -68,15 +68,17 @@ class Seismic(Engine):
         if not (k and self.held and asked):
             return ids, scores
         if len(asked) == 1:
-            found = [self.index.search("0", *queries[asked[0]], k, query_cut, heap_factor)]
+            found = [self.index.search(str(asked[0]), *queries[asked[0]], k, query_cut, heap_factor)]
         else:
             names, weights = zip(*(queries[number] for number in asked), strict=True)
             numbers = np.array([str(number) for number in asked], self.text)
             found = self.index.batch_search(numbers, list(names), list(weights), k, query_cut, heap_factor, num_threads=threads)
-        for number, hits in zip(asked, found, strict=True):
-            hits = [(int(name), score) for _, score, name in hits if score > 0]
-            ids[number, : len(hits)] = [item for item, _ in hits]
-            scores[number, : len(hits)] = [score for _, score in hits]
+        for hits in found:  # in whatever order the library's threads finished; each hit names its query
+            hits = [(int(query), int(name), score) for query, score, name in hits if score > 0]
+            if hits:
+                row, size = hits[0][0], len(hits)
+                ids[row, :size] = [item for _, item, _ in hits]
+                scores[row, :size] = [score for *_, score in hits]
         return ranking.sort_rows(ids, scores)
 
 
