@@ -45,14 +45,14 @@ def ablations(session: nox.Session) -> None:
 @nox.session
 def scale(session: nox.Session) -> None:
     """Dense against lexicon search at scale, with every engine; flags after `--` go to `python -m bench.scale`. Then the page."""
-    _install(session, "engines")
+    _install(session, "engines", "lucene")
     _run(session, "bench.scale")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, through the real commands; flags after `--` go to pytest."""
-    _install(session, "test", "engines")
+    _install(session, "test", "engines", "lucene")
     _run(session, "pytest")
 
 
