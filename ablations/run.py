@@ -6,7 +6,6 @@ the others go on, and the exit code says so.
 """
 
 import logging
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from ablations import config as configs
 from ablations.config import RunConfig
 from ablations.train import Trained, add_training_flags, train
 from bench import cli
+from bench.commands import build_report
 from bench.config import as_tree, fingerprint
 from bench.corpora import open_corpus
 from bench.recall import measure_recall
@@ -73,13 +73,6 @@ def one(home: Path, profile: str, variant: str, seed: int, run: RunConfig, comma
         RecordStore(home).write(point, {}, status=status, note=note, seconds=time.perf_counter() - started)
         return note
     return None
-
-
-def build_report(home: Path, profile: str) -> None:
-    """The page, by the command that a user would type: the report's floor is not imported from here. Raises InputError when it fails."""
-    command = [sys.executable, "-m", "reports.build", "--home", str(home), "--profile", profile]
-    if subprocess.run(command, check=False).returncode:
-        raise InputError(f"the records are kept, but the report failed (its own message is above); again: python {' '.join(command[1:])}")
 
 
 def main(arguments) -> None:

@@ -9,130 +9,28 @@ and so on up to the size asked for, and writes a record of each point at once. K
 """
 
 import argparse
-import itertools
 import logging
-import re
-import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import yaml
 
-from bench import cli, config, engines, measure, metrics
-from bench.bootstrap import Fitted, fit
-from bench.corpora import open_corpus
-from bench.describe import describe
-from bench.encode import Encoded, Encoder
-from bench.environment import OtherWork, cores
+from bench import cli, config, engines
+from bench.commands import build_report
 from bench.files import read_json
-from bench.gallery import encode_gallery
 from bench.isolate import Limits
 from bench.records import Point, RecordStore
-from bench.sweep import GRID, Grid, Side, Sweep, plan
-from bench.synthetic import synthesise
+from bench.sizes import number, sizes_up_to
+from bench.sweep import GRID, Grid, Side, Sweep, plan, record_vectors
 from bench.vectors import Vectors, open_vectors
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {"": 1, "k": 10**3, "m": 10**6}
-DECADES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
-TEST_IMAGES = 1_000
-FITTED_TO = 100_000  # encoded images that synthetic vectors are fitted to
-VARIANTS = {"lexicon": "lexlip", "dense": "clip"}
-TEXTS_TIMED = 200
-
-
-def number(text: str) -> int:
-    """`250k`, `1M`, `5000` as a whole number. Raises InputError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text.strip())
-    value = float(found[1]) * SUFFIXES[found[2].lower()] if found else 0.0
-    if not found or value < 1 or value % 1:
-        raise InputError(f"{text!r}: expected a number of images such as 5000, 250k or 1M")
-    return int(value)
-
-
-def sizes_up_to(largest: int) -> list[int]:
-    """The decades below a size, and the size."""
-    return [size for size in DECADES if size < largest] + [largest]
-
-
-# --- checkpoints ------------------------------------------------------------------------------------------------------------------
-
-
-def trained(home: Path, profile: str, kind: str) -> Path:
-    """The checkpoint of a kind under a profile, by the command that a user would type: training's floor is not imported from here."""
-    command = [sys.executable, "-m", "ablations.train", "--home", str(home), "--profile", profile, "--variant", VARIANTS[kind]]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise InputError(f"training failed (its own message is above); again: python {' '.join(command[1:])}")
-    return Path(done.stdout.strip().splitlines()[-1])
-
-
-def corpus_of(checkpoint: Path) -> dict:
-    """The corpus that a checkpoint was trained on, from the configuration beside it. Raises InputError where there is none."""
-    described = checkpoint.parent / "config.yaml"
-    if not described.exists():
-        raise InputError(f"{described}: no such file, so the corpus of this checkpoint is unknown; name it with --source")
-    return config.read_yaml(described)["data"]["corpus"]
-
-
-# --- sides ------------------------------------------------------------------------------------------------------------------------
-
-
-def encoded_sides(store: RecordStore, arguments, images: int) -> list[Side]:
-    """Both models over the same images."""
-    given = {kind: getattr(arguments, kind) for kind in arguments.kinds if getattr(arguments, kind)}
-    for kind, folder in given.items():
-        if (found := Encoder(folder).kind) != kind:
-            raise InputError(f"{folder}: a checkpoint of {found} vectors was given as the {kind} one")
-    folders = {kind: given.get(kind) or trained(arguments.home, arguments.profile, kind) for kind in VARIANTS if kind in arguments.kinds}
-    corpus = open_corpus(arguments.source or corpus_of(next(iter(folders.values()))))
-    encoders = {kind: Encoder(folder) for kind, folder in folders.items()}
-    queries = min(TEST_IMAGES, images)
-    made = encode_gallery(arguments.home, encoders, corpus, "test", queries, images - queries, arguments.force)
-    sides = []
-    for kind, encoded in made.items():
-        base = Point(
-            task="scale",
-            corpus=corpus.name,
-            split="test",
-            direction="text_to_image",
-            profile=arguments.profile,
-            variant=VARIANTS[kind] if getattr(arguments, kind) is None else folders[kind].resolve().name,
-            kind=kind,
-            data_id=corpus.fingerprint,
-            checkpoint_id=encoders[kind].id,
-            command=cli.command_line(),
-        )
-        sides.append(Side(encoded.images, encoded.images_id, encoded.captions, encoded.captions_id, base))
-        record_encoding(store, encoders[kind], encoded, base, corpus, arguments.force)
-    if hasattr(corpus, "satisfying_counts"):
-        record_satisfying(store, corpus, sides[0].base, sizes_up_to(images), arguments.force)
-    return sides
-
-
-def synthetic_sides(store: RecordStore, arguments, measured: list[Side], count: int) -> list[Side]:
-    """For each measured side a collection of `count` vectors fitted to it."""
-    sides = []
-    for side in measured:
-        code = config.code_fingerprint("bench.bootstrap", "bench.describe")
-        file = arguments.home / "synthetic" / f"{config.fingerprint([side.documents_id, side.documents.count, side.queries_id, code])}.npz"
-        if arguments.force or not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            fit(side.documents, side.queries).save(file)
-        vocabulary = arguments.vocabulary if side.kind == "lexicon" else None
-        made = synthesise(arguments.home, Fitted.load(file), count, vocabulary=vocabulary, force=arguments.force)
-        name = ":".join(["synthetic", side.base.corpus, *([str(arguments.vocabulary)] if arguments.vocabulary else [])])
-        base = replace(side.base, corpus=name)
-        sides.append(Side(made.images, made.images_id, made.captions, made.captions_id, base, judged=False))
-        record_vectors(store, side, side.documents.count, arguments.force)
-    return sides
+KINDS = ("lexicon", "dense")
 
 
 def own_sides(arguments) -> list[Side]:
@@ -152,68 +50,11 @@ def _content_id(vectors: Vectors) -> str:
     return config.fingerprint(read_json(vectors.folder / "meta.json"))
 
 
-# --- records beside the sweep -----------------------------------------------------------------------------------------------------
-
-
-def record_encoding(store: RecordStore, encoder: Encoder, encoded: Encoded, base: Point, corpus, force: bool) -> None:
-    """Rates of encoding the gallery, when it was done just now; and the latency of encoding one text, which comes before any search."""
-    code = config.code_fingerprint("models", "bench.encode")
-    point = replace(base, task="encoding", images=encoded.images.count, vectors_id=encoded.images_id, code_id=code)
-    if encoded.rates:
-        store.write(replace(point, queries=encoded.captions.count), encoded.rates | {"vectors_bytes": encoded.images.bytes})
-    for threads in dict.fromkeys((1, cores())):
-        timed = replace(point, images=None, vectors_id="", queries=TEXTS_TIMED, batch_mode="single", threads=threads)
-        if force or not store.has(timed):
-            texts = [text for _, text, _ in itertools.islice(corpus.captions(base.split), TEXTS_TIMED)]
-            values, note = text_latency(encoder, texts, threads)
-            store.write(timed, values, note=note)
-
-
-def text_latency(encoder: Encoder, texts: list[str], threads: int) -> tuple[dict[str, float], str]:
-    """Percentiles of the time from one text to its vector, tokenizer included; and a note when the machine was loaded."""
-    with OtherWork() as other, measure.pinned(threads):
-        for text in texts[: measure.WARM_UP_QUERIES]:
-            encoder.texts([text])
-        microseconds = []
-        for text in texts:
-            began = time.perf_counter_ns()
-            encoder.texts([text])
-            microseconds.append((time.perf_counter_ns() - began) / 1000)
-    values = {f"encode_text_latency_p{share}_us": metrics.percentile(np.array(microseconds), share) for share in (50, 95, 99)}
-    return values, other.note()
-
-
-def record_vectors(store: RecordStore, side: Side, count: int, force: bool) -> None:
-    """The statistics of lexicon vectors that decide what an index of them costs: vocabulary, skew, active lexicons, overlap."""
-    code = config.code_fingerprint("bench.describe")
-    point = replace(side.base, task="vectors", images=count, queries=side.queries.count, vectors_id=side.documents_id, code_id=code)
-    if side.kind == "lexicon" and (force or not store.has(point)):
-        found = describe(side.documents.prefix(count), side.queries)
-        store.write(point, {f"vectors_{name}": value for name, value in found.items()})
-
-
-def record_satisfying(store: RecordStore, corpus, base: Point, sizes: list[int], force: bool) -> None:
-    """How many images of each gallery beside its own make a caption true: the false negatives of the protocol."""
-    code = config.code_fingerprint("bench.corpora.satisfy")
-    point = replace(base, task="false_negatives", kind="", variant="", checkpoint_id="", code_id=code)
-    points = [replace(point, images=size) for size in sizes]
-    if force or not all(store.has(each) for each in points):
-        images = min(TEST_IMAGES, sizes[-1])
-        counts_QS = corpus.satisfying_counts(base.split, images, sizes[-1] - images, sizes)
-        for each, counts_Q in zip(points, counts_QS.T, strict=True):
-            values = {
-                "satisfying_mean": counts_Q.mean(),
-                "satisfying_median": np.median(counts_Q),
-                "satisfied_share": (counts_Q > 0).mean(),
-            }
-            store.write(replace(each, queries=None), values)
-
-
 # --- python -m bench.scale --------------------------------------------------------------------------------------------------------
 
 
 def main(arguments) -> None:
-    """Encodes, builds, sweeps; prints where the time went."""
+    """Encodes, builds, sweeps; prints where the time went, and builds the page."""
     grid = Grid.read(arguments.grid, tuple(arguments.overrides))
     chosen = engines.names() if arguments.engines == "all" else arguments.engines.split(",")
     for name in chosen:
@@ -221,17 +62,23 @@ def main(arguments) -> None:
     limits = Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
     store, began = RecordStore(arguments.home), time.perf_counter()
     sides, sizes = _sides(store, arguments)
-    print(f"vectors ready after {time.perf_counter() - began:.0f} s")
+    print(f"vectors ready after {time.perf_counter() - began:.0f} s", flush=True)
+
+    def swept(side: Side, size: int, largest: bool) -> None:
+        started = time.perf_counter()
+        record_vectors(store, side, size, arguments.force)
+        cells = plan(side, size, grid, chosen, largest)
+        Sweep(store, arguments.home, side, grid, limits, arguments.force).run(cells)
+        print(f"{size:>10,} {side.kind:<8} {side.base.corpus}: {len(cells)} indexes, {time.perf_counter() - started:.0f} s", flush=True)
+
     for size in sizes:
         for side in sides:
-            started = time.perf_counter()
-            record_vectors(store, side, size, arguments.force)
-            sweep = Sweep(store, arguments.home, side, grid, limits, arguments.force)
-            cells = plan(side, size, grid, chosen, largest=size == sizes[-1])
-            sweep.run(cells)
-            print(f"{size:>10,} {side.kind:<8} {len(cells)} indexes, {time.perf_counter() - started:.0f} s", flush=True)
+            swept(side, size, largest=size == sizes[-1])
+    for side in _stretched(store, arguments, sides, sizes[-1], grid.vocabularies):
+        swept(side, sizes[-1], largest=False)
     rows = store.read()
     print(table(rows[(rows.task == "scale") & rows.images.isin(sizes)]))
+    build_report(arguments.home, sides[0].base.profile)
 
 
 def _sides(store: RecordStore, arguments) -> tuple[list[Side], list[int]]:
@@ -239,18 +86,32 @@ def _sides(store: RecordStore, arguments) -> tuple[list[Side], list[int]]:
     if arguments.corpus == "vectors":
         sides = own_sides(arguments)
         sizes = sizes_up_to(sides[0].documents.count)
-    elif arguments.corpus.startswith("synthetic:"):
-        size = number(arguments.corpus.partition(":")[2])
-        measured = encoded_sides(store, arguments, min(FITTED_TO, size))
-        sides, sizes = synthetic_sides(store, arguments, measured, size), sizes_up_to(size)
     else:
-        size = number(arguments.corpus)
-        sides, sizes = encoded_sides(store, arguments, size), sizes_up_to(size)
+        from bench.sides import FITTED_TO, encoded_sides, synthetic_sides  # with torch, which takes seconds
+
+        synthetic, _, text = arguments.corpus.rpartition(":")
+        if synthetic not in ("", "synthetic"):
+            raise InputError(f"--corpus {arguments.corpus}: expected a number of images such as 1M, synthetic:10M, or vectors")
+        size = number(text)
+        sizes = sizes_up_to(size)
+        sides = encoded_sides(store, arguments, min(FITTED_TO, size) if synthetic else size)
+        sides = synthetic_sides(store, arguments, sides, size, arguments.vocabulary) if synthetic else sides
     if arguments.sizes:
         sizes = sorted({number(text) for text in arguments.sizes.split(",")})
         if sizes[-1] > sides[0].documents.count:
             raise InputError(f"--sizes {arguments.sizes}: there are {sides[0].documents.count:,} vectors")
     return sides, sizes
+
+
+def _stretched(store: RecordStore, arguments, sides: list[Side], size: int, vocabularies: tuple[int, ...]) -> list[Side]:
+    """Beside encoded lexicon vectors: as many generated ones, with their vocabulary stretched to each of these that is larger."""
+    lexicon = [side for side in sides if side.kind == "lexicon"]
+    wanted = [vocabulary for vocabulary in vocabularies if all(side.documents.dimension < vocabulary for side in lexicon)]
+    if arguments.corpus == "vectors" or arguments.corpus.startswith("synthetic:") or not (lexicon and wanted):
+        return []
+    from bench.sides import synthetic_sides
+
+    return [made for vocabulary in wanted for made in synthetic_sides(store, arguments, lexicon, size, vocabulary)]
 
 
 def table(rows) -> str:
@@ -293,7 +154,7 @@ def _mapping(text: str) -> dict:
 
 def _kinds(text: str) -> list[str]:
     kinds = text.split(",")
-    if unknown := next((kind for kind in kinds if kind not in VARIANTS), None):
+    if unknown := next((kind for kind in kinds if kind not in KINDS), None):
         raise argparse.ArgumentTypeError(f"{unknown!r}: expected lexicon, dense or both, separated by a comma")
     return kinds
 
@@ -303,7 +164,7 @@ def _parser():
     parser.add_argument("--corpus", default="1M", help="images in the gallery such as 100k or 1M, synthetic:10M, or vectors")
     parser.add_argument("--sizes", default="", help="gallery sizes, separated by commas; every power of ten up to the corpus unless given")
     parser.add_argument("--engines", default="all", help=f"separated by commas; all: {', '.join(engines.names())}")
-    parser.add_argument("--kinds", type=_kinds, default=list(VARIANTS), help="lexicon, dense, or both separated by a comma")
+    parser.add_argument("--kinds", type=_kinds, default=list(KINDS), help="lexicon, dense, or both separated by a comma")
     parser.add_argument("--lexicon", type=Path, default=None, help="checkpoint of the lexicon model; trained by --profile unless given")
     parser.add_argument("--dense", type=Path, default=None, help="checkpoint of the dense model; trained by --profile unless given")
     parser.add_argument("--profile", default="quick", help="profile that checkpoints are trained by, or found")

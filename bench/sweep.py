@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import cli, config, engines, exact, measure, metrics
+from bench.describe import describe
 from bench.environment import cores, note_of_other_work
 from bench.files import read_json, write_json
 from bench.isolate import Limits, Outcome, raise_if_broken, run_job
@@ -55,6 +56,7 @@ class Grid:
     rounds: int = 3
     seconds: float = 1.0
     modes: tuple[tuple[str, int | str], ...] = ()
+    vocabularies: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, file: Path = GRID, overrides: tuple[str, ...] = ()) -> "Grid":
@@ -334,3 +336,12 @@ def _note(passes: list[dict]) -> str:
     busiest = max(one["other_cores"] for one in passes)
     loaded = note_of_other_work(busiest)
     return f"{loaded}; {note}" if loaded else note
+
+
+def record_vectors(store: RecordStore, side: Side, count: int, force: bool) -> None:
+    """The statistics of lexicon vectors that decide what an index of them costs: vocabulary, skew, active lexicons, overlap."""
+    code = config.code_fingerprint("bench.describe")
+    point = replace(side.base, task="vectors", images=count, queries=side.queries.count, vectors_id=side.documents_id, code_id=code)
+    if side.kind == "lexicon" and (force or not store.has(point)):
+        found = describe(side.documents.prefix(count), side.queries)
+        store.write(point, {f"vectors_{name}": value for name, value in found.items()})

@@ -5,7 +5,6 @@ vectors, those that the model was fitted to beside them.
 """
 
 import logging
-import re
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from bench.bootstrap import PROTOTYPES, Fitted, Synthetic, fit
 from bench.describe import describe
 from bench.encode import Encoded
 from bench.shards import SHARD_ROWS, resume_vectors
+from bench.sizes import number
 from bench.vectors import Vectors, open_vectors
 from models.errors import InputError
 
@@ -65,14 +65,6 @@ def _write_queries(writer, items: Synthetic, count: int) -> None:
     writer.append(rows[writer.count :], ids[writer.count :], [item_id(item) for item in own[writer.count :]])
 
 
-def count_of(text: str) -> int:
-    """A number of items as people write it: 250000, 100k, 10M. Raises InputError."""
-    found = re.fullmatch(r"(\d+)([kM]?)", text)
-    if not found:
-        raise InputError(f"{text!r}: expected a number of items, such as 250000, 100k or 10M")
-    return int(found[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[found[2]]
-
-
 def side_by_side(columns: dict[str, dict[str, float]]) -> str:
     """A table of statistics, one column for each description."""
     names = list(dict.fromkeys(name for values in columns.values() for name in values))
@@ -95,7 +87,7 @@ def main(arguments) -> None:
         )
     elif arguments.action == "make":
         made = synthesise(
-            arguments.home, Fitted.load(arguments.model), count_of(arguments.count), arguments.seed, arguments.vocabulary, arguments.force
+            arguments.home, Fitted.load(arguments.model), number(arguments.count), arguments.seed, arguments.vocabulary, arguments.force
         )
         print(made.images.folder, made.captions.folder, sep="\n")
     else:

@@ -20,6 +20,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+
 from bench.engines import Engine, needs, ranking
 from bench.files import read_json, write_json
 from models.errors import InputError
@@ -35,8 +37,8 @@ class Lucene(Engine):
     name, kind, exact, weights = "lucene", "lexicon", True, (8, 16)
 
     def build(self, vectors, folder, threads=1, **knobs):
-        if vectors.bits not in self.weights:
-            raise InputError(f"lucene: impacts of {vectors.bits or 32} bits; expected 8 or 16, a term frequency is an integer")
+        if vectors.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"lucene: weights are {vectors.dtype}; quantise them to 8 or 16 bits, a term frequency is an integer")
         java, jar = _installed()
         scratch = Path(folder) / SCRATCH
         scratch.mkdir()

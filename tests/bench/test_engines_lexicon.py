@@ -17,13 +17,13 @@ ITEMS, QUERIES, LEXICONS = 2000, 30, 300
 CASES = [
     ("lucene", 8, {}, {}, 1.0),
     ("lucene", 16, {}, {}, 1.0),
+    ("bmp", 8, {}, {}, 0.6),
     ("seismic", 8, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
     ("seismic", None, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
     ("sindi", 8, {"quantised": False}, {}, 1.0),
     ("sindi", None, {"quantised": True}, {}, 0.95),
 ]
-MODULES = {"lucene": "jnius", "seismic": "seismic", "sindi": "pyvsag"}
-PACKAGES = {"seismic": ("seismic", "engines"), "sindi": ("pyvsag", "engines")}
+PACKAGES = {"bmp": ("bmp", "engines"), "seismic": ("seismic", "engines"), "sindi": ("pyvsag", "engines")}
 if importlib.util.find_spec("jnius") is None:  # the extra `lucene` is not installed
     CASES = [case for case in CASES if case[0] != "lucene"]
 
@@ -98,9 +98,27 @@ def test_lucene_counts_a_lexicon_that_every_document_has(tmp_path):
     assert found == {"impact": [13, 11, 8], "lucene": [13, 11, 8]}
 
 
-@pytest.mark.parametrize("name", ["seismic", "sindi"])
+def test_why_bmp_is_not_called_exact(tmp_path):
+    """Query weights in 32 steps, and the last block that could be visited is not. Where this fails, the library has changed: call it exact."""
+    weights = np.array([[number, 1] for number in range(1, 101)], np.uint8)
+    engines.get("bmp").build(LexiconVectors.of(weights), tmp_path, block=32)
+    with engines.get("bmp").open(tmp_path) as engine:
+        queries = engine.prepare(sp.csr_array(np.array([[50, 0], [200, 2]], np.uint8)))
+        ids, scores = engine.search(queries, 100)
+        assert (ids[0] >= 0).sum() == 68 and ids[0, :68].tolist() == list(range(99, 31, -1))
+        assert scores[0, :68].tolist() == [32.0 * weight for weight in range(100, 32, -1)]
+        assert np.array_equal(scores[0], scores[1])  # a weight below half a step is lost
+
+
+def test_bmp_is_not_asked_for_lexicons_that_no_document_has(tmp_path):
+    engines.get("bmp").build(LexiconVectors.of(np.array([[1, 0, 0], [0, 2, 0]], np.uint8)), tmp_path)
+    with engines.get("bmp").open(tmp_path) as engine:
+        assert (engine.search(engine.prepare(sp.csr_array(np.array([[0, 0, 9]], np.uint8))), 2)[0] == -1).all()
+
+
+@pytest.mark.parametrize("name", ["bmp", "seismic", "sindi"])
 def test_a_broken_file_is_named(name, tmp_path):
-    engines.get(name).build(seen(200, 0, None), tmp_path)
+    engines.get(name).build(seen(200, 0, 8 if name == "bmp" else None), tmp_path)
     largest = max(tmp_path.iterdir(), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
     with pytest.raises(InputError, match=f"{largest.name}: not a whole"):
@@ -112,4 +130,4 @@ def test_an_absent_package_is_named_with_its_extra(name, tmp_path, monkeypatch):
     package, extra = PACKAGES[name]
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(AbsentError, match=rf"'{package}' is not installed; pip install 'lexlip-bench\[{extra}\]'"):
-        engines.get(name).build(seen(50, 0, None), tmp_path)
+        engines.get(name).build(seen(50, 0, 8 if name == "bmp" else None), tmp_path)

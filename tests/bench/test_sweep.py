@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from bench import cli, engines, scale, sweep
+from bench import cli, engines, scale, sizes, sweep
 from bench.isolate import Limits, Outcome
 from bench.records import Point, RecordStore
 from bench.sweep import Grid, Lexicons, Side, Sweep, plan
@@ -167,23 +167,24 @@ def test_killed_three_times_it_ends_with_the_same_records(folders, tmp_path):
     whole, killed = (RecordStore(tmp_path / name).read() for name in ("whole", "killed"))
     assert len(whole) and set(whole.status) == {"ok"}
     assert killed[["point_id", "metric"]].equals(whole[["point_id", "metric"]])
+    assert "impact" in (home / "site" / "index.html").read_text(encoding="utf-8")  # the command ends with the page
 
 
 @pytest.mark.parametrize(("text", "size"), [("1M", 10**6), ("250k", 250_000), ("5000", 5000), ("1.5m", 1_500_000), (" 10K ", 10_000)])
 def test_sizes_as_people_write_them(text, size):
-    assert scale.number(text) == size
+    assert sizes.number(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-5", "1G", "0", "0.5", "1.0001k5", "ten"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(InputError, match="expected a number of images"):
-        scale.number(text)
+        sizes.number(text)
 
 
 def test_sizes_are_the_decades_below():
-    assert scale.sizes_up_to(250_000) == [1000, 10_000, 100_000, 250_000]
-    assert scale.sizes_up_to(1000) == [1000]
-    assert scale.sizes_up_to(500) == [500]
+    assert sizes.sizes_up_to(250_000) == [1000, 10_000, 100_000, 250_000]
+    assert sizes.sizes_up_to(1000) == [1000]
+    assert sizes.sizes_up_to(500) == [500]
 
 
 @pytest.mark.parametrize(
