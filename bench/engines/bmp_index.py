@@ -3,7 +3,7 @@
 Source: Mallia, Suel and Tonellotto, "Faster Learned Sparse Retrieval with Block-Max Pruning", SIGIR 2024. Impacts are bytes, documents enter
 one by one as Python dicts of lexicon names.
 
-Three facts of the library (0.2.8), each held by a test. It scales the weights of a query so that the largest is 32, and rounds them. It stops
+Three facts of the library (0.2.8), each held by a test. It scales the weights of a query so that the largest is 32, and rounds them up. It stops
 a block too early, even when it has fewer than k results: a collection of one block gives none. So the top k is not exact at alpha = beta = 1
 either, where nothing is to be pruned, and scores are in units of its own. And a query without a lexicon that some document has makes it
 panic: lexicons of no document are left out.
