@@ -1,4 +1,4 @@
-"""Puts the table and the figure of the reference run into the README: `python -m reports.readme`.
+"""Puts the tables and the figures of the reference run into the README: `python -m reports.readme`.
 
 What stands between the marks is made from `results/reference/` and nothing else; a test holds the README to it.
 """
@@ -12,30 +12,63 @@ from bench.files import atomic_file
 from models.errors import InputError
 from reports.bundle import open_records
 from reports.evidence import Evidence
-from reports.sections import ablations, efficiency
+from reports.figures import Figure
+from reports.scale import sweeps
+from reports.scale_answer import findings, verdicts
+from reports.scale_ratios import comparisons
+from reports.sections import ablations, efficiency, scale, scale_engines
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKED = re.compile(r"(<!-- quick -->\n).*?(<!-- /quick -->)", re.DOTALL)
-FIGURE = "efficiency"
+MARKED = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
 TABLES = ("ablations_text_to_image", "ablations_cost")
+SCALE_TABLES = ("scale_claim", "scale_size")
+NOT_MEASURED = "Not measured yet.\n"
 
 
-def block(evidence: Evidence) -> str:
-    """The Markdown between the marks."""
+def quick(evidence: Evidence) -> tuple[str, list[Figure]]:
+    """The ablations: Markdown, and the figures it shows."""
     tables = {table.name: table for table in ablations.section(evidence).tables}
-    parts = [tables[name].to_markdown() for name in TABLES]
-    return "\n".join([*parts, f"![R@1 against queries per second and bytes per picture](results/reference/{FIGURE}.png)\n"])
+    figure = next(figure for figure in efficiency.section(evidence).figures)
+    shown = _shown("R@1 against queries per second and bytes per picture", figure)
+    return "\n".join([*(tables[name].to_markdown() for name in TABLES), shown]), [figure]
+
+
+def at_scale(evidence: Evidence) -> tuple[str, list[Figure]]:
+    """The claim against the measurement of the first sweep, losses first; Markdown, and the figures it shows."""
+    sweep = next((sweep for sweep in sweeps(evidence) if sweep.judged), None)
+    made = scale_engines.section(evidence)
+    if not sweep or not made:
+        return NOT_MEASURED, []
+    rows = comparisons(sweep)
+    said = [f"- **{finding.what}** ({finding.verdict}): {finding.sentence}" for finding in findings(sweep, rows)]
+    said += [f"- {sentence}" for sentence in verdicts(sweep, rows)]
+    tables = {table.name: table for table in scale.section(evidence).tables}
+    shown = [tables[sweep.named(name)].to_markdown() for name in SCALE_TABLES]
+    figures = [figure for figure in made.figures if figure.name == sweep.named("scale_efficacy")]
+    pictures = [_shown(f"R@1 against queries per second over {sweep.largest:,} images", figure) for figure in figures]
+    return "\n".join(["\n".join(said) + "\n", *shown, *pictures]), figures
+
+
+BLOCKS = {"quick": quick, "scale": at_scale}
+
+
+def _shown(alt: str, figure: Figure) -> str:
+    return f"![{alt}](results/reference/{figure.name}.png)\n"
 
 
 def write(reference: Path, readme: Path) -> None:
-    """Replace what stands between the marks, and draw the figure beside the records. Raises InputError when the marks are missing."""
-    evidence = Evidence(open_records(reference))
-    text, found = MARKED.subn(lambda marks: marks[1] + block(evidence) + marks[2], readme.read_text(encoding="utf-8"))
-    if not found:
-        raise InputError(f"{readme}: expected the marks <!-- quick --> and <!-- /quick -->")
-    figure = next(figure for figure in efficiency.section(evidence).figures)
-    with atomic_file(reference / f"{FIGURE}.png") as partial:
-        partial.write_bytes(figure.png)
+    """Replace what stands between the marks, and draw the figures beside the records. Raises InputError when marks are missing."""
+    evidence, text = Evidence(open_records(reference)), readme.read_text(encoding="utf-8")
+    drawn = []
+    for name, block in BLOCKS.items():
+        made, figures = block(evidence)
+        drawn += figures
+        text, found = re.subn(MARKED.format(name=name), lambda marks, made=made: marks[1] + made + marks[2], text, flags=re.DOTALL)
+        if not found:
+            raise InputError(f"{readme}: expected the marks <!-- {name} --> and <!-- /{name} -->")
+    for figure in drawn:
+        with atomic_file(reference / f"{figure.name}.png") as partial:
+            partial.write_bytes(figure.png)
     with atomic_file(readme) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -45,7 +78,7 @@ def main(arguments) -> None:
 
 
 if __name__ == "__main__":
-    flags = cli.parser("Puts the table and the figure of the reference run into the README.")
+    flags = cli.parser("Puts the tables and the figures of the reference run into the README.")
     flags.add_argument("--reference", type=Path, default=ROOT / "results" / "reference")
     flags.add_argument("--readme", type=Path, default=ROOT / "README.md")
     sys.exit(cli.run(main, flags))

@@ -3,14 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from reports.paper import ICCV_SIZE, ICCV_SPEED, LARGE_SCALE, V1_SIZE, V1_SPEED
 from reports.scale import Call, Search, Sweep
 from reports.scale_ratios import LUCENE, NOT_REACHED, STORES, Comparison, flat_search, lexicon_side, points_of, range_of, sizes
-from reports.sections.answer import EQUAL_RATIO, LOSES, OPEN, ORDER, WINS
 from reports.tables import Cell, integer, percent, points, times
-
-# Luo et al., 2023: arXiv 2302.02908 v1.
-PAPER_SPEED, PAPER_SIZE = (5.5, 221.3), (13.2, 48.8)
-LARGE_SCALE = 1_000_000
+from reports.verdict import EQUAL_RATIO, LOSES, OPEN, ORDER, WINS
 
 
 @dataclass(frozen=True)
@@ -114,8 +111,8 @@ def verdicts(sweep: Sweep, rows: list[Comparison]) -> list[str]:
         if mine or engine == "impact":
             timed = [row.faster["flat single"] for row in rows if row.call == single and row.search in mine]
             stored = [sizes(sweep, search)["flat float32"] for search in mine]
-            found.append(_holds(f"Speed against flat search, one query at a time{words}", timed, PAPER_SPEED, "5.8×"))
-            found.append(_holds(f"Index against flat float32{words}", stored, PAPER_SIZE, "19.1×"))
+            found.append(_holds(f"Speed against flat search, one query at a time{words}", timed, V1_SPEED, ICCV_SPEED))
+            found.append(_holds(f"Index against flat float32{words}", stored, V1_SIZE, ICCV_SIZE))
     found.append(_equal_quality(sweep))
     if not lucene:
         found.append("Lucene, the paper's engine, was not measured here.")

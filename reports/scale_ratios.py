@@ -126,3 +126,14 @@ def flat_search(sweep: Sweep) -> Search | None:
 def range_of(values: list[float]) -> str:
     low, high = times(min(values)), times(max(values))
     return low if low == high else f"{low} to {high}"
+
+
+def range_cell(cells: list[Cell], words: str) -> Cell:
+    """The range of ratios in words, and how many had no rival."""
+    found = [cell for cell in cells if not cell.missing]
+    if not found:
+        return Cell(missing=next((cell.missing.partition(":")[0] for cell in cells), NOT_MEASURED))
+    behind = tuple(dict.fromkeys(point for cell in found for point in cell.points))
+    above = len([cell for cell in cells if cell.missing.startswith(NOT_REACHED)])
+    rest = f"; {NOT_REACHED} in {above} of {len(cells)}" if above else ""
+    return Cell(f"{range_of([cell.value for cell in found])} {words}{rest}", points=behind)

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 from reports import comparisons, speed
 from reports.evidence import Evidence
+from reports.paper import LARGE_SCALE
+from reports.scale import sweeps
+from reports.scale_answer import findings as findings_at_scale
+from reports.scale_ratios import comparisons as comparisons_at_scale
 from reports.sections import Section
 from reports.sections.method import unknown_metrics
 from reports.tables import integer, percent, points, significant, size, times
+from reports.verdict import EQUAL_RATIO, LOSES, OPEN, ORDER, WINS
 
-LOSES, OPEN, WINS = "loses", "open", "wins"
-ORDER = (LOSES, OPEN, WINS)
-# Ratios of speed and size rest on one measurement and have no interval: closer than this is called equal.
-EQUAL_RATIO = 0.05
 EXPECTED = ("no_bottleneck", "strong_decoder", "no_momentum")
 PAPER_ENGINE = "lucene"
-LARGE_SCALE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,20 @@ def section(evidence: Evidence) -> Section:
     findings = sorted(_findings(evidence), key=lambda finding: ORDER.index(finding.verdict))
     data = {
         "findings": findings,
+        "at_scale": at_scale(evidence),
         "tiles": [finding for finding in findings if finding.what in TILES],
         "ablations": ablation_sentences(evidence),
         "missing": not_measured(evidence),
         "caveats": caveats(evidence),
     }
     return Section("answer", "The answer", data=data)
+
+
+def at_scale(evidence: Evidence) -> dict | None:
+    """What the first sweep of which a task was measured says, losses first."""
+    sweep = next((sweep for sweep in sweeps(evidence) if sweep.judged), None)
+    said = findings_at_scale(sweep, comparisons_at_scale(sweep)) if sweep else []
+    return {"images": sweep.largest, "findings": said} if said else None
 
 
 RECALLS = (
@@ -170,7 +178,7 @@ def not_measured(evidence: Evidence) -> list[str]:
         )
     elif compared and fewest < 5:
         found.append(f"Chance in training is measured poorly: an interval that rests on {fewest} seeds is too narrow.")
-    largest = rows[rows.task == "retrieval"].images.max()
+    largest = rows[rows.task.isin(("retrieval", "scale"))].images.max()
     if not largest >= LARGE_SCALE:
         searched = f" (the largest gallery here holds {integer(largest)} images)" if largest == largest else ""
         found.append(f"The scale of the paper's speed and size claims, 1M images{searched}.")

@@ -2,16 +2,15 @@
 
 from reports import speed
 from reports.evidence import Evidence
+from reports.paper import LARGE_SCALE, SIZE, SPEED
+from reports.scale import sweeps
+from reports.scale_ratios import comparisons, lexicon_side, range_cell, sizes
 from reports.sections import Section
 from reports.tables import Cell, Column, Table, times
 
-LARGE_SCALE = 1_000_000  # distractor images of the published large-scale task
 NOT_AT_THIS_SCALE = "not measured at this scale"
 NOT_CLAIMED = "–"
 
-# Luo et al., 2023: arXiv 2302.02908 v1, and the version of ICCV 2023.
-SPEED = ("Large-scale retrieval against CLIP: speed", "5.5× to 221.3× faster", "5.8× faster")
-SIZE = ("Large-scale retrieval against CLIP: index storage", "13.2× to 48.8× smaller", "19.1× smaller")
 OTHERS = (
     ("COCO and Flickr30k recall", "best of same-scale pre-training", "best of same-scale pre-training", ("coco", "flickr30k")),
     ("Zero-shot image classification", NOT_CLAIMED, "better than CLIP on 8 of 10 sets", ()),
@@ -24,7 +23,6 @@ def section(evidence: Evidence) -> Section:
 
 def table(evidence: Evidence) -> Table:
     here = evidence.gallery.get(("test", "text_to_image"))
-    large = sorted({size for size in evidence.rows.images.dropna() if size >= LARGE_SCALE})
     columns = [
         Column("claim", "Claim"),
         Column("v1", "arXiv v1"),
@@ -33,10 +31,9 @@ def table(evidence: Evidence) -> Table:
     ]
     if here and here < LARGE_SCALE:
         columns.append(Column("here", f"Measured with {here:,.0f} images"))
-    rows = []
+    rows, large = [], _at_scale(evidence)
     for (claim, v1, iccv), cell in ((SPEED, _speeds), (SIZE, _sizes)):
-        found = [cell(evidence, images) for images in large]
-        measured = next((c for c in reversed(found) if not c.missing), Cell(missing=NOT_AT_THIS_SCALE))
+        measured = large.get(claim) or _largest(evidence, cell)
         rows.append({"claim": Cell(claim), "v1": Cell(v1), "iccv": Cell(iccv), "large": measured, "here": cell(evidence, here)})
     for claim, v1, iccv, corpora in OTHERS:
         known = evidence.corpus in corpora
@@ -48,6 +45,24 @@ def table(evidence: Evidence) -> Table:
         "the share of fixed costs changes with size. Where R@1 differs, a ratio is no speed-up at equal quality; the efficiency section has the R@1 of every point.",
     )
     return Table("claims", "The paper against the records", tuple(columns), rows, notes)
+
+
+def _largest(evidence: Evidence, cell) -> Cell:
+    """Of the largest gallery with a ratio that `python -m bench.recall` measured, if it is large enough."""
+    large = sorted({size for size in evidence.rows.images.dropna() if size >= LARGE_SCALE}, reverse=True)
+    found = (cell(evidence, images) for images in large)
+    return next((each for each in found if not each.missing), Cell(missing=NOT_AT_THIS_SCALE))
+
+
+def _at_scale(evidence: Evidence) -> dict[str, Cell]:
+    """By claim: `impact` against flat search, one query at a time and at least equal R@1; and against its bytes. Of the first sweep that is large enough."""
+    sweep = next((sweep for sweep in sweeps(evidence) if sweep.judged and sweep.largest >= LARGE_SCALE), None)
+    call = sweep and sweep.call("single")
+    if not call:
+        return {}
+    speeds = [row.faster["flat single"] for row in comparisons(sweep) if row.call == call and row.search.engine == "impact"]
+    stores = [sizes(sweep, search)["flat float32"] for search in lexicon_side(sweep) if search.engine == "impact"]
+    return {SPEED[0]: range_cell(speeds, f"faster, {call.label}"), SIZE[0]: range_cell(stores, "smaller")}
 
 
 def _speeds(evidence: Evidence, images: float | None) -> Cell:

@@ -5,6 +5,7 @@ flat index is shown both ways; numbers of lexicons kept move it as much again, s
 """
 
 from reports.evidence import Evidence
+from reports.paper import SIZE, SPEED
 from reports.scale import Call, Search, Sweep, sweeps
 from reports.scale_answer import findings, verdicts
 from reports.scale_ratios import (
@@ -19,12 +20,11 @@ from reports.scale_ratios import (
     engine,
     flat_search,
     lexicon_side,
-    range_of,
+    range_cell,
     sizes,
 )
 from reports.sections import Section
-from reports.sections.claims import SIZE, SPEED
-from reports.tables import NOT_MEASURED, Cell, Column, Table, integer, percent, size, times
+from reports.tables import Cell, Column, Table, integer, percent, size, times
 
 NOT_STATED = "not available"
 
@@ -62,7 +62,7 @@ def paper_table(sweep: Sweep, rows: list[Comparison]) -> Table:
     made = []
     for what, paper, words, cells in lines:
         v1, iccv = paper[1:] or (NOT_STATED, NOT_STATED)
-        here = {name: _range_cell([cell for search, cell in cells if search.engine == name], words) for name in ("impact", LUCENE)}
+        here = {name: range_cell([cell for search, cell in cells if search.engine == name], words) for name in ("impact", LUCENE)}
         made.append({"what": Cell(what), "v1": Cell(v1), "iccv": Cell(iccv)} | here)
     columns = [Column("what", "What"), Column("v1", "arXiv v1"), Column("iccv", "ICCV version"), Column("impact", "Measured here: impact")]
     if any(search.engine == LUCENE for search in lexicon_side(sweep)):
@@ -139,13 +139,3 @@ def _kept(search: Search) -> Cell:
 
 def _speeds(rows: list[Comparison], call: Call, rival: str) -> list[tuple[Search, Cell]]:
     return [(row.search, row.faster[rival]) for row in rows if row.call == call]
-
-
-def _range_cell(cells: list[Cell], words: str) -> Cell:
-    found = [cell for cell in cells if not cell.missing]
-    if not found:
-        return Cell(missing=next((cell.missing.partition(":")[0] for cell in cells), NOT_MEASURED))
-    behind = tuple(dict.fromkeys(point for cell in found for point in cell.points))
-    above = len([cell for cell in cells if cell.missing.startswith(NOT_REACHED)])
-    rest = f"; {NOT_REACHED} in {above} of {len(cells)}" if above else ""
-    return Cell(f"{range_of([cell.value for cell in found])} {words}{rest}", points=behind)
