@@ -1,6 +1,7 @@
 """The lexicon engines of other libraries: against brute force, on integer impacts and float32 weights, and with broken files."""
 
 import importlib.util
+import os
 import sys
 
 import numpy as np
@@ -17,6 +18,8 @@ ITEMS, QUERIES, LEXICONS = 2000, 30, 300
 CASES = [
     ("lucene", 8, {}, {}, 1.0),
     ("lucene", 16, {}, {}, 1.0),
+    ("pisa", 8, {}, {"algorithm": "block_max_maxscore"}, 1.0),
+    ("pisa", 16, {}, {"algorithm": "maxscore"}, 1.0),
     ("bmp", 8, {}, {}, 0.6),
     ("seismic", 8, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
     ("seismic", None, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
@@ -24,6 +27,8 @@ CASES = [
     ("sindi", None, {"quantised": True}, {}, 0.95),
 ]
 PACKAGES = {"bmp": ("bmp", "engines"), "seismic": ("seismic", "engines"), "sindi": ("pyvsag", "engines")}
+if not os.environ.get("LEXLIP_BENCH_PISA_PYTHON"):  # there is no environment for it
+    CASES = [case for case in CASES if case[0] != "pisa"]
 if importlib.util.find_spec("jnius") is None:  # the extra `lucene` is not installed
     CASES = [case for case in CASES if case[0] != "lucene"]
 
@@ -96,6 +101,32 @@ def test_lucene_counts_a_lexicon_that_every_document_has(tmp_path):
         with engines.get(name).open(tmp_path / name) as engine:
             found[name] = engine.search(engine.prepare(queries), 3)[1][0].tolist()
     assert found == {"impact": [13, 11, 8], "lucene": [13, 11, 8]}
+
+
+def test_pisa_without_its_environment_is_absent_and_says_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("LEXLIP_BENCH_PISA_PYTHON", raising=False)
+    with pytest.raises(AbsentError, match="LEXLIP_BENCH_PISA_PYTHON is not set: .*pip install pyterrier-pisa"):
+        engines.get("pisa").build(seen(50, 0, 8), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("python", "message"), [("nowhere/python", "expected the Python of an environment"), (sys.executable, "No module named")]
+)
+def test_pisa_in_a_wrong_environment_is_one_line(python, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXLIP_BENCH_PISA_PYTHON", python)
+    with pytest.raises(InputError, match=message):
+        engines.get("pisa").build(seen(50, 0, 8), tmp_path)
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.skipif(not os.environ.get("LEXLIP_BENCH_PISA_PYTHON"), reason="there is no environment for PISA")
+def test_pisa_names_a_broken_index(tmp_path):
+    engines.get("pisa").build(seen(200, 0, 8), tmp_path)
+    for file in tmp_path.glob("quantized*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="pisa: its process ended"):
+        engine = engines.get("pisa").open(tmp_path)
+        engine.search(engine.prepare(seen(5, 1, 8).rows(0, 5)), 10)
 
 
 def test_why_bmp_is_not_called_exact(tmp_path):
