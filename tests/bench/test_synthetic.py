@@ -229,7 +229,7 @@ def test_every_statistic_is_a_registered_metric(models):
 
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["make", "--count", "2k"], "no such file"),
-    (["make", "--count", "many", "--model", "{model}"], "number of items"),
+    (["make", "--count", "many", "--model", "{model}"], "number of images"),
     (["make", "--count", "5", "--model", "{model}"], "at least the 120"),
     (["make", "--vocabulary", "100", "--model", "{model}"], "at least their 240"),
     (["fit"], "--documents"),
