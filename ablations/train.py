@@ -12,7 +12,6 @@ import hashlib
 import logging
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from ablations.data import TrainingData, prepare
 from ablations.validate import ValidationSet, validate
 from bench import cli
 from bench.config import as_tree, code_fingerprint, fingerprint
+from bench.environment import OtherWork, note_of_other_work
 from bench.files import read_json, write_json
 from bench.records import Point, RecordStore
 from models import checkpoint
@@ -34,6 +34,7 @@ from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
+COST = ("train_seconds", "train_cpu_seconds", "other_core_seconds")  # of all steps: wall, of this process, of others meanwhile
 CODE = ("ablations.train", "ablations.state", "ablations.data", "ablations.validate")
 """What decides a run beside `models`: its id changes with them."""
 
@@ -117,6 +118,22 @@ def _compute(device: str, precision: torch.dtype) -> contextlib.AbstractContextM
     return stack
 
 
+def _step(objective, batch, generator, adam, rate: float, precision: torch.dtype, clip: float) -> dict[str, torch.Tensor]:
+    """One step of the optimiser; the losses, their parts and the norm of the gradient before clipping."""
+    for group in adam.param_groups:
+        group["lr"] = rate
+    with _compute(next(objective.parameters()).device.type, precision):
+        losses, beside = objective.losses(batch, generator)
+        loss = torch.stack(list(losses.values())).sum()
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_((p for group in adam.param_groups for p in group["params"]), clip)
+    adam.step()
+    objective.after_step()
+    parts = {f"loss_{part}": value for part, value in losses.items()}
+    return {name: value.detach() for name, value in {"loss": loss, **parts, **beside, "gradient_norm": norm}.items()}
+
+
 def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision: torch.dtype, label: str) -> None:
     from torch.utils.tensorboard import SummaryWriter  # a second to import, and only who trains needs it
 
@@ -127,12 +144,12 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
     objective = checkpoint.objective(model).to(device).train()
     schedule, phase, adam = train.schedule(), -1, None
     state = state_of.load(folder, device)
-    step, curve, best, seconds = 0, [], -1.0, 0.0
+    step, curve, best, cost = 0, [], -1.0, dict.fromkeys(COST, 0.0)
     sums: dict[str, torch.Tensor] = {}
     counted = 0
     if state is not None:
-        step, curve, best, seconds, phase, sums, counted = (
-            state[key] for key in ("step", "curve", "best", "seconds", "phase", "sums", "counted")
+        step, curve, best, cost, phase, sums, counted = (
+            state[key] for key in ("step", "curve", "best", "cost", "phase", "sums", "counted")
         )
         objective.begin(schedule[phase][0].objective)
         objective.to(device).load_state_dict(state["objective"])
@@ -150,30 +167,15 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                 objective.begin(schedule[phase][0].objective)
                 objective.to(device)
                 adam = optimiser(objective, train)
-            started = time.perf_counter()
-            generator = torch.Generator().manual_seed(hash_seed(seed, step, "masks"))
-            batch = data.batch(step, train.batch, seed).to(device)
             rate = learning_rate(step, train)
-            for group in adam.param_groups:
-                group["lr"] = rate
-            with _compute(device, precision):
-                losses, beside = objective.losses(batch, generator)
-                loss = torch.stack(list(losses.values())).sum()
-                adam.zero_grad(set_to_none=True)
-                loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_((p for group in adam.param_groups for p in group["params"]), train.clip)
-            adam.step()
-            objective.after_step()
+            with OtherWork() as work:
+                generator = torch.Generator().manual_seed(hash_seed(seed, step, "masks"))
+                values = _step(objective, data.batch(step, train.batch, seed).to(device), generator, adam, rate, precision, train.clip)
+            cost = {name: cost[name] + spent for name, spent in zip(COST, (work.wall, work.own, work.cores * work.wall), strict=True)}
             step += 1
             counted += 1
-            for name, value in {
-                "loss": loss,
-                **{f"loss_{part}": value for part, value in losses.items()},
-                **beside,
-                "gradient_norm": norm,
-            }.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-            seconds += time.perf_counter() - started
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value
             bar.update(train.batch)
 
             if step % train.validate_every == 0 or step == schedule[phase][2]:
@@ -184,7 +186,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                         f"{label}: the loss is not finite by step {step}; lower the learning rate of its phase (was {schedule[phase][0].lr:g})"
                     )
                 found = validate(model, held)
-                curve.append({"step": step, "seconds": seconds, "lr": rate, "train": means, "val": found})
+                curve.append({"step": step, "seconds": cost["train_seconds"], "lr": rate, "train": means, "val": found})
                 for part, values in (("train", {**means, "lr": rate}), ("val", found)):
                     for name, value in values.items():
                         board.add_scalar(f"{part}/{name}", value, step)
@@ -209,7 +211,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                         "phase": phase,
                         "curve": curve,
                         "best": best,
-                        "seconds": seconds,
+                        "cost": cost,
                         "sums": sums,
                         "counted": counted,
                         "objective": objective.state_dict(),
@@ -220,7 +222,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
     summary = {
         "steps": step,
         "chosen_step": chosen["step"],
-        "train_seconds": seconds,
+        **cost,
         "train_samples": step * train.batch,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "precision": str(precision).removeprefix("torch."),
@@ -267,11 +269,12 @@ def _record(
                 )
     total = Point(**common, split="train", images=run.data.train_images)
     if not store.has(total):
-        cost = {name: summary[name] for name in ("steps", "chosen_step", "train_seconds", "train_samples", "parameters")}
+        named = ("steps", "chosen_step", "train_seconds", "train_cpu_seconds", "train_samples", "parameters")
+        cost, precision = {name: summary[name] for name in named}, f"precision {summary['precision']}"
         store.write(
             total,
             {**cost, "train_samples_per_second": summary["train_samples"] / summary["train_seconds"]},
-            note=f"precision {summary['precision']}",
+            note="; ".join(filter(None, (note_of_other_work(summary["other_core_seconds"] / summary["train_seconds"]), precision))),
             seconds=summary["train_seconds"],
         )
 

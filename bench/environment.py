@@ -48,7 +48,10 @@ def cores() -> int:
 
 
 class OtherWork:
-    """Cores that other processes kept busy while a block ran; time that a virtual machine's host took away is counted with them."""
+    """`cores`: that other processes kept busy while a block ran; time that a virtual machine's host took away is counted with them.
+
+    `wall`: seconds of the block; `own`: CPU seconds of this process.
+    """
 
     def __enter__(self) -> "OtherWork":
         self._began = self._now()
@@ -56,6 +59,7 @@ class OtherWork:
 
     def __exit__(self, *_) -> None:
         wall, busy, own = (after - before for before, after in zip(self._began, self._now(), strict=True))
+        self.wall, self.own = wall, own
         self.cores = max(0.0, (busy - own) / wall) if wall else 0.0
 
     def note(self) -> str:

@@ -293,6 +293,13 @@ METRICS = Registry(
     | _measured("encode_texts_per_second", "Texts encoded", "higher", "texts/s", "Captions over the wall time of tokenizer and encoder.")
     | _hard_negatives()
     | _measured("train_seconds", "Training time", "lower", "s", "Wall time of training steps, validation and checkpoints not included.")
+    | _measured(
+        "train_cpu_seconds",
+        "Training CPU time",
+        "lower",
+        "s",
+        "CPU time of training steps over all cores: a busy machine stretches it less.",
+    )
     | _measured("train_samples", "Samples seen", "", "pairs", "Image-caption pairs seen in training.")
     | _measured("train_samples_per_second", "Training rate", "higher", "pairs/s", "Image-caption pairs over training time.")
     | _measured("parameters", "Parameters", "lower", "parameters", "Parameters that retrieval uses: both encoders and their heads.")

@@ -18,7 +18,7 @@ VIEWS = {
         ["variant", "seeds", *(f"{m} {T2I}" for m in RECALLS), *DIFFERENCES, "compositional"],
     ),
     "ablations_image_to_text": ("Image to text, and hard negatives", ["variant", "seeds", *(f"{m} {I2T}" for m in RECALLS), "hard", *(f"hard {k}" for k in KINDS)]),
-    "ablations_cost": ("Lexicons, size and training", ["variant", "seeds", "lexicons image", "lexicons text", "flops", "bytes", "train seconds", "train rate", "parameters", "step"]),
+    "ablations_cost": ("Lexicons, size and training", ["variant", "seeds", "lexicons image", "lexicons text", "flops", "bytes", "train seconds", "train cpu", "train rate", "parameters", "step"]),
 }  # fmt: skip
 SUCCESS = "R@K is Success@K: the share of queries with at least one correct item in the top K."
 VIEW_NOTES = {
@@ -94,6 +94,7 @@ def columns(reference: str) -> list[Column]:
         Column("flops", "FLOPs per pair", significant, "Search"),
         Column("bytes", "index per image", size, "Search"),
         Column("train seconds", "seconds", integer, "Training"),
+        Column("train cpu", "CPU s", integer, "Training"),
         Column("train rate", "pairs/s", integer, "Training"),
         Column("parameters", "parameters", integer, "Training"),
         Column("step", "chosen step", integer, "Training"),
@@ -118,6 +119,7 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
         "flops": evidence.cell(variant, "flops_per_pair", **size_filters),
         "bytes": evidence.cell(variant, "bytes_per_image", **size_filters),
         "train seconds": training(evidence, variant, "train_seconds"),
+        "train cpu": training(evidence, variant, "train_cpu_seconds"),
         "train rate": training(evidence, variant, "train_samples_per_second"),
         "parameters": training(evidence, variant, "parameters"),
         "step": chosen_step(evidence, variant),

@@ -208,6 +208,9 @@ def caveats(evidence: Evidence) -> list[str]:
         found.append(
             f"{loaded} of {len(timed)} timings were taken while other work kept the machine busy; the efficiency table says which."
         )
+    ended = evidence.rows[(evidence.rows.task == "training") & (evidence.rows.metric == "train_seconds") & evidence.rows.step.isna()]
+    if beside := sorted(set(ended[ended.note.str.contains("loaded machine", regex=False)].variant)):
+        found.append(f"Trained while other work kept the machine busy, so that their training seconds say too much: {', '.join(beside)}.")
     if broken := evidence.disagreements():
         found.append(
             f"Recorded R@1 and per-query results disagree in {len(broken)} point(s): {', '.join(broken[:5])}. Do not trust those rows."

@@ -20,7 +20,7 @@ from models import checkpoint
 from models.momentum import Momentum
 from models.objective import LexLIPObjective
 
-TIMES = {"seconds", "train_seconds"}
+TIMES = {"seconds", "train_seconds", "train_cpu_seconds", "other_core_seconds"}
 
 
 def run_folder(home):
@@ -116,6 +116,7 @@ def test_the_curve_and_the_cost_are_records(runs):
             "parameters",
             "steps",
             "train_seconds",
+            "train_cpu_seconds",
         }
         assert set(table["status"]) == {"ok"} and set(table["kind"]) == {"lexicon"}
     plain = [table[~table["metric"].str.contains("second")].sort_values(["point_id", "metric"]) for table in rows]

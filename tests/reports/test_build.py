@@ -102,7 +102,8 @@ TRACED = [
     ("Lexicons, size", 4, "flops_per_pair", MAIN, "0.123"),
     ("Lexicons, size", 5, "bytes_per_image", MAIN, "0 B"),
     ("Lexicons, size", 6, "train_seconds", {"task": "training", "step": None}, "0"),
-    ("Lexicons, size", 8, "parameters", {"task": "training", "step": None}, "0"),
+    ("Lexicons, size", 7, "train_cpu_seconds", {"task": "training", "step": None}, "0"),
+    ("Lexicons, size", 9, "parameters", {"task": "training", "step": None}, "0"),
 ]
 CONTRADICTED = MAIN | {"variant": "clip", "kept": None, "engine": "faiss-flat"}
 
