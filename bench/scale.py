@@ -1,7 +1,8 @@
 """Dense against lexicon search at scale: `python -m bench.scale --corpus 1M`.
 
-Trains the `quick` checkpoints unless they are there, encodes the gallery with both, builds every index, sweeps every knob, at 1k, 10k, 100k
-and so on up to the size asked for, and writes a record of each point at once. Killed, the same command goes on where it stood.
+Trains the `quick` checkpoints unless they are there, encodes the gallery with both, builds every index and sweeps every knob at the size asked
+for, then measures how each engine grows, at its first knobs, over 1k, 10k, 100k and so on up to it. A record of each point is written at once.
+Killed, the same command goes on where it stood.
 
     --corpus 1M              1,000 test images and 999,000 distractors of `scenes`; any size: 250k, 5000, 10M
     --corpus synthetic:10M   vectors fitted to those of an encoded gallery: engines are compared, no task is measured
@@ -71,7 +72,7 @@ def main(arguments) -> None:
         Sweep(store, arguments.home, side, grid, limits, arguments.force).run(cells)
         print(f"{size:>10,} {side.kind:<8} {side.base.corpus}: {len(cells)} indexes, {time.perf_counter() - started:.0f} s", flush=True)
 
-    for size in sizes:
+    for size in reversed(sizes):  # the largest holds the answer; the others say how it came to be so
         for side in sides:
             swept(side, size, largest=size == sizes[-1])
     for side in _stretched(store, arguments, sides, sizes[-1], grid.vocabularies):

@@ -90,28 +90,36 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One index to build and search: an engine with its build knobs over the first `count` items of a side."""
+    """One index to build and search: an engine with its build knobs over the first `count` items of a side, at each of the search knobs."""
 
     engine: str
     knobs: dict
     count: int
     lexicons: Lexicons | None  # None for dense vectors
+    searches: list[dict]
 
 
 def plan(side: Side, count: int, grid: Grid, chosen: list[str], largest: bool) -> list[Cell]:
-    """The cells of one gallery size: each engine at the main setting, and at the largest size `impact` at all others."""
+    """The cells of one gallery size: each engine at the main setting, and at the largest size `impact` at all others.
+
+    At the largest size every knob is swept; the smaller ones show how an engine grows, at the first value of each knob.
+    """
     cells = []
+
+    def knobs(name: str, stage: str) -> list[dict]:
+        return engines.grid(name, stage) if largest else engines.grid(name, stage)[:1]
+
     for name in chosen:
         engine = engines.get(name)
         if engine.kind not in (side.kind, "any"):
             continue
         main = None if side.kind == "dense" else _taken(grid.main, engine.weights)
-        cells += [Cell(name, knobs, count, main) for knobs in engines.grid(name, "build")]
+        cells += [Cell(name, built, count, main, knobs(name, "search")) for built in knobs(name, "build")]
         if largest and name == "impact":
             others = [replace(grid.main, kept=kept) for kept in grid.kept]
             others += [replace(grid.main, bits=bits) for bits in grid.bits]
             others += [replace(grid.main, query_kept=kept) for kept in grid.query_kept]
-            cells += [Cell(name, {}, count, other) for other in dict.fromkeys(others) if other != main]
+            cells += [Cell(name, {}, count, other, [{}]) for other in dict.fromkeys(others) if other != main]
     return cells
 
 
@@ -181,9 +189,8 @@ class Sweep:
 
     def points(self, cell: Cell) -> list[Point]:
         """All points of a cell."""
-        searches = engines.grid(cell.engine, "search")
-        timed = [self.timing_point(cell, search, *mode) for search in searches for mode in self.modes]
-        return [self.accuracy_point(cell, search) for search in searches] + timed
+        timed = [self.timing_point(cell, search, *mode) for search in cell.searches for mode in self.modes]
+        return [self.accuracy_point(cell, search) for search in cell.searches] + timed
 
     def _depth(self, cell: Cell) -> int:
         return min(self.grid.accuracy_depth, cell.count)
@@ -224,17 +231,16 @@ class Sweep:
 
     def _accuracy(self, cell: Cell, index: dict) -> bool:
         """Writes the accuracy points of a cell; False when its search ended badly."""
-        searches = engines.grid(cell.engine, "search")
-        if all(self.store.has(self.accuracy_point(cell, search)) for search in searches) and not self.force:
+        if all(self.store.has(self.accuracy_point(cell, search)) for search in cell.searches) and not self.force:
             return True
-        request = {"folder": index["folder"], "queries": self.queries(cell), "search": searches, "depth": self._depth(cell)}
+        request = {"folder": index["folder"], "queries": self.queries(cell), "search": cell.searches, "depth": self._depth(cell)}
         outcome, folder = self._job(cell, "accuracy", "accuracy", request | {"threads": cores()})
         if not self._went_well(cell, "search", outcome):
             return False
         documents, asked = vectors_of(self.documents(cell)), vectors_of(self.queries(cell))
         sampled = asked.rows(0, asked.count)[self.sample]
         best = self._best_scores(cell)
-        for number, search in enumerate(searches):
+        for number, search in enumerate(cell.searches):
             ids = np.load(folder / f"ids-{number}.npy", allow_pickle=False)
             found = exact.true_scores(documents, sampled, ids[self.sample][:, : self.grid.depth])
             recall = exact.recall(found, best, min(self.grid.depth, cell.count))
@@ -276,7 +282,7 @@ class Sweep:
         return {
             "folder": index["folder"],
             "queries": self.queries(cell) | {"which": self.which.tolist()},
-            "search": engines.grid(cell.engine, "search"),
+            "search": cell.searches,
             "modes": self.modes,
             "depth": self.grid.depth,
             "seconds": self.grid.seconds,
@@ -287,7 +293,7 @@ class Sweep:
         folders = [self.home / "sweeps" / self.cell_id(cell) / f"round-{number}" for number in range(self.grid.rounds)]
         rounds = [read_json(folder / "outcome.json")["result"] for folder in folders]
         touched = read_json(folders[0].parent / "accuracy" / "outcome.json")["result"].get("touched_bytes")
-        combined = [(s, m) for s in range(len(engines.grid(cell.engine, "search"))) for m in range(len(self.modes))]
+        combined = [(s, m) for s in range(len(cell.searches)) for m in range(len(self.modes))]
         for place, (s, m) in enumerate(combined):
             mode, threads = self.modes[m]
             passes = [one["passes"][place] for one in rounds]
@@ -300,7 +306,7 @@ class Sweep:
             if touched:
                 bandwidth = float(np.median([one["bandwidth"][str(threads)] for one in rounds]))
                 values["limit_qps"] = bandwidth / touched
-            point = self.timing_point(cell, engines.grid(cell.engine, "search")[s], mode, threads)
+            point = self.timing_point(cell, cell.searches[s], mode, threads)
             self.store.write(point, values, sidecar, note=_note(passes))
 
     def _went_well(self, cell: Cell, what: str, outcome: Outcome) -> bool:

@@ -112,6 +112,14 @@ def test_the_plan_sweeps_settings_at_the_largest_size_only(folders):
     assert plan(side, 100, grid, ["faiss-flat"], largest=True) == []
 
 
+def test_smaller_sizes_are_measured_at_the_first_knobs(folders):
+    side = side_of(folders, "dense")
+    (small,), large = plan(side, 100, GRID, ["faiss-rabitq"], largest=False), plan(side, 100, GRID, ["faiss-rabitq"], largest=True)
+    assert [cell.knobs for cell in large] == engines.grid("faiss-rabitq", "build") and len(large) > 1
+    assert all(cell.searches == engines.grid("faiss-rabitq", "search") for cell in large) and len(large[0].searches) > 1
+    assert small.knobs == large[0].knobs and small.searches == large[0].searches[:1]
+
+
 def test_an_engine_that_takes_no_impacts_gets_pruned_floats(folders, monkeypatch):
     monkeypatch.setattr(engines.get("scipy").__class__, "weights", (None,))
     assert [cell.lexicons for cell in plan(side_of(folders, "lexicon"), 100, GRID, ["scipy"], largest=False)] == [Lexicons(32, None, None)]
