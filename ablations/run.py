@@ -77,8 +77,8 @@ def one(home: Path, profile: str, variant: str, seed: int, run: RunConfig, comma
 
 def main(arguments) -> None:
     """Refuses bad input before anything is computed; then trains, measures and reports."""
-    known = configs.names("variants")
-    variants = known if arguments.variants == "all" else arguments.variants.split(",")
+    sets = {"core": configs.CORE, "all": configs.names("variants")}
+    variants = sets.get(arguments.variants) or arguments.variants.split(",")
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
     for run in runs.values():
         open_corpus(run.data.corpus)
@@ -105,6 +105,7 @@ def _seeds(text: str) -> list[int]:
 if __name__ == "__main__":
     flags = cli.parser("Train every variant and the CLIP baseline, measure each, write records and the report page.")
     add_training_flags(flags)
-    flags.add_argument("--variants", default="all", help=f"separated by commas; all: {', '.join(configs.names('variants'))}")
+    known = f"core: {', '.join(configs.CORE)}; all: {', '.join(configs.names('variants'))}"
+    flags.add_argument("--variants", default="core", help=f"separated by commas, or core, or all. {known}")
     flags.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="seeds, separated by commas")
     sys.exit(cli.run(main, flags))

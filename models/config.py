@@ -55,22 +55,30 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The lexicon heads. A negative bias starts a side sparse; `identity_start` starts a text as its own bag of words."""
+    """The lexicon heads. A negative bias starts a side sparse; `identity_start` starts a text as its own bag of words.
+
+    `shared`: one head, the text's, for both sides (as published the image has a copy of its own). `tokens`: "all" as published, or
+    "content", which leaves [CLS] and [SEP] out of the pooling. `pooling`: the "max" over tokens as published, or the "sum" of their
+    log(1 + ReLU(logit)) as retrieval weights; the bottleneck keeps the max.
+    """
 
     text_bias: float = 0.0
     image_bias: float = 0.0
     identity_start: bool = False
+    shared: bool = False
+    tokens: Literal["all", "content"] = "all"
+    pooling: Literal["max", "sum"] = "max"
 
 
 @dataclass(frozen=True)
 class BottleneckConfig:
-    """Phase 1: what the decoder is given, how weak it is, and the weight of each loss (the published sum has unit weights).
+    """Phase 1: what the decoder is given, how weak it is, and the weight of each loss (the published sum has unit weights; 0 drops one).
 
-    `source` is what stands at the decoder's position 0: the continuous bag of words ("lexicon"), or the encoder's [CLS]
-    state ("cls"), which does not force the encoder through the lexicon.
+    `source` is what stands at the decoder's position 0: the continuous bag of words ("lexicon"), the same of the retrieval weights,
+    divided by their sum ("log1p"), or the encoder's [CLS] state ("cls"), which does not force the encoder through the lexicon.
     """
 
-    source: Literal["lexicon", "cls"] = "lexicon"
+    source: Literal["lexicon", "log1p", "cls"] = "lexicon"
     decoder_layers: Count = 2
     encoder_mask: Share = 0.3
     decoder_mask: Share = 0.5
@@ -82,10 +90,23 @@ class BottleneckConfig:
 
 @dataclass(frozen=True)
 class MomentumConfig:
-    """Phase 2: momentum encoders and queues. `queue` keys per modality; 0 keeps the keys of the batch only."""
+    """Phase 2: momentum encoders and queues. `queue` keys per modality; 0 keeps the keys of the batch only.
+
+    `queue_kept`: lexicons kept of a queued key, the highest ones (None: all, in a dense matrix). The other three undo corrections of the
+    official code: `updates` of the average per optimiser step (there: one per micro-batch), `start` of the average from the weights after
+    phase 1 or from "untrained" ones (there: copied before phase 1 is loaded), and a queue that starts "empty" or full of "noise" (there).
+    """
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     queue: Annotated[int, Field(ge=0)] = 11_520
+    queue_kept: Count | None = None
+    updates: Count = 1
+    start: Literal["trained", "untrained"] = "trained"
+    queue_start: Literal["empty", "noise"] = "empty"
+
+    def validate(self) -> None:
+        if self.queue_kept and self.queue_start == "noise":
+            raise InputError("model.lexlip.momentum: signed noise has no highest lexicons; queue_start: noise needs queue_kept: null")
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,7 @@ class ModelConfig:
         """Raise InputError where values do not fit each other."""
         self.image.validate()
         self.text.validate()
+        self.lexlip.momentum.validate()
         if self.kind == "lexlip" and self.image.width != self.text.width:
             raise InputError(
                 f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal: one decoder serves both"

@@ -5,13 +5,24 @@ is the softmax of it (Luo et al., 2023, section 3.1). ReLU and log1p are monoton
 after.
 """
 
+from typing import Literal, NamedTuple
+
 import torch
 from torch import nn
 
 from models.backbones import BertConfig, BertPredictionHeadTransform
+from models.max_linear import max_linear
 
-MASKED_OUT = -1e4
-"""Logit of a padding token before the max: below every real logit, and finite in bfloat16."""
+LEAST_SUM = 1e-6
+"""Of retrieval weights that are divided by their sum: an item without any keeps a finite gradient."""
+
+
+class Pooled(NamedTuple):
+    """What a head says of each item as a whole: the highest logit of each lexicon (B, V), for the bottleneck, and the lexicon weights
+    (B, V), not normalised, for retrieval."""
+
+    logits_BV: torch.Tensor
+    weights_BV: torch.Tensor
 
 
 class LexiconHead(nn.Module):
@@ -24,10 +35,21 @@ class LexiconHead(nn.Module):
         config: gives the width, activation and vocabulary size.
         embedding_VD: word embeddings; tied when `tie`, else copied.
         bias: initial value of the bias of every lexicon; a negative one starts sparse.
+        pooling: of the retrieval weights over tokens; "sum" adds up log(1 + ReLU(logit)), and holds all logits at once.
     """
 
-    def __init__(self, config: BertConfig, embedding_VD: nn.Parameter, *, tie: bool, bias: float, identity_start: bool):
+    def __init__(
+        self,
+        config: BertConfig,
+        embedding_VD: nn.Parameter,
+        *,
+        tie: bool,
+        bias: float,
+        identity_start: bool,
+        pooling: Literal["max", "sum"] = "max",
+    ):
         super().__init__()
+        self.pooling = pooling
         self.transform = BertPredictionHeadTransform(config)
         if identity_start:
             nn.init.eye_(self.transform.dense.weight)
@@ -39,12 +61,16 @@ class LexiconHead(nn.Module):
         """Hidden states (..., D) to logits (..., V)."""
         return nn.functional.linear(self.transform(hidden), self.weight_VD, self.bias_V)
 
-    def pooled(self, hidden_BLD: torch.Tensor, mask_BL: torch.Tensor | None = None) -> torch.Tensor:
-        """Highest logit of each lexicon over the tokens, (B, V); `mask_BL` is False at padding."""
-        logits_BLV = self(hidden_BLD)
+    def pooled(self, hidden_BLD: torch.Tensor, mask_BL: torch.Tensor | None = None) -> Pooled:
+        """Highest logit and weight of each lexicon over the tokens; `mask_BL` is False at those left out, such as padding."""
+        states_BLD = self.transform(hidden_BLD)
+        highest_BV = max_linear(states_BLD, self.weight_VD, self.bias_V, mask_BL)
+        if self.pooling == "max":
+            return Pooled(highest_BV, retrieval_weights(highest_BV))
+        weights_BLV = retrieval_weights(nn.functional.linear(states_BLD, self.weight_VD, self.bias_V).float())
         if mask_BL is not None:
-            logits_BLV = logits_BLV.masked_fill(~mask_BL[..., None], MASKED_OUT)
-        return logits_BLV.max(dim=1).values.float()
+            weights_BLV = weights_BLV * mask_BL[..., None]
+        return Pooled(highest_BV, weights_BLV.sum(dim=1))
 
 
 def retrieval_weights(pooled_BV: torch.Tensor) -> torch.Tensor:
@@ -59,6 +85,15 @@ def bag_of_words(pooled_BV: torch.Tensor, embedding_VD: torch.Tensor) -> torch.T
     weights alone.
     """
     return pooled_BV.softmax(dim=-1) @ embedding_VD.detach().float()
+
+
+def bag_of_weights(weights_BV: torch.Tensor, embedding_VD: torch.Tensor) -> torch.Tensor:
+    """The bag of words (B, D) by retrieval weights in place of the softmax: divided by their sum, times the embeddings (gradient stopped).
+
+    An item without active lexicons has the zero vector.
+    """
+    shares_BV = weights_BV / weights_BV.sum(dim=-1, keepdim=True).clamp(min=LEAST_SUM)
+    return shares_BV @ embedding_VD.detach().float()
 
 
 def active_lexicons(weights_BV: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """LexLIP: an image and a text as sparse weights over one vocabulary (Luo et al., 2023, arXiv 2302.02908).
 
 Notable choices
-- The text's lexicon head is tied to its word embeddings; the image's head is a copy of it that trains on its own.
-- All tokens are pooled, [CLS] and [SEP] with the words and patches; padding is not.
+- The text's lexicon head is tied to its word embeddings; the image's head is a copy of it that trains on its own, or the same (`shared`).
+- All tokens are pooled, [CLS] and [SEP] with the words and patches (unless `tokens` is "content"); padding is not.
 - The vocabulary is the tokenizer's, so a matched lexicon can be read.
 """
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.backbones import as_images, image_tower, pixel_values, text_tower
 from models.config import ModelConfig
-from models.lexicon import LexiconHead, retrieval_weights
+from models.lexicon import LexiconHead, Pooled
 from models.tokenizer import LexiconTokenizer
 
 
@@ -41,11 +41,12 @@ class LexLIP(nn.Module):
         self.config, self.tokenizer = config, tokenizer
         text, head = text_tower(config.text), config.lexlip.head
         embedding_VD = text.embeddings.word_embeddings.weight
-        self.text = LexiconTower(
-            text, LexiconHead(text.config, embedding_VD, tie=True, bias=head.text_bias, identity_start=head.identity_start)
-        )
-        image_head = LexiconHead(text.config, embedding_VD, tie=False, bias=head.image_bias, identity_start=head.identity_start)
-        image_head.transform.load_state_dict(self.text.head.transform.state_dict())  # a copy of the text's head, separate from then on
+        start = {"identity_start": head.identity_start, "pooling": head.pooling}
+        self.text = LexiconTower(text, LexiconHead(text.config, embedding_VD, tie=True, bias=head.text_bias, **start))
+        image_head = self.text.head
+        if not head.shared:  # a copy of the text's head, separate from then on
+            image_head = LexiconHead(text.config, embedding_VD, tie=False, bias=head.image_bias, **start)
+            image_head.transform.load_state_dict(self.text.head.transform.state_dict())
         self.image = LexiconTower(image_tower(config.image), image_head)
 
     @property
@@ -58,31 +59,38 @@ class LexLIP(nn.Module):
         return self.config.text.vocabulary
 
     @property
+    def content_only(self) -> bool:
+        """Whether [CLS] and [SEP] are left out of the pooling."""
+        return self.config.lexlip.head.tokens == "content"
+
+    @property
     def pixels(self) -> int:
         return self.config.image.pixels
 
-    def image_states(self, images_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 images to token states (B, L, D) and the max logit of each lexicon (B, V)."""
+    def image_states(self, images_BHWC: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
+        """uint8 images to token states (B, L, D), and what the head makes of them."""
         hidden_BLD = self.image.encoder(pixel_values(images_BHWC)).last_hidden_state
-        return hidden_BLD, self.image.head.pooled(hidden_BLD)
+        return hidden_BLD, self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
 
-    def text_states(self, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Padded token ids to token states (B, L, D) and the max logit of each lexicon over the real tokens (B, V)."""
+    def text_states(self, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
+        """Padded token ids to token states (B, L, D), and what the head makes of the real ones."""
         mask_BL = tokens_BL != self.tokenizer.pad_id
         hidden_BLD = self.text.encoder(input_ids=tokens_BL, attention_mask=mask_BL).last_hidden_state
+        if self.content_only:
+            mask_BL = mask_BL & (tokens_BL != self.tokenizer.cls_id) & (tokens_BL != self.tokenizer.sep_id)
         return hidden_BLD, self.text.head.pooled(hidden_BLD, mask_BL)
 
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
         """uint8 (B, H, W, 3), tensor or array, to L2-normalised lexicon weights, float32 (B, V) on the CPU."""
         images_BHWC = as_images(images_BHWC, self.pixels, self.text.head.bias_V.device)
-        return F.normalize(retrieval_weights(self.image_states(images_BHWC)[1]), dim=-1).cpu()
+        return F.normalize(self.image_states(images_BHWC)[1].weights_BV, dim=-1).cpu()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
         """Captions to L2-normalised lexicon weights, float32 (B, V) on the CPU."""
         tokens_BL = torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.text.head.bias_V.device)
-        return F.normalize(retrieval_weights(self.text_states(trim_padding(tokens_BL, self.tokenizer.pad_id))[1]), dim=-1).cpu()
+        return F.normalize(self.text_states(trim_padding(tokens_BL, self.tokenizer.pad_id))[1].weights_BV, dim=-1).cpu()
 
 
 def trim_padding(tokens_BL: torch.Tensor, pad_id: int) -> torch.Tensor:

@@ -7,13 +7,16 @@ IGNORED = -100
 """Target of a token that was not masked."""
 
 
-def info_nce(queries_BX: torch.Tensor, keys_NX: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Mean cross-entropy of each query against its key (row i of `keys`) among all N >= B keys, from L2-normalised rows.
+def info_nce(queries_BX: torch.Tensor, keys_BX: torch.Tensor, temperature: float, queued_BH: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean cross-entropy of each query against its key (row i of `keys`) among all keys of the batch, from L2-normalised rows.
 
-    -log exp(q_i.k_i / t) / sum_j exp(q_i.k_j / t), averaged over the queries. Rows of `keys` beyond B are negatives only.
+    -log exp(q_i.k_i / t) / sum_j exp(q_i.k_j / t), averaged over the queries. `queued_BH`: products of the queries with further keys,
+    which are negatives only.
     """
-    scores_BN = queries_BX @ keys_NX.T / temperature
-    return F.cross_entropy(scores_BN, torch.arange(len(queries_BX), device=scores_BN.device))
+    scores_BN = queries_BX @ keys_BX.T
+    if queued_BH is not None:
+        scores_BN = torch.cat([scores_BN, queued_BH.to(scores_BN.dtype)], dim=1)
+    return F.cross_entropy(scores_BN / temperature, torch.arange(len(queries_BX), device=scores_BN.device))
 
 
 def symmetric_info_nce(left_BX: torch.Tensor, right_BX: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -4,6 +4,7 @@ An objective owns the retrieval model and all that training needs beside it (dec
 training state is one state dict. The trainer calls `begin(phase)`, then for each step `losses(...)`, and `after_step()`.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 
 from models.decoder import WeakenedDecoder
 from models.errors import InputError
-from models.lexicon import active_lexicons, bag_of_words, retrieval_weights
+from models.grouping import by_length
+from models.lexicon import Pooled, active_lexicons, bag_of_weights, bag_of_words
 from models.lexlip import LexLIP
 from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce
 from models.masking import mask_words
@@ -44,6 +46,8 @@ class LexLIPObjective(nn.Module):
         self.model = model
         self.config = model.config.lexlip
         self.phase: Phase | None = None
+        # In a tuple, which keeps it out of the training state: a run that goes on makes the same weights again from its seed.
+        self._untrained = (copy.deepcopy(model),) if self.config.momentum.start == "untrained" else ()
         self.decoder: WeakenedDecoder | None = None
         self.momentum: Momentum | None = None
         self.image_queue: KeyQueue | None = None
@@ -58,24 +62,27 @@ class LexLIPObjective(nn.Module):
         if phase == "bottleneck":
             self.decoder = WeakenedDecoder(self.model.config.text, self.config.bottleneck.decoder_layers, self.model.text.encoder)
         if phase == "momentum":
-            self.momentum = Momentum(self.model, self.config.momentum.decay)
-            self.image_queue = KeyQueue(self.config.momentum.queue, self.model.dimension)
-            self.text_queue = KeyQueue(self.config.momentum.queue, self.model.dimension)
+            momentum = self.config.momentum
+            self.momentum = Momentum(self._untrained[0] if self._untrained else self.model, momentum.decay, momentum.updates)
+            kind = (momentum.queue, self.model.dimension, momentum.queue_kept, momentum.queue_start == "noise")
+            self.image_queue, self.text_queue = KeyQueue(*kind), KeyQueue(*kind)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """The weighted losses of a step, and what is worth logging beside them (no gradient). `generator` draws the masks."""
         if self.phase == "bottleneck":
             return self._bottleneck_losses(batch, generator)
-        image_BV = retrieval_weights(self.model.image_states(batch.images_BHWC)[1])
-        text_BV = retrieval_weights(self.model.text_states(batch.tokens_BL)[1])
+        image_BV = self.model.image_states(batch.images_BHWC)[1].weights_BV
+        text_BV = self._text_states(self.model, batch.tokens_BL)[1].weights_BV
         contrast = self._momentum_contrast if self.phase == "momentum" else self._batch_contrast
-        return {"contrastive": contrast(image_BV, text_BV, batch), "flops": self._flops(image_BV, text_BV)}, _activity(image_BV, text_BV)
+        return {"contrastive": contrast(image_BV, text_BV, batch)} | self._flops(image_BV, text_BV), _activity(image_BV, text_BV)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the momentum encoders, once per optimiser step."""
+        """Move the momentum encoders and the queues, once per optimiser step."""
         if self.momentum is not None:
             self.momentum.update(self.model)
+            self.image_queue.push(self._new_keys[0])
+            self.text_queue.push(self._new_keys[1])
 
     def _batch_contrast(self, image_BV: torch.Tensor, text_BV: torch.Tensor, batch: Batch) -> torch.Tensor:
         return symmetric_info_nce(F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1), self.config.temperature)
@@ -83,53 +90,76 @@ class LexLIPObjective(nn.Module):
     def _momentum_contrast(self, image_BV: torch.Tensor, text_BV: torch.Tensor, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
             teacher = self.momentum.module
-            image_keys_BV = F.normalize(retrieval_weights(teacher.image_states(batch.images_BHWC)[1]), dim=-1)
-            text_keys_BV = F.normalize(retrieval_weights(teacher.text_states(batch.tokens_BL)[1]), dim=-1)
-            all_images_NV = torch.cat([image_keys_BV, self.image_queue.filled()])
-            all_texts_NV = torch.cat([text_keys_BV, self.text_queue.filled()])
-        temperature = self.config.temperature
-        to_images = info_nce(F.normalize(text_BV, dim=-1), all_images_NV, temperature)
-        to_texts = info_nce(F.normalize(image_BV, dim=-1), all_texts_NV, temperature)
-        self.image_queue.push(image_keys_BV)
-        self.text_queue.push(text_keys_BV)
+            image_keys_BV = F.normalize(teacher.image_states(batch.images_BHWC)[1].weights_BV, dim=-1)
+            text_keys_BV = F.normalize(self._text_states(teacher, batch.tokens_BL)[1].weights_BV, dim=-1)
+        temperature, image_BV, text_BV = self.config.temperature, F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1)
+        to_images = info_nce(text_BV, image_keys_BV, temperature, self.image_queue.scores(text_BV))
+        to_texts = info_nce(image_BV, text_keys_BV, temperature, self.text_queue.scores(image_BV))
+        self._new_keys = image_keys_BV, text_keys_BV
         return (to_images + to_texts) / 2
 
-    def _flops(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> torch.Tensor:
+    def _flops(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The regulariser, unless its weight is 0."""
+        if not self.config.flops.weight:
+            return {}
         if self.config.flops.acts_on == "normalised":
             image_BV, text_BV = F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1)
-        return self.config.flops.weight * (flops(image_BV) + flops(text_BV))
+        return {"flops": self.config.flops.weight * (flops(image_BV) + flops(text_BV))}
+
+    def _text_states(self, model: LexLIP, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
+        """`model.text_states`, in groups of similar length."""
+
+        def encode(tokens_bL: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            hidden_bLD, pooled = model.text_states(tokens_bL)
+            return hidden_bLD, *pooled
+
+        hidden_BLD, *pooled = by_length(encode, (tokens_BL != model.tokenizer.pad_id).sum(dim=1), [tokens_BL])
+        return hidden_BLD, Pooled(*pooled)
+
+    def _bottleneck(self, states_BLD: torch.Tensor, pooled: Pooled) -> torch.Tensor:
+        """What the decoder is told of each item, (B, D)."""
+        embedding_VD = self.model.text.encoder.embeddings.word_embeddings.weight
+        match self.config.bottleneck.source:
+            case "lexicon":
+                return bag_of_words(pooled.logits_BV, embedding_VD)
+            case "log1p":
+                return bag_of_weights(pooled.weights_BV, embedding_VD)
+            case "cls":
+                return states_BLD[:, 0]
 
     def _bottleneck_losses(self, batch: Batch, generator: torch.Generator) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """The losses of phase 1 whose weight is not 0; what only the others need is not computed."""
         config, model = self.config.bottleneck, self.model
         tokens_BL, tokenizer, size = batch.tokens_BL, model.tokenizer, len(batch.tokens_BL)
         for_encoder_BL, hidden_from_encoder_BL = mask_words(tokens_BL, batch.words_BL, config.encoder_mask, tokenizer.mask_id, generator)
         for_decoder_BL, hidden_from_decoder_BL = mask_words(tokens_BL, batch.words_BL, config.decoder_mask, tokenizer.mask_id, generator)
 
         # The whole and the masked captions share one pass through the encoder, the two bottlenecks one through the decoder.
-        text_2BLD, pooled_text_2BV = model.text_states(torch.cat([tokens_BL, for_encoder_BL]))
-        image_BLD, pooled_image_BV = model.image_states(batch.images_BHWC)
-        masked_text_BLD, pooled_masked_BV = text_2BLD[size:], pooled_text_2BV[size:]
-        image_BV, text_BV = retrieval_weights(pooled_image_BV), retrieval_weights(pooled_text_2BV[:size])
-
-        if config.source == "lexicon":
-            embedding_VD = model.text.encoder.embeddings.word_embeddings.weight
-            bottleneck_2BD = bag_of_words(torch.cat([pooled_masked_BV, pooled_image_BV]), embedding_VD)
-        else:
-            bottleneck_2BD = torch.cat([masked_text_BLD[:, 0], image_BLD[:, 0]])
-        mask_BL = tokens_BL != tokenizer.pad_id
-        decoded_2BLD = self.decoder(bottleneck_2BD, for_decoder_BL.repeat(2, 1), mask_BL.repeat(2, 1))
+        masked = [for_encoder_BL] if config.self_mlm or config.text_mlm else []
+        text_2BLD, pooled_text = self._text_states(model, torch.cat([tokens_BL, *masked]))
+        image_BLD, pooled_image = model.image_states(batch.images_BHWC)
+        masked_text_BLD, image_BV, text_BV = text_2BLD[size:], pooled_image.weights_BV, pooled_text.weights_BV[:size]
 
         def mlm(states_BLD: torch.Tensor, masked_BL: torch.Tensor) -> torch.Tensor:
             return masked_token_loss(model.text.head(states_BLD[masked_BL]), tokens_BL[masked_BL])
 
-        losses = {
-            "self_mlm": config.self_mlm * mlm(masked_text_BLD, hidden_from_encoder_BL),
-            "text_mlm": config.text_mlm * mlm(decoded_2BLD[:size], hidden_from_decoder_BL),
-            "image_mlm": config.image_mlm * mlm(decoded_2BLD[size:], hidden_from_decoder_BL),
-            "contrastive": config.contrastive * self._batch_contrast(image_BV, text_BV, batch),
-            "flops": self._flops(image_BV, text_BV),
-        }
-        return losses, _activity(image_BV, text_BV)
+        losses = {}
+        if config.self_mlm:
+            losses["self_mlm"] = config.self_mlm * mlm(masked_text_BLD, hidden_from_encoder_BL)
+        told = {"text_mlm": (masked_text_BLD, Pooled(*(part[size:] for part in pooled_text))), "image_mlm": (image_BLD, pooled_image)}
+        if told := {name: of for name, of in told.items() if getattr(config, name)}:
+            bottleneck_2BD = torch.cat([self._bottleneck(*of) for of in told.values()])
+            (decoded_2BLD,) = by_length(
+                lambda tokens_bL, bottleneck_bD: [self.decoder(bottleneck_bD, tokens_bL, tokens_bL != tokenizer.pad_id)],
+                (tokens_BL != tokenizer.pad_id).sum(dim=1).repeat(len(told)),
+                [for_decoder_BL.repeat(len(told), 1)],
+                [bottleneck_2BD],
+            )
+            for name, states_BLD in zip(told, decoded_2BLD.split(size), strict=True):
+                losses[name] = getattr(config, name) * mlm(states_BLD, hidden_from_decoder_BL)
+        if config.contrastive:
+            losses["contrastive"] = config.contrastive * self._batch_contrast(image_BV, text_BV, batch)
+        return losses | self._flops(image_BV, text_BV), _activity(image_BV, text_BV)
 
 
 def _activity(image_BV: torch.Tensor, text_BV: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -224,7 +224,7 @@ def test_a_disk_that_fills_while_the_data_is_made_leaves_no_half(tmp_path, comma
     [
         (["--variant", "lexlipp"], "unknown variant 'lexlipp' (nearest: lexlip;"),
         (["train.step=3"], "unknown key train.step (nearest: steps;"),
-        (["data.corpus.name=scene"], "corpus: 'scene' is unknown (nearest: scenes; known: scenes)"),
+        (["data.corpus.name=scene"], "corpus: 'scene' is unknown (nearest: scenes; known: "),
         (["data.corpus.colours=3"], "'colours' is unknown"),
     ],
 )

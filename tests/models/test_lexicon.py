@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
-from models.lexicon import LexiconHead, active_lexicons, bag_of_words, retrieval_weights
+from models.lexicon import LexiconHead, active_lexicons, bag_of_weights, bag_of_words, retrieval_weights
 
 LOGITS_BLV = torch.tensor([[[1.0, -2.0, 0.5], [0.0, -1.0, 3.0]], [[-4.0, 0.0, -3.0], [-2.0, 0.0, -5.0]]])
 POOLED_BV = torch.tensor([[1.0, -1.0, 3.0], [-2.0, 0.0, -3.0]])
@@ -23,13 +23,13 @@ def head():
 
 
 def test_pooling_is_the_highest_logit_of_each_lexicon(head):
-    assert head.pooled(LOGITS_BLV).tolist() == POOLED_BV.tolist()
+    assert head.pooled(LOGITS_BLV).logits_BV.tolist() == POOLED_BV.tolist()
 
 
 def test_padding_is_left_out_of_the_pooling_and_special_tokens_are_not(head):
     mask_BL = torch.tensor([[True, False], [True, True]])
-    assert head.pooled(LOGITS_BLV, mask_BL).tolist() == [[1.0, -2.0, 0.5], [-2.0, 0.0, -3.0]]
-    assert head.pooled(LOGITS_BLV, torch.ones(2, 2, dtype=torch.bool)).tolist() == POOLED_BV.tolist()
+    assert head.pooled(LOGITS_BLV, mask_BL).logits_BV.tolist() == [[1.0, -2.0, 0.5], [-2.0, 0.0, -3.0]]
+    assert head.pooled(LOGITS_BLV, torch.ones(2, 2, dtype=torch.bool)).logits_BV.tolist() == POOLED_BV.tolist()
 
 
 def test_retrieval_pooling_by_hand():
@@ -54,6 +54,25 @@ def test_bottleneck_pooling_by_hand():
         shares = [power / sum(powers) for power in powers]
         expected.append([shares[0] + 2 * shares[2], shares[1] + 2 * shares[2]])
     torch.testing.assert_close(bag_of_words(POOLED_BV, embedding_VD), torch.tensor(expected))
+
+
+def test_a_bag_of_retrieval_weights_by_hand():
+    """Shares of the sum of the weights, times the embeddings; nothing of an item without active lexicons."""
+    weights_BV = torch.tensor([[1.0, 0.0, 3.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    embedding_VD = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]], requires_grad=True)
+    bag_BD = bag_of_weights(weights_BV, embedding_VD)
+    assert bag_BD.tolist() == [[0.25 + 1.5, 1.5], [0.0, 0.0]]
+    bag_BD.sum().backward()
+    assert embedding_VD.grad is None and torch.isfinite(weights_BV.grad).all()
+
+
+def test_sum_pooling_by_hand(head):
+    """The sum over tokens of log(1 + ReLU(logit)), padding left out; the bottleneck keeps the max."""
+    head.pooling = "sum"
+    pooled = head.pooled(LOGITS_BLV, torch.tensor([[True, True], [True, False]]))
+    assert pooled.logits_BV.tolist() == [[1.0, -1.0, 3.0], [-4.0, 0.0, -3.0]]
+    expected = [[math.log(2), 0.0, math.log(1.5) + math.log(4)], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(pooled.weights_BV, torch.tensor(expected))
 
 
 def test_negative_logits_matter_to_the_bottleneck_only():
@@ -105,7 +124,4 @@ def test_bias_starts_sparse():
     hidden_BLD = torch.randn(4, 6, 16)
     dense, sparse = (LexiconHead(config, embedding_VD, tie=True, bias=bias, identity_start=True) for bias in (0.0, -10.0))
     torch.testing.assert_close(dense(hidden_BLD) - 10, sparse(hidden_BLD))
-    assert (
-        active_lexicons(retrieval_weights(sparse.pooled(hidden_BLD))).sum()
-        < active_lexicons(retrieval_weights(dense.pooled(hidden_BLD))).sum()
-    )
+    assert active_lexicons(sparse.pooled(hidden_BLD).weights_BV).sum() < active_lexicons(dense.pooled(hidden_BLD).weights_BV).sum()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
+from models import checkpoint
 from models.backbones import ConvolutionalStem, image_tower, pixel_values
 from models.config import HeadConfig, ImageConfig
 
@@ -37,7 +38,7 @@ def test_image_tower_equals_vits(model, pictures):
     vit = ViTModel(config, add_pooling_layer=False).eval()
     vit.load_state_dict(model.image.encoder.state_dict())
     values_BCHW = (torch.from_numpy(pictures).double() / 255 - 0.5).div(0.5).permute(0, 3, 1, 2)
-    states_BLD, pooled_BV = model.image_states(torch.from_numpy(pictures))
+    states_BLD, (pooled_BV, _) = model.image_states(torch.from_numpy(pictures))
     assert states_BLD.shape == (8, 1 + 4, 16), "[CLS] and four patches"
     torch.testing.assert_close(states_BLD, vit(values_BCHW.float()).last_hidden_state, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(pooled_BV, model.image.head(states_BLD).max(dim=1).values)
@@ -71,9 +72,33 @@ def test_what_is_tied_and_what_is_a_copy(make_model):
     assert torch.equal(model.text.encoder.embeddings.word_embeddings.weight, model.image.head.weight_VD + 1)
 
 
+def test_one_head_for_both_sides(make_model, pictures, tmp_path):
+    model = make_model(head=HeadConfig(text_bias=-0.5, image_bias=0.25, shared=True))
+    assert model.image.head is model.text.head
+    copies = make_model(head=HeadConfig(text_bias=-0.5, image_bias=0.25))
+    head = sum(parameter.numel() for parameter in copies.image.head.parameters())
+    assert sum(parameter.numel() for parameter in model.parameters()) == sum(parameter.numel() for parameter in copies.parameters()) - head
+    checkpoint.save(model, tmp_path / "shared")
+    again = checkpoint.load(tmp_path / "shared")
+    assert again.image.head is again.text.head
+    assert torch.equal(again.encode_image(pictures), model.eval().encode_image(pictures))
+
+
+def test_special_tokens_left_out(make_model, make_batch, pictures, tokenizer):
+    model = make_model(head=HeadConfig(tokens="content")).eval()
+    hidden_BLD, pooled = model.image_states(torch.from_numpy(pictures))
+    torch.testing.assert_close(pooled.logits_BV, model.image.head(hidden_BLD[:, 1:]).max(dim=1).values)
+    tokens_BL = make_batch().tokens_BL
+    hidden_BLD, pooled = model.text_states(tokens_BL)
+    for row, tokens_L in enumerate(tokens_BL):
+        words_L = ~torch.isin(tokens_L, torch.tensor([tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id]))
+        torch.testing.assert_close(pooled.logits_BV[row], model.text.head(hidden_BLD[row, words_L]).max(dim=0).values)
+    assert not model.encode_text([""]).any(), "a text without words has no lexicons"
+
+
 def test_every_real_token_is_pooled_and_padding_is_not(model, make_batch, tokenizer):
     tokens_BL = make_batch().tokens_BL
-    states_BLD, pooled_BV = model.text_states(tokens_BL)
+    states_BLD, (pooled_BV, _) = model.text_states(tokens_BL)
     for row, tokens_L in enumerate(tokens_BL):
         real_LV = model.text.head(states_BLD[row, tokens_L != tokenizer.pad_id])
         torch.testing.assert_close(pooled_BV[row], real_LV.max(dim=0).values)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.losses import info_nce
 from models.momentum import KeyQueue, Momentum
 
 
@@ -22,6 +23,66 @@ def test_the_queue_holds_what_a_bounded_list_holds(length, batches):
         pushed += size
         assert sorted(queue.filled()[:, 0].tolist()) == sorted(expected)
         assert torch.equal(queue.filled()[:, 0], queue.filled()[:, 1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 7), st.integers(1, 6), st.lists(st.integers(0, 9), max_size=5))
+def test_a_sparse_queue_is_a_dense_one_of_pruned_keys(length, kept, batches):
+    generator = torch.Generator().manual_seed(length)
+    dense, sparse = KeyQueue(length, 6), KeyQueue(length, 6, kept)
+    for size in batches:
+        keys_BX = torch.randint(1, 9, (size, 6), generator=generator) / 8  # exact in float16
+        keys_BX += torch.arange(6) / 64  # no ties
+        lowest = keys_BX.sort(dim=1, descending=True).values[:, min(kept, 6) - 1 : min(kept, 6)]
+        dense.push(torch.where(keys_BX >= lowest, keys_BX, 0))
+        sparse.push(keys_BX)
+    queries_BX = torch.randn(3, 6, generator=generator)
+    assert torch.equal(sparse.filled(), dense.filled())
+    torch.testing.assert_close(sparse.scores(queries_BX), dense.scores(queries_BX))
+    assert sparse.scores(queries_BX).shape == (3, dense.count)
+
+
+def test_a_sparse_queue_has_the_gradient_of_a_dense_one():
+    keys_BX = torch.rand(5, 8).half().float()
+    dense, sparse = KeyQueue(5, 8), KeyQueue(5, 8, kept=8)
+    gradients = []
+    for queue in (dense, sparse):
+        queue.push(keys_BX)
+        queries_BX = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        queue.scores(queries_BX).softmax(dim=1)[:, 0].sum().backward()
+        gradients.append(queries_BX.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_sparse_queue_of_the_published_size_takes_a_twentieth_of_the_memory():
+    queue = KeyQueue(11_520, 30_522, kept=512)
+    assert sum(buffer.nbytes for buffer in queue.buffers()) <= 11_520 * 30_522 * 4 / 20
+
+
+def test_a_loss_over_sparse_keys_is_that_over_dense_ones():
+    """The published size of the vocabulary, keys as sparse as LexLIP's: within 1e-3, which is what float16 rounds."""
+    generator = torch.Generator().manual_seed(0)
+
+    def vectors(count):
+        weights = torch.rand(count, 30_522, generator=generator) * (torch.rand(count, 30_522, generator=generator) < 0.01)
+        return torch.nn.functional.normalize(weights, dim=1)
+
+    queries, keys, queued = vectors(8), vectors(8), vectors(64)
+    dense, sparse = KeyQueue(64, 30_522), KeyQueue(64, 30_522, kept=512)
+    losses = []
+    for queue in (dense, sparse):
+        queue.push(queued)
+        losses.append(info_nce(queries, keys, 0.05, queue.scores(queries)).item())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_the_official_queue_starts_full_of_signed_unit_keys():
+    queue = KeyQueue(6, 9, noise=True)
+    assert queue.filled().shape == (6, 9)
+    assert (queue.filled() < 0).any()
+    torch.testing.assert_close(queue.filled().norm(dim=1), torch.ones(6))
+    queue.push(torch.ones(6, 9))
+    assert torch.equal(queue.filled(), torch.ones(6, 9)), "the oldest give way"
 
 
 def test_keys_carry_no_gradient():
@@ -56,6 +117,16 @@ def test_the_average_follows_its_formula(decay, updates):
         expected = [decay * old + (1 - decay) * new.detach() for old, new in zip(expected, source.parameters(), strict=True)]
     for average, value in zip(momentum.module.parameters(), expected, strict=True):
         torch.testing.assert_close(average, value)
+
+
+def test_several_updates_a_step_are_as_many_moves():
+    source = torch.nn.Linear(2, 2)
+    once, thrice = Momentum(source, 0.9), Momentum(source, 0.9, updates=3)
+    torch.nn.init.ones_(source.weight)
+    for _ in range(3):
+        once.update(source)
+    thrice.update(source)
+    torch.testing.assert_close(thrice.module.weight, once.module.weight)
 
 
 def test_the_copy_is_a_copy_without_gradient_in_eval_mode():

@@ -6,9 +6,9 @@ from torch.nn.functional import normalize
 
 import models.objective
 from models.clip import ClipObjective
-from models.config import BottleneckConfig, FlopsConfig, HeadConfig
+from models.config import BottleneckConfig, FlopsConfig, HeadConfig, MomentumConfig
 from models.errors import InputError
-from models.lexicon import retrieval_weights
+from models.lexicon import Pooled
 from models.objective import LexLIPObjective
 
 
@@ -40,6 +40,11 @@ def equal(these, those) -> bool:
     return all(torch.equal(one, other) for one, other in zip(these, those, strict=True))
 
 
+def whole(function, lengths_B, tokens, items=()):
+    """In place of `by_length`: the batch as it is."""
+    return tuple(function(*tokens, *items))
+
+
 def naive_info_nce(queries, keys, temperature) -> float:
     scores = queries.double() @ keys.double().T / temperature
     return sum(torch.logsumexp(row, 0).item() - row[i].item() for i, row in enumerate(scores)) / len(scores)
@@ -58,7 +63,7 @@ def test_phase_1_has_five_losses_each_with_its_weight(make_model, make_batch):
         assert other[name].item() == pytest.approx(factor * unit[name].item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("source", ["lexicon", "cls"])
+@pytest.mark.parametrize("source", ["lexicon", "log1p", "cls"])
 def test_phase_1_losses_by_the_definition(source, make_model, make_batch, monkeypatch):
     """Every loss again, one pass each, from the masks that were drawn."""
     drawn, real = [], models.objective.mask_words
@@ -66,17 +71,19 @@ def test_phase_1_losses_by_the_definition(source, make_model, make_batch, monkey
     model, batch = make_model(bottleneck=BottleneckConfig(source=source), head=HeadConfig(identity_start=True)), make_batch()
     with torch.no_grad():
         model.text.head.transform.LayerNorm.weight.mul_(5)  # a bag of words that tells captions apart
+    monkeypatch.setattr(models.objective, "by_length", whole)
     objective, given = begun(model, "bottleneck"), []
     objective.decoder.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     losses = objective.losses(batch, generator())[0]
     (for_encoder_BL, encoder_BL), (for_decoder_BL, decoder_BL) = drawn
     tokens_BL, mask_BL = batch.tokens_BL, batch.tokens_BL != model.tokenizer.pad_id
 
-    image_BLD, image_BV = model.image_states(batch.images_BHWC)
-    masked_BLD, masked_BV = model.text_states(for_encoder_BL)
+    image_BLD, (image_BV, image) = model.image_states(batch.images_BHWC)
+    masked_BLD, (masked_BV, masked) = model.text_states(for_encoder_BL)
     embedding_VD = model.text.encoder.embeddings.word_embeddings.weight
     bottlenecks = {
         "lexicon": [torch.softmax(pooled_BV, -1) @ embedding_VD for pooled_BV in (masked_BV, image_BV)],
+        "log1p": [weights_BV / weights_BV.sum(-1, keepdim=True) @ embedding_VD for weights_BV in (masked, image)],
         "cls": [masked_BLD[:, 0], image_BLD[:, 0]],
     }[source]
     torch.testing.assert_close(given[0], torch.cat(bottlenecks), rtol=1e-4, atol=1e-5)
@@ -91,12 +98,30 @@ def test_phase_1_losses_by_the_definition(source, make_model, make_batch, monkey
         states_BLD = objective.decoder(bottleneck_BD, for_decoder_BL, mask_BL)
         assert losses[name].item() == pytest.approx(likelihood(states_BLD, decoder_BL), rel=1e-4), name
 
-    image, text = retrieval_weights(image_BV), retrieval_weights(model.text_states(tokens_BL)[1])
+    text = model.text_states(tokens_BL)[1].weights_BV
     image_unit, text_unit = normalize(image, dim=-1), normalize(text, dim=-1)
     contrast = (naive_info_nce(image_unit, text_unit, 0.05) + naive_info_nce(text_unit, image_unit, 0.05)) / 2
     assert losses["contrastive"].item() == pytest.approx(contrast, rel=1e-4)
     flops = sum(unit.double().mean(0).square().sum().item() for unit in (image_unit, text_unit))
     assert losses["flops"].item() == pytest.approx(0.002 * flops, rel=1e-4)
+
+
+@pytest.mark.parametrize("dropped", ["self_mlm", "text_mlm", "image_mlm", "contrastive", "flops"])
+def test_a_loss_of_weight_0_is_dropped_and_the_others_stay(dropped, make_model, make_batch):
+    whole = begun(make_model(), "bottleneck").losses(make_batch(), generator())[0]
+    without = {"flops": FlopsConfig(weight=0.0)} if dropped == "flops" else {"bottleneck": BottleneckConfig(**{dropped: 0.0})}
+    left = begun(make_model(**without), "bottleneck").losses(make_batch(), generator())[0]
+    assert {name: value.item() for name, value in left.items()} == pytest.approx(
+        {name: value.item() for name, value in whole.items() if name != dropped}, rel=1e-4
+    )
+
+
+def test_captions_alone_are_encoded_where_no_loss_needs_masked_ones(make_model, make_batch, monkeypatch):
+    model, batch = make_model(bottleneck=BottleneckConfig(self_mlm=0.0, text_mlm=0.0)), make_batch()
+    objective, encoded = begun(model, "bottleneck"), []
+    model.text.encoder.register_forward_hook(lambda *given: encoded.append(given[2].last_hidden_state.shape[0]), with_kwargs=False)
+    objective.losses(batch, generator())
+    assert sum(encoded) == len(batch.tokens_BL)
 
 
 def test_encoder_and_decoder_masks_are_drawn_independently(make_model, make_batch, monkeypatch):
@@ -147,7 +172,7 @@ def test_position_0_of_the_decoder_gives_way_to_the_bottleneck(make_model, make_
 def image_gradient_around_the_lexicon(model, batch, monkeypatch) -> bool:
     """Whether the image-bottlenecked loss reaches the image encoder with the gradient of the image's logits cut."""
     objective, pooled = begun(model, "bottleneck"), model.image.head.pooled
-    monkeypatch.setattr(model.image.head, "pooled", lambda states_BLD: pooled(states_BLD).detach())
+    monkeypatch.setattr(model.image.head, "pooled", lambda states_BLD: Pooled(*(part.detach() for part in pooled(states_BLD))))
     objective.losses(batch, generator())[0]["image_mlm"].backward()
     return any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in model.image.encoder.parameters())
 
@@ -175,7 +200,7 @@ def test_flops_act_where_configured(make_model, make_batch):
     for acts_on in ("raw", "normalised"):
         model = make_model(flops=FlopsConfig(weight=1.0, acts_on=acts_on))
         losses[acts_on] = begun(model, "contrastive").losses(batch, generator())[0]["flops"].item()
-        weights = [retrieval_weights(states[1]) for states in (model.image_states(batch.images_BHWC), model.text_states(batch.tokens_BL))]
+        weights = [states[1].weights_BV for states in (model.image_states(batch.images_BHWC), model.text_states(batch.tokens_BL))]
         if acts_on == "normalised":
             weights = [normalize(weight_BV, dim=-1) for weight_BV in weights]
         assert losses[acts_on] == pytest.approx(sum(weight_BV.double().mean(0).square().sum().item() for weight_BV in weights), rel=1e-4)
@@ -197,6 +222,17 @@ def test_momentum_copies_are_made_after_phase_1(make_model, make_batch):
     assert equal(weights_of(objective.momentum.module), learned)
     assert objective.decoder is None
     assert len(objective.image_queue.filled()) == len(objective.text_queue.filled()) == 0
+
+
+def test_the_official_copies_are_of_untrained_weights(make_model, make_batch):
+    model = make_model(momentum=MomentumConfig(start="untrained"))
+    start = weights_of(model)
+    objective = begun(model, "bottleneck")
+    step(objective, make_batch(), torch.optim.AdamW(objective.parameters(), lr=0.01))
+    objective.begin("momentum")
+    assert equal(weights_of(objective.momentum.module), start)
+    assert not equal(weights_of(model), start)
+    assert sum(name.startswith("momentum") for name in objective.state_dict()) == len(model.state_dict()), "kept once"
 
 
 def test_momentum_moves_once_per_step_by_its_formula_and_not_otherwise(make_model, make_batch, pictures, captions):
@@ -228,7 +264,7 @@ def test_momentum_contrast_by_the_definition(make_model, make_batch):
         batch, teacher = make_batch(at), objective.momentum.module
         with torch.no_grad():
             images, texts, image_keys, text_keys = (
-                normalize(retrieval_weights(states[1]), dim=-1)
+                normalize(states[1].weights_BV, dim=-1)
                 for one in (model, teacher)
                 for states in (one.image_states(batch.images_BHWC), one.text_states(batch.tokens_BL))
             )
@@ -257,7 +293,7 @@ def test_in_batch_contrast_has_no_teacher(make_model, make_batch):
     assert objective.momentum is None and objective.image_queue is None
     assert set(losses) == {"contrastive", "flops"}
     images, texts = (
-        normalize(retrieval_weights(states[1]), dim=-1)
+        normalize(states[1].weights_BV, dim=-1)
         for states in (objective.model.image_states(make_batch().images_BHWC), objective.model.text_states(make_batch().tokens_BL))
     )
     expected = (naive_info_nce(images, texts, 0.05) + naive_info_nce(texts, images, 0.05)) / 2
@@ -269,7 +305,7 @@ def test_in_batch_contrast_has_no_teacher(make_model, make_batch):
 @pytest.mark.parametrize("phase", ["bottleneck", "momentum", "contrastive"])
 def test_a_training_state_is_one_state_dict(phase, make_model, make_batch):
     one = begun(make_model(), phase)
-    one.losses(make_batch(), generator())  # fills the queue
+    step(one, make_batch(), torch.optim.SGD(one.parameters(), lr=0.01))  # fills the queue
     other = begun(make_model(seed=3), phase)
     other.load_state_dict(one.state_dict())
     these, those = (objective.losses(make_batch(1), generator())[0] for objective in (one, other))
