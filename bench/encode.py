@@ -25,6 +25,7 @@ from bench.rendering import BATCH
 from bench.shards import SHARD_ROWS
 from bench.vectors import Vectors
 from models import checkpoint as checkpoints
+from models import pretrained
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -33,23 +34,28 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 class Encoder:
-    """The model of a checkpoint folder, loaded when it is first needed. Vectors are L2-normalised float32.
+    """A retrieval model, loaded when it is first needed. Vectors are L2-normalised float32.
 
+    source: a checkpoint folder, or the `open_clip:` name of a pre-trained model (`models.pretrained`).
     precision: what the model computes in, "float32" or "bfloat16" (autocast; the vectors differ by rounding).
     """
 
-    def __init__(self, folder, precision: str = "float32"):
+    def __init__(self, source, precision: str = "float32"):
         if precision not in PRECISIONS:
             raise InputError(f"precision '{precision}': expected {' or '.join(PRECISIONS)}")
-        self.folder, self.precision = Path(folder), precision
+        self.source, self.precision = source if pretrained.named(source) else Path(source), precision
+
+    @property
+    def _loader(self):
+        return checkpoints if isinstance(self.source, Path) else pretrained
 
     @functools.cached_property
     def id(self) -> str:
-        return checkpoints.fingerprint(self.folder)
+        return self._loader.fingerprint(self.source)
 
     @functools.cached_property
     def model(self):
-        return checkpoints.load(self.folder)
+        return self._loader.load(self.source)
 
     @property
     def kind(self) -> str:

@@ -102,6 +102,24 @@ def overlap(found: np.ndarray, exact: np.ndarray, k: int) -> float:
     return float(np.mean(shares)) if shares else 1.0
 
 
+def mean_per_class(ranks: Sequence[Sequence[int]], classes: Sequence[int]) -> float:
+    """Accuracy of each class by itself, averaged over the classes that have items: none weighs more for being frequent.
+
+    Arguments: ranks of each item's own class, and that class (N,), N at least 1.
+    """
+    right, classes = success(ranks, 1), np.asarray(classes, np.int64)
+    items = np.bincount(classes)
+    return float((np.bincount(classes, weights=right)[items > 0] / items[items > 0]).mean())
+
+
+def gini(sizes: np.ndarray) -> float:
+    """Gini coefficient of non-negative sizes: 0 when all are equal, towards 1 when one has all; 0 where there are none."""
+    ordered = np.sort(np.asarray(sizes, np.float64))
+    if not ordered.sum():
+        return 0.0
+    return float(2 * np.dot(np.arange(1, len(ordered) + 1), ordered) / (len(ordered) * ordered.sum()) - (len(ordered) + 1) / len(ordered))
+
+
 def percentile(latencies_us: np.ndarray, share: float) -> float:
     """The smallest measured latency that at least `share` per cent of the queries do not exceed (no interpolation)."""
     return float(np.percentile(np.asarray(latencies_us, np.float64), share, method="inverted_cdf"))
@@ -169,6 +187,107 @@ def _satisfying() -> dict[str, Metric]:
     return made | {"satisfied_share": Metric("Captions with another true image", "lower", "share", share)}
 
 
+def _zero_shot() -> dict[str, Metric]:
+    """Classification of pictures by prompts over class names."""
+    made = {}
+    for k, whose in ((1, "whose own class scores highest"), (5, "whose own class is among the 5 that score highest")):
+        text = f"Share of pictures {whose}, by the cosine of picture and class; a class that ties with it counts as higher."
+        made[f"zero_shot_top{k}"] = Metric(f"Zero-shot top-{k}", "higher", "share", text, partial(success_at, k))
+    for name, label, direction, unit, text, function in (
+        (
+            "zero_shot_per_class",
+            "Zero-shot per class",
+            "higher",
+            "share",
+            "Top-1 accuracy of each class by itself, averaged over the classes that have pictures.",
+            mean_per_class,
+        ),
+        ("zero_shot_classes", "Classes", "", "classes", "Classes that a picture could be given.", None),
+        (
+            "zero_shot_pictures",
+            "Pictures classified",
+            "",
+            "images",
+            "Pictures that were classified; broken files are not among them.",
+            None,
+        ),
+        ("zero_shot_broken", "Broken pictures", "lower", "images", "Files that could not be decoded, and so were left out.", None),
+        ("zero_shot_chance", "Chance", "", "share", "Top-1 accuracy of drawing a class at random: 1 / classes.", None),
+        (
+            "zero_shot_most_frequent",
+            "Most frequent class",
+            "",
+            "share",
+            "Top-1 accuracy of always giving the most frequent class of these pictures.",
+            None,
+        ),
+    ):
+        made[name] = Metric(label, direction, unit, text, function)
+    return made
+
+
+def _sparsity() -> dict[str, Metric]:
+    """Diagnostics of lexicon vectors as an index and as words (`bench.diagnostics`)."""
+    made = {}
+    for name, label, direction, unit, text, function in (
+        ("empty_items", "Empty items", "lower", "items", "Images without any lexicon: no query can find them.", None),
+        ("dead_lexicons", "Dead lexicons", "lower", "lexicons", "Lexicons of the whole vocabulary that no image has.", None),
+        ("always_on_lexicons", "Always-on lexicons", "lower", "lexicons", "Lexicons that more than half of the images have.", None),
+        ("lexicons_in_all", "Lexicons in all", "lower", "lexicons", "Lexicons that every image has.", None),
+        (
+            "postings_gini",
+            "Skew of postings",
+            "",
+            "Gini",
+            "Gini coefficient of the lengths of the posting lists that are not empty: 0 when all are equally long.",
+            gini,
+        ),
+        (
+            "postings_top_share",
+            "Postings of the longest lists",
+            "lower",
+            "share",
+            "Share of all postings that the longest 1% (at least one) of the posting lists that are not empty hold.",
+            None,
+        ),
+        (
+            "caption_precision",
+            "Lexicons in the captions",
+            "",
+            "share",
+            "Share of an image's lexicons that are word tokens of its captions, averaged over the images that have lexicons.",
+            None,
+        ),
+        (
+            "caption_precision_weighted",
+            "Weight in the captions",
+            "",
+            "share",
+            "Share of an image's weight that is on word tokens of its captions, averaged over the images that have lexicons.",
+            None,
+        ),
+        (
+            "caption_recall",
+            "Caption words active",
+            "",
+            "share",
+            "Share of the different word tokens of an image's captions that the image has as lexicons, averaged over the images.",
+            None,
+        ),
+        (
+            "caption_recall_weighted",
+            "Caption weight active",
+            "",
+            "share",
+            "As 'Caption words active', each token by its mean weight in the vectors of the captions; images whose captions give their own "
+            "tokens no weight do not count.",
+            None,
+        ),
+    ):
+        made[name] = Metric(label, direction, unit, text, function)
+    return made
+
+
 def _distribution() -> dict[str, Metric]:
     """Statistics of vectors (`bench.describe`), which stand beside a measured point and say what it was measured on."""
     made = {}
@@ -205,7 +324,7 @@ def _distribution() -> dict[str, Metric]:
         made[name] = Metric(label, "", unit, text)
     for what, whose in (("active", "an item"), ("query_active", "a query")):
         made[f"{what}_mean"] = Metric(f"Lexicons of {whose}, mean", "", "lexicons", f"Mean number of lexicons of {whose}.")
-        for share in (1, 25, 50, 75, 99):
+        for share in (1, 5, 25, 50, 75, 95, 99):
             text = f"{share}th percentile of the number of lexicons of {whose}."
             made[f"{what}_p{share}"] = Metric(f"Lexicons of {whose}, p{share}", "", "lexicons", text)
     for rank in (1, 2, 4, 8, 16, 32, 64, 128):
@@ -292,6 +411,12 @@ METRICS = Registry(
     )
     | _measured("encode_texts_per_second", "Texts encoded", "higher", "texts/s", "Captions over the wall time of tokenizer and encoder.")
     | _hard_negatives()
+    | _zero_shot()
+    | _sparsity()
+    | _measured("head_forward_seconds", "Head, forward", "lower", "s", "Wall time of one forward pass of the lexicon head and its pooling.")
+    | _measured("head_backward_seconds", "Head, backward", "lower", "s", "Wall time of the backward pass that follows.")
+    | _measured("head_peak_bytes", "Head, peak memory", "lower", "bytes", "Memory at the peak of both passes beside that of the inputs.")
+    | _measured("head_active_share", "Head, active lexicons", "", "share", "Lexicons with a weight, of all; the others have no gradient.")
     | _measured("train_seconds", "Training time", "lower", "s", "Wall time of training steps, validation and checkpoints not included.")
     | _measured(
         "train_cpu_seconds",

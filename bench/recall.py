@@ -1,4 +1,5 @@
-"""Recall@K of a checkpoint on a corpus, on what an index returns, next to brute force on the un-pruned vectors.
+"""Recall@K of a checkpoint, or of a pre-trained model of open_clip, on a corpus, on what an index returns, next to brute force on the
+un-pruned vectors.
 
 For lexicon vectors each step from exact float search to the index is a point of its own:
 
@@ -11,6 +12,7 @@ points of their own (batch_mode "single" and "batched", text to image), retrievi
 """
 
 import functools
+import inspect
 import logging
 import sys
 import time
@@ -23,7 +25,7 @@ import pandas as pd
 import yaml
 
 from bench import cli, config, engines, measure, metrics
-from bench.encode import Encoded, Encoder, encode
+from bench.encode import PRECISIONS, Encoded, Encoder, encode
 from bench.examples import chosen, example_rows
 from bench.hard_negatives import measure_hard_negatives
 from bench.impacts import SCALE, Impacts
@@ -31,6 +33,7 @@ from bench.indexes import Index, build_index
 from bench.measure import Timing
 from bench.records import Point, RecordStore
 from bench.relevance import Relevance
+from models import pretrained
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -91,10 +94,13 @@ def measure_recall(
     profile: str = "",
     config_id: str = "",
     command: str = "",
+    precision: str = "float32",
     force: bool = False,
 ) -> list[str]:
-    """Measures a checkpoint on images 0..`images` of a split and all their captions; returns the ids of its points, old and new.
+    """Measures a model on images 0..`images` of a split and all their captions; returns the ids of its points, old and new.
 
+    checkpoint: a folder, or the `open_clip:` name of a pre-trained model, whose resolution the corpus then has, unless its specification
+    states `pixels`. precision: what the model computes in (`bench.encode.Encoder`).
     kept: document lexicons, None = all; queries keep `query_kept` (all, as the paper prunes documents only). scale: of the quantiser.
     depth: results retrieved for accuracy (at most the gallery); a first relevant item beyond it counts as depth + 1 in the median rank.
     timing: False leaves rates out. Raises InputError for a broken checkpoint or corpus.
@@ -103,10 +109,12 @@ def measure_recall(
         raise InputError(f"images {images}: expected at least 1")
     from bench.corpora import open_corpus
 
+    if pretrained.named(checkpoint):
+        corpus_spec = drawn_at(corpus_spec, pretrained.pixels(checkpoint))
     corpus = open_corpus(corpus_spec)
     if split not in corpus.splits:
         raise InputError(f"corpus {corpus.name}: unknown split '{split}'{config.nearest(split, corpus.splits)}")
-    encoder = Encoder(checkpoint)
+    encoder = Encoder(checkpoint, precision)
     base = Point(
         task="retrieval",
         corpus=corpus.name,
@@ -134,6 +142,18 @@ def measure_recall(
     if hard_negatives and hasattr(corpus, "hard_negatives"):
         ids.append(measure_hard_negatives(store, encoder, corpus, encoded, base, force))
     return [point_id for point_id in ids if point_id]
+
+
+def drawn_at(corpus_spec, pixels: int):
+    """The specification at a model's resolution, where the corpus can be made at any and none is stated.
+
+    Pre-trained models take 224 pixels and more; the default of 64, enlarged, would measure the blur.
+    """
+    from bench.corpora import CORPORA
+
+    stated = {"name": corpus_spec} if isinstance(corpus_spec, str) else corpus_spec
+    corpus = CORPORA.get(stated.get("name"))
+    return {"pixels": pixels} | stated if corpus and "pixels" in inspect.signature(corpus).parameters else corpus_spec
 
 
 class _Direction:
@@ -283,7 +303,7 @@ def _kept(text: str) -> tuple[int | None, ...]:
     return kept
 
 
-def _corpus(text: str) -> str | dict:
+def read_corpus_spec(text: str) -> str | dict:
     """A corpus by name, or a mapping such as {name: scenes, concepts: 200}."""
     try:
         return yaml.safe_load(text) if text.startswith("{") else text
@@ -292,13 +312,14 @@ def _corpus(text: str) -> str | dict:
 
 
 def main(arguments) -> None:
-    """Measures one checkpoint and prints what was measured."""
+    """Measures one model and prints what was measured."""
     store = RecordStore(arguments.home)
+    name = pretrained.variant(arguments.model) if arguments.model else arguments.checkpoint.resolve().name
     ids = measure_recall(
         store,
         arguments.home,
-        arguments.checkpoint,
-        _corpus(arguments.corpus),
+        arguments.model or arguments.checkpoint,
+        read_corpus_spec(arguments.corpus),
         arguments.split,
         arguments.images,
         kept=_kept(arguments.kept),
@@ -306,9 +327,10 @@ def main(arguments) -> None:
         scale=arguments.scale,
         query_kept=arguments.query_kept,
         timing=Timing(threads=arguments.threads) if arguments.timing else False,
-        variant=arguments.variant or arguments.checkpoint.resolve().name,
+        variant=arguments.variant or name,
         seed=arguments.seed,
         profile=arguments.profile,
+        precision=arguments.precision,
         force=arguments.force,
     )
     rows = store.read()
@@ -316,8 +338,15 @@ def main(arguments) -> None:
 
 
 def _parser():
-    parser = cli.parser("Recall@K of a checkpoint on a corpus: brute force, pruned, and through the index.")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    parser = cli.parser("Recall@K of a model on a corpus: brute force, pruned, and through the index.")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--checkpoint", type=Path, help="checkpoint folder")
+    model.add_argument(
+        "--model",
+        help="a pre-trained one: open_clip:ARCHITECTURE/TAG, fetched from the hub; open_clip:ARCHITECTURE/FILE of weights; "
+        "open_clip:local-dir:FOLDER. The corpus is made at its resolution, unless --corpus states one: '{name: scenes, pixels: 64}'",
+    )
+    parser.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the model computes in")
     parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
     parser.add_argument("--split", default="test")
     parser.add_argument("--images", type=int, default=1000, help="images of the split; all their captions are used")
@@ -327,7 +356,7 @@ def _parser():
     parser.add_argument("--scale", type=float, default=SCALE, help="impact = round(scale x weight)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the timed search")
     parser.add_argument("--no-timing", dest="timing", action="store_false", help="leave rates and latencies out")
-    parser.add_argument("--variant", default="", help="name of the variant in the records; the folder's name unless given")
+    parser.add_argument("--variant", default="", help="name of the variant in the records; the folder's or the model's name unless given")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--profile", default="")
     return parser

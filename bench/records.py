@@ -34,7 +34,7 @@ SIDECARS = ("queries", "examples")
 class Point:
     """Identity of one measurement, and the command that makes it again. "" and None: does not apply; `knobs` may be given as a dict."""
 
-    task: str  # retrieval, training, hard_negatives, encoding, scale, vectors, false_negatives
+    task: str  # retrieval, training, hard_negatives, zero_shot, diagnostics, encoding, scale, vectors, false_negatives, lexicon_head
     corpus: str = ""
     split: str = ""
     images: int | None = None

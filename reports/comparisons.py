@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from reports import significance
-from reports.evidence import Evidence
+from reports.evidence import UNTRAINED, Evidence
 from reports.significance import Estimate
 from reports.tables import NOT_APPLICABLE, Cell
 
@@ -40,14 +40,14 @@ def _difference(evidence, points, reference, metric):
 
 @functools.lru_cache(maxsize=8)
 def tests(evidence: Evidence) -> dict[tuple[str, str], Test]:
-    """(variant, metric) -> its test against the reference at the operating points, for every variant but the reference itself."""
+    """(variant, metric) -> its test against the reference at the operating points, for every variant that was trained but the reference itself."""
     reference = evidence.reading.reference
     filters = evidence.retrieval(SPLIT, DIRECTION)
     found = []
-    for variant in evidence.variants:
+    for variant in (name for name in evidence.variants if name != reference and not name.startswith(UNTRAINED)):
         for metric in TESTED:
             sides = [(name, filters | evidence.operating_point(name)) for name in (variant, reference)]
-            if variant != reference and (result := difference(evidence, *sides, metric))[0]:
+            if (result := difference(evidence, *sides, metric))[0]:
                 found.append((variant, metric, *result))
     testable = [item for item in found if item[2].p is not None]
     adjusted = dict(zip([item[:2] for item in testable], significance.holm([item[2].p for item in testable]), strict=True))
@@ -62,13 +62,15 @@ def tests(evidence: Evidence) -> dict[tuple[str, str], Test]:
 
 
 def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
-    """The difference to the reference, marked when it is significant."""
+    """The difference to the reference, marked when it is significant; without a mark for what was not trained here, and so is no ablation."""
     if variant == evidence.reading.reference:
         return Cell(NOT_APPLICABLE)
     test = tests(evidence).get((variant, metric))
     if test is None:
-        cell = evidence.cell(variant, metric, **evidence.retrieval(SPLIT, DIRECTION), **evidence.operating_point(variant))
-        return Cell(missing=cell.missing or "no paired queries")
+        filters = evidence.retrieval(SPLIT, DIRECTION)
+        missing = evidence.cell(variant, metric, **filters, **evidence.operating_point(variant)).missing or "no paired queries"
+        sides = [(name, filters | evidence.operating_point(name)) for name in (variant, evidence.reading.reference)]
+        return estimate_cell(*difference(evidence, *sides, metric), missing)
     e = test.estimate
     n = f"{e.queries:,} paired queries of {e.groups:,} images, {e.seeds} seed{'s' if e.seeds > 1 else ''}"
     return Cell(e.value, e.low, e.high, test.adjusted, SIGNIFICANT if test.significant else "", n, points=test.points)

@@ -24,6 +24,8 @@ from reports.tables import FAILED, NOT_A_NUMBER, NOT_MEASURED, Cell
 NUMBERS = ("value", "images", "queries", "seed", "step", "kept", "bits", "depth", "threads", "cores", "memory_gb", "seconds")
 SWEPT = ("scale", "encoding", "vectors", "false_negatives")  # what `bench.scale` writes, without a seed; `reports.scale` reads it
 WITHOUT_PICTURES = ("synthetic:", "vectors:")  # corpora of generated vectors and of the user's own
+BESIDE = ("zero_shot", "diagnostics", "lexicon_head")  # tasks that may be of other pictures, or of none
+UNTRAINED = ("bm25", "clip_zeroshot")  # how the names of baselines begin that were not trained here: no ablations
 MAXIMUM_IDENTICAL = 1e-6  # a recorded recall and the mean of its per-query hits may differ by rounding alone
 
 
@@ -81,7 +83,17 @@ class Evidence:
         """The filters of the row that stands for a variant in the tables."""
         if self.kinds.get(variant) == "dense":
             return {"engine": self.reading.dense_engine}
+        if variant in self._own_engine:
+            return {"engine": self._own_engine[variant]}
         return {"engine": self.reading.lexicon_engine, "kept": self.reading.kept, "bits": self.reading.bits}
+
+    @functools.cached_property
+    def _own_engine(self) -> dict[str, str]:
+        """Variants that one engine of their own measured and no other: BM25 has no vectors to prune, or to search otherwise."""
+        ours = {self.reading.lexicon_engine, self.reading.lexicon_brute_force, self.reading.dense_engine}
+        retrieval = self.rows[(self.rows.task == "retrieval") & self.rows.variant.str.startswith(UNTRAINED)]
+        engines = {variant: set(rows.engine) for variant, rows in retrieval.groupby("variant")}
+        return {variant: next(iter(names)) for variant, names in engines.items() if len(names) == 1 and not names & ours}
 
     def brute_force(self, variant: str) -> dict:
         """The filters of exact search over the un-pruned float vectors."""
@@ -157,7 +169,7 @@ class Evidence:
     @functools.cached_property
     def _seed_of(self) -> dict[str, float]:
         points = self.rows.drop_duplicates("point_id")
-        return dict(zip(points.point_id, points.seed.fillna(-1), strict=True))
+        return dict(zip(points.point_id, points.seed.fillna(significance.UNSEEDED), strict=True))
 
     @functools.cached_property
     def _failed(self) -> dict[str, pd.DataFrame]:
@@ -181,7 +193,7 @@ class Evidence:
         if self.reading.profile and profiles.empty:
             known = ", ".join(sorted(set(self.all.profile) - {""})) or "none"
             raise InputError(f"no records of profile '{self.reading.profile}' (known: {known})")
-        placed = profiles[profiles.corpus != ""]
+        placed = profiles[(profiles.corpus != "") & ~profiles.task.isin(BESIDE)]
         pictured = placed[~placed.corpus.str.startswith(WITHOUT_PICTURES)]
         chosen = next((rows for rows in (pictured, placed) if len(rows)), profiles)
         if chosen.empty:
@@ -268,6 +280,8 @@ def filtered(rows: pd.DataFrame, filters: dict) -> pd.DataFrame:
 def _outcome(queries: pd.DataFrame, metric: str) -> np.ndarray | None:
     """(Q,) the per-query values whose mean is the metric (NaN = the query does not count), None when it is no such mean."""
     name, _, depth = metric.partition("@")
+    if metric in ("zero_shot_top1", "zero_shot_top5") and "first" in queries:
+        return (queries["first"].to_numpy() <= int(metric.removeprefix("zero_shot_top"))).astype(float)
     if name == "recall" and "first" in queries:
         return (queries["first"].to_numpy() <= int(depth)).astype(float)
     if name == "trec_recall" and "ranks" in queries:

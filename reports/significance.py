@@ -14,6 +14,8 @@ import pandas as pd
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 RANDOM_SEED = 20230202
+UNSEEDED = -1
+"""Seed of what was not trained."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,12 @@ def mean(outcomes: pd.DataFrame, resamples: int = RESAMPLES) -> Estimate | None:
 
 
 def difference(outcomes: pd.DataFrame, reference: pd.DataFrame, resamples: int = RESAMPLES) -> Estimate | None:
-    """`outcomes` minus `reference`, paired by query and seed; None when they share no query of the same seed."""
+    """`outcomes` minus `reference`, paired by query and seed; None when they share no query of the same seed.
+
+    Outcomes of no seed, because nothing was trained, stand against each seed of the reference.
+    """
+    if len(outcomes) and (outcomes["seed"] == UNSEEDED).all():
+        outcomes = outcomes.drop(columns="seed").merge(reference[["seed"]].drop_duplicates(), how="cross")
     paired = outcomes.merge(reference[["seed", "query_id", "outcome"]], on=["seed", "query_id"], suffixes=("", "_reference"))
     return mean(paired.assign(outcome=paired["outcome"] - paired["outcome_reference"]), resamples)
 

@@ -7,7 +7,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from bench.config import nearest
+from bench.corpora.folder import Folder
+from bench.corpora.karpathy import Coco, Flickr30k
+from bench.corpora.pictures import Pictures
 from bench.corpora.scenes import Scenes
+from bench.corpora.webdataset import WebDataset
 from models.errors import InputError
 
 
@@ -28,20 +32,23 @@ class Corpus(Protocol):
         ...
 
 
-CORPORA = {"scenes": Scenes}
+CORPORA = {corpus.name: corpus for corpus in (Scenes, Pictures, Coco, Flickr30k, Folder, WebDataset)}
 
 
 def open_corpus(spec: dict | str) -> Corpus:
     """Build a corpus from its name, or from a dict of `name` and its parameters: {"name": "scenes", "pixels": 64, "concepts": 200}.
 
-    Raises InputError for an unknown name or parameter, naming the nearest known one.
+    Raises InputError for an unknown name or parameter, naming the nearest known one, and for a parameter that is missing.
     """
     parameters = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = parameters.pop("name", None)
     if name not in CORPORA:
         raise InputError(f"corpus: {name!r} is unknown{nearest(str(name), CORPORA)}")
-    known = list(inspect.signature(CORPORA[name]).parameters)
+    known = inspect.signature(CORPORA[name]).parameters
     for key in parameters:
         if key not in known:
             raise InputError(f"corpus {name}: {key!r} is unknown{nearest(str(key), known)}")
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in parameters:
+            raise InputError(f"corpus {name}: {key} is missing; give it as '{{name: {name}, {key}: ...}}'")
     return CORPORA[name](**parameters)

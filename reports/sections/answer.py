@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from reports import comparisons, speed
-from reports.evidence import Evidence
+from reports.evidence import UNTRAINED, Evidence
 from reports.paper import LARGE_SCALE
 from reports.scale import sweeps
 from reports.scale_answer import findings as findings_at_scale
@@ -137,7 +137,7 @@ def _ratio_verdict(gain: float, better: str, worse: str) -> tuple[str, str]:
 def ablation_sentences(evidence: Evidence) -> list[str]:
     """Which variants differ significantly from the reference, and which do not."""
     r, tests = evidence.reading, comparisons.tests(evidence)
-    ablations = [name for name in evidence.variants if name not in (r.reference, r.baseline)]
+    ablations = [name for name in evidence.variants if name not in (r.reference, r.baseline) and not name.startswith(UNTRAINED)]
     first = comparisons.TESTED[0]
     ablations.sort(key=lambda name: -abs(tests[name, first].estimate.value) if (name, first) in tests else 0)
     clear, unclear, none = [], [], []
@@ -169,7 +169,8 @@ def not_measured(evidence: Evidence) -> list[str]:
     compared = [
         name
         for name in evidence.variants
-        if not evidence.cell(name, "recall@1", **evidence.retrieval(), **evidence.operating_point(name)).missing
+        if not name.startswith(UNTRAINED)
+        and not evidence.cell(name, "recall@1", **evidence.retrieval(), **evidence.operating_point(name)).missing
     ]
     fewest = min((len(evidence.seeds(name)) for name in compared), default=0)
     if compared and fewest < 2:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from PIL import Image
 
 from bench import cli, recall
@@ -14,6 +15,7 @@ from bench.measure import Timing
 from bench.recall import Setting, main_setting, measure_recall, settings
 from bench.records import RecordStore
 from models.errors import InputError
+from models.pretrained import open_clip
 
 SETTINGS = dict(images=60, kept=(2, 4, 32, None), timing=Timing(queries=8, repeats=1, seconds=0.1), seed=0)
 
@@ -194,6 +196,38 @@ def test_command(tmp_path, words, capsys):
     assert out[0].split()[:4] == ["direction", "engine", "kept", "bits"] and len(out) == 1 + 2 * 4
     rows = RecordStore(tmp_path).read()
     assert set(rows.variant) == {"lexicon"}
+
+
+def test_a_pre_trained_model_takes_the_same_path(tmp_path, words, capsys):
+    """A tiny one of open_clip from a file: encoded, indexed, recorded under its own name; and not both a model and a checkpoint."""
+    config = tmp_path / "tiny-recall-clip.json"
+    towers = {"layers": 1, "width": 16}
+    config.write_text(
+        json.dumps(
+            {
+                "embed_dim": 8,
+                "vision_cfg": {"image_size": 16, "patch_size": 8, "head_width": 8, **towers},
+                "text_cfg": {"context_length": 8, "vocab_size": 49408, "heads": 2, **towers},
+            }
+        )
+    )
+    open_clip.add_model_config(config)
+    torch.save(open_clip.create_model(config.stem).state_dict(), tmp_path / "weights.pt")
+    model = ("--model", f"open_clip:{config.stem}/{tmp_path / 'weights.pt'}")
+    flags = ("--home", tmp_path, "--images", 20, "--no-timing")
+    assert run(*model, *flags) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2
+    rows = RecordStore(tmp_path).read()
+    assert set(rows.variant) == {"clip_zeroshot:tiny-recall-clip/weights.pt"} and set(rows.kind) == {"dense"}
+    assert set(rows[rows.task == "retrieval"].engine) == {"faiss-flat"} and values(rows, "flops_per_pair") == [8.0, 8.0]
+    assert rows.checkpoint_id.nunique() == 1 and words.loads == 0
+    assert run(*model, *flags, "--precision", "bfloat16") == 0
+    assert RecordStore(tmp_path).read().vectors_id.nunique() == 2 * rows.vectors_id.nunique()
+    drawn = recall.drawn_at
+    assert drawn("scenes", 224) == {"name": "scenes", "pixels": 224} and drawn("none", 224) == "none"
+    assert drawn({"name": "scenes", "pixels": 64}, 224) == {"name": "scenes", "pixels": 64}, "what is stated stays"
+    with pytest.raises(SystemExit, match="2"):
+        run(*model, *flags, "--checkpoint", tmp_path / "dense")
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,17 @@ def test_the_plan_sweeps_settings_at_the_largest_size_only(folders):
     assert plan(side, 100, grid, ["faiss-flat"], largest=True) == []
 
 
+def test_a_slow_engine_is_timed_over_smaller_batches(folders, tmp_path):
+    """A batch is what is answered one by one in `batch_seconds`, within the least and all."""
+    side, asked = side_of(folders, "lexicon"), []
+    for seconds in (0.0, 1e6):
+        grid, home = replace(GRID, rounds=1, batch_seconds=seconds, least_batch=3), tmp_path / str(seconds)
+        Sweep(RecordStore(home), home, side, grid, Limits(60)).run(plan(side, 200, grid, ["impact"], largest=False))
+        rows = RecordStore(home).read()
+        asked.append(rows[(rows.batch_mode == "batched") & (rows.metric == "qps")].note.iloc[0])
+    assert "3 queries a round" in asked[0] and "8 queries a round" in asked[1]
+
+
 def test_smaller_sizes_are_measured_at_the_first_knobs(folders):
     side = side_of(folders, "dense")
     (small,), large = plan(side, 100, GRID, ["faiss-rabitq"], largest=False), plan(side, 100, GRID, ["faiss-rabitq"], largest=True)

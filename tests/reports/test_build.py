@@ -170,6 +170,22 @@ def test_significance_marks(page):
     assert "No significant difference: no_bottleneck" in page.text
 
 
+def test_untrained_baselines_are_compared_but_are_no_ablations(made, tmp_path):
+    """BM25 has an engine of its own and no seed; it stands against each seed of the reference, outside the family that is corrected."""
+    for seed in (0, 1):
+        made.variant("lexlip", 0.4, seed=seed)
+        made.variant("no_momentum", 0.1, seed=seed)
+    made.retrieval(made.point("bm25", seed=None, engine="bm25", kept=None, bits=None, checkpoint_id=""), 0.9)
+    page = page_of(made.store.folder.parent, tmp_path / "site")
+    row = page.row("Text to image", "bm25")
+    assert row[2].startswith("9") or row[2].startswith("8"), "found, though no impact index was searched"
+    assert row[7].startswith("+") and " to +" in row[7] and "*" not in row[7]
+    assert "bm25: R@1" not in page.text
+    csv = pd.read_csv(tmp_path / "site" / "tables" / "ablations.csv").set_index("variant")
+    assert "300 paired queries of 60 images" in csv.loc["bm25", "difference recall@1 n"]
+    assert pd.isna(csv.loc["bm25", "difference recall@1 p"]) and csv.loc["no_momentum", "difference recall@1 p"] < 0.05
+
+
 def test_html_and_csv_agree(page, site, skill):
     csv = pd.read_csv(site / "tables" / "ablations_text_to_image.csv").set_index("variant")
     for variant in skill:

@@ -1,0 +1,147 @@
+"""Time and memory of the lexicon head, plain and tiled, as records: `python -m bench.lexicon_head`.
+
+    plain            linear over all tokens, then max: holds the (B, L, V) logits and their gradient
+    plain_compiled   the same through torch.compile
+    tiled            models.max_linear: a tile of logits at a time, sparse products backward
+    tiled_compiled   the same inside torch.compile
+
+Each is measured in a process of its own, forward and backward of log(1 + ReLU(max)), on random states and weights whose bias leaves about 1%
+of the lexicons of an item active, as a trained head does; the goal of the size given by default is Sparton's (arXiv 2603.25011).
+"""
+
+import argparse
+import resource
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from bench import cli, config
+from bench.environment import OtherWork, cores
+from bench.isolate import Limits, run_job
+from bench.records import Point, RecordStore
+from models.max_linear import max_linear
+
+KIB = 1024
+WAYS = ("plain", "plain_compiled", "tiled", "tiled_compiled")
+ACTIVE = 0.01
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Items, tokens of each, lexicons, width; `dtype` that the product is in."""
+
+    items: int = 64
+    tokens: int = 197
+    lexicons: int = 30_522
+    width: int = 768
+    dtype: str = "bfloat16"
+
+
+def measure(request: dict) -> dict:
+    """One way at one shape, in this process: seconds of the forward and of the backward pass (median), bytes at the peak beside the inputs."""
+    shape, way, repeats = Shape(**request["shape"]), request["way"], request["repeats"]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    torch.set_num_threads(request["threads"])
+    hidden_BLD = torch.randn(shape.items, shape.tokens, shape.width, device=device).requires_grad_()
+    weight_VD = (torch.randn(shape.lexicons, shape.width, device=device) / shape.width**0.5).requires_grad_()
+    bias_V = torch.full((shape.lexicons,), -_threshold(shape.tokens), device=device).requires_grad_()
+
+    def plain(hidden_BLD, weight_VD, bias_V):
+        return torch.nn.functional.linear(hidden_BLD, weight_VD, bias_V).max(dim=1).values.float()
+
+    pool = {"plain": plain, "tiled": max_linear}[way.removesuffix("_compiled")]
+    if way.endswith("_compiled"):
+        pool = torch.compile(pool)
+    before, forward, backward = _memory(device), [], []
+    with OtherWork() as other:
+        for _ in range(repeats + 1):  # the first warms up, and compiles
+            began = _now(device)
+            with torch.autocast(device, getattr(torch, shape.dtype), enabled=shape.dtype != "float32"):
+                pooled_BV = pool(hidden_BLD, weight_VD, bias_V)
+            loss = torch.log1p(torch.relu(pooled_BV)).sum()
+            middle = _now(device)
+            loss.backward()
+            forward.append(middle - began)
+            backward.append(_now(device) - middle)
+            active = float((pooled_BV > 0).float().mean())
+            hidden_BLD.grad = weight_VD.grad = bias_V.grad = None
+    return {
+        "head_forward_seconds": float(np.median(forward[1:])),
+        "head_backward_seconds": float(np.median(backward[1:])),
+        "head_peak_bytes": _memory(device) - before,
+        "head_active_share": active,
+        "note": other.note(),
+    }
+
+
+def _threshold(tokens: int) -> float:
+    """What the max of as many standard normals passes with a chance of 1%."""
+    return float(norm.ppf((1 - ACTIVE) ** (1 / tokens)))
+
+
+def _memory(device: str) -> int:
+    """The peak so far: of the GPU's allocations, or of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+
+
+def _now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+# --- python -m bench.lexicon_head -------------------------------------------------------------------------------------------------
+
+
+def main(arguments) -> None:
+    """Measures what is missing and prints one line for each way."""
+    store, shape = (
+        RecordStore(arguments.home),
+        Shape(arguments.items, arguments.tokens, arguments.lexicons, arguments.width, arguments.dtype),
+    )
+    code = config.code_fingerprint("bench.lexicon_head", "models.max_linear")
+    base = Point(task="lexicon_head", images=shape.items, knobs=config.as_tree(shape), threads=arguments.threads, code_id=code)
+    for way in arguments.ways.split(","):
+        point = replace(base, engine=way, command=cli.command_line())
+        if arguments.force or not store.has(point):
+            request = {"shape": config.as_tree(shape), "way": way, "repeats": arguments.repeats, "threads": arguments.threads}
+            outcome = run_job("lexicon_head", request, arguments.home / "sweeps" / f"head-{point.id}", Limits(arguments.time_limit))
+            values = {name: value for name, value in outcome.result.items() if name != "note"}
+            store.write(point, values, status=outcome.status, note=outcome.note or outcome.result.get("note", ""))
+        rows = store.read()
+        rows = rows[rows.point_id == point.id].set_index("metric")
+        if rows.status.iloc[0] != "ok":
+            print(f"{way:<16} {rows.status.iloc[0]}: {rows.note.iloc[0]}")
+            continue
+        forward, backward, peak = (rows.value[f"head_{name}"] for name in ("forward_seconds", "backward_seconds", "peak_bytes"))
+        print(f"{way:<16} forward {forward:8.3f} s   backward {backward:8.3f} s   peak {peak / 2**20:8.0f} MiB")
+
+
+def _ways(text: str) -> str:
+    if unknown := next((way for way in text.split(",") if way not in WAYS), None):
+        raise argparse.ArgumentTypeError(f"{unknown!r}: expected {', '.join(WAYS)}, separated by commas")
+    return text
+
+
+if __name__ == "__main__":
+    flags = cli.parser("Time and memory of the lexicon head, plain and tiled.")
+    for name, meaning in (
+        ("items", "pictures in the batch"),
+        ("tokens", "of each"),
+        ("lexicons", "of the vocabulary"),
+        ("width", "of a token"),
+    ):
+        flags.add_argument(f"--{name}", type=int, default=getattr(Shape, name), help=meaning)
+    flags.add_argument("--dtype", choices=("bfloat16", "float32"), default=Shape.dtype, help="what the product is computed in")
+    flags.add_argument("--ways", type=_ways, default=",".join(WAYS), help=f"separated by commas: {', '.join(WAYS)}")
+    flags.add_argument("--threads", type=int, default=cores(), help="of the CPU")
+    flags.add_argument("--repeats", type=int, default=3, help="timed passes")
+    flags.add_argument("--time-limit", type=float, default=1800.0, help="seconds for one way")
+    sys.exit(cli.run(main, flags))

@@ -1,0 +1,370 @@
+"""Zero-shot classification: a picture is given the class whose prompts its vector is nearest to. The same for lexicon and dense vectors.
+
+Notable choices
+- A class is the mean of its prompts' normalised vectors, normalised again (Radford et al., 2021, arXiv 2103.00020). Its prompts are the
+  templates of `zero_shot.yaml` with its name put in.
+- The rank of a picture's own class is the number of classes that score at least as high, so ties are wrong: a lexicon vector that shares
+  no lexicon with any class scores 0 for all, and must not be right by the order of the classes.
+- On `scenes` every picture has a place and a time of day. Concept and colour are taken on scenes with exactly one group of things (one to
+  four copies of one concept): with more of them nobody could say which is meant. Each is measured on the first scenes of the split that
+  have such a label, as many as were asked for.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench import cli, config, metrics
+from bench.corpora import open_corpus
+from bench.corpora.decode import BrokenImage, decode
+from bench.corpora.layout import COLOURS, TIMES
+from bench.describe import joined, normalised, products
+from bench.encode import PRECISIONS, Encoder, batches
+from bench.files import sha256
+from bench.measure import evenly
+from bench.recall import read_corpus_spec
+from bench.records import Point, RecordStore
+from bench.rendering import BATCH, render
+from bench.shards import to_csr
+from models import pretrained
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).with_name("zero_shot.yaml")
+CODE = ("models", "bench.encode", "bench.rendering", "bench.describe", "bench.corpora.decode", "bench.zero_shot")
+IMAGES = 1000
+SEARCHED = 50  # scenes looked at for each one asked for, before a kind of class is measured on fewer
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
+NAMED = 5  # broken pictures named in a record's note
+
+Numbered = Iterable[tuple[int, np.ndarray]]
+"""Pictures (P, P, 3) uint8, each with its number."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Templates for each kind of class; `{}` is where the name of a class goes."""
+
+    concept: tuple[str, ...] = ("{}",)
+    place: tuple[str, ...] = ("{}",)
+    time: tuple[str, ...] = ("{}",)
+    colour: tuple[str, ...] = ("{}",)
+    folder: tuple[str, ...] = ("{}",)
+
+    @classmethod
+    def read(cls, file: Path | None = None) -> "Prompts":
+        """Those of `zero_shot.yaml`, with a file of the user's laid over them. Raises InputError."""
+        tree = config.read_yaml(TEMPLATES) if file is None else config.merge(config.read_yaml(TEMPLATES), config.read_yaml(file))
+        read = config.build(cls, tree, str(file or TEMPLATES))
+        for kind, templates in dataclasses.asdict(read).items():
+            if not templates or any(template.count("{}") != 1 for template in templates):
+                raise InputError(f"{file or TEMPLATES}: {kind}: {list(templates)}: expected templates with one {{}} for the class's name")
+        return read
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures with one class each. `kind` says what the classes are.
+
+    numbers: (N,) int64, ascending, of each picture in its source; ids: N strings; labels: (N,) int64, places in `classes`.
+    """
+
+    kind: str
+    classes: list[str]
+    numbers: np.ndarray
+    ids: list[str]
+    labels: np.ndarray
+
+
+# --- what is classified -----------------------------------------------------------------------------------------------------------
+
+
+class FactsOf:
+    """Pictures of a corpus, labelled by the corpus's own facts. Raises InputError when it has none."""
+
+    def __init__(self, corpus):
+        if not hasattr(corpus, "facts"):
+            raise InputError(
+                f"corpus {corpus.name}: nothing says what its pictures show; expected scenes, or --folder with a sub-folder per class"
+            )
+        self.corpus, self.name, self.fingerprint = corpus, corpus.name, corpus.fingerprint
+
+    def labelled(self, split: str, images: int) -> list[Labelled]:
+        """For each kind of class the first `images` scenes that have one; a kind without any is left out with a warning.
+
+        A kind with fewer among the first 50 x `images` scenes has those.
+        """
+        corpus = self.corpus
+        classes = {"concept": list(corpus.concepts), "place": list(corpus.pack.places), "time": list(TIMES), "colour": list(COLOURS)}
+        places = {kind: {name: place for place, name in enumerate(names)} for kind, names in classes.items()}
+        found = {kind: [] for kind in classes}
+        for i in range(SEARCHED * images):
+            scene = corpus.facts(split, i)
+            (only,) = scene.groups if len(scene.groups) == 1 else (None,)
+            names = {"place": scene.place, "time": scene.time} | ({"concept": only.concept, "colour": only.colour} if only else {})
+            for kind, name in names.items():
+                if name is not None and len(found[kind]) < images:
+                    found[kind].append((i, places[kind][name]))
+            if all(len(scenes) == images for scenes in found.values()):
+                break
+        for kind in [kind for kind, scenes in found.items() if not scenes]:
+            log.warning("zero-shot: no scene of %s has a %s, so it is not measured", split, kind)
+            del found[kind]
+        return [_labelled(kind, classes[kind], scenes, lambda i: corpus.image_id(split, i)) for kind, scenes in found.items()]
+
+    def pictures(self, split: str, numbers: list[int], pixels: int) -> Numbered:
+        for batch in batches(numbers):
+            spans = [(split, number, number + 1) for number in batch]
+            yield from zip(batch, render(self.corpus, spans, {pixels}).of_size[pixels], strict=True)
+
+
+class ImageFolder:
+    """A folder with one sub-folder of pictures for each class, at any depth below it, as torchvision's class of that name reads it.
+
+    The name of a class is that of its sub-folder, with spaces for underscores. Raises InputError when there are fewer than two classes,
+    or a class without files that are pictures by their names.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.name = f"folder:{self.folder.resolve().name}"
+        if not self.folder.is_dir():
+            raise InputError(f"{folder}: no such folder; expected one with a sub-folder of pictures for each class")
+        inside = sorted(path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        self.classes = [path.name.replace("_", " ") for path in inside]
+        if len(set(self.classes)) < max(2, len(inside)):
+            raise InputError(f"{folder}: {len(inside)} sub-folders; expected at least two, one for each class, with different names")
+        self.files, self.labels = [], []
+        for label, path in enumerate(inside):
+            pictures = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            if not pictures:
+                raise InputError(f"{path}: no pictures; expected files that end in {', '.join(EXTENSIONS)}")
+            self.files += pictures
+            self.labels += [label] * len(pictures)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of the names and the content of all files."""
+        return config.fingerprint([[self._id(number), sha256(file)] for number, file in enumerate(self.files)])
+
+    def labelled(self, split: str, images: int | None) -> list[Labelled]:
+        """So many pictures, evenly spaced through all (None: all)."""
+        which = evenly(len(self.files), len(self.files) if images is None else images)
+        return [_labelled("folder", self.classes, [(i, self.labels[i]) for i in which], self._id)]
+
+    def pictures(self, split: str, numbers: list[int], pixels: int) -> Numbered:
+        """Those that can be decoded; the others are named in a warning."""
+        for number in numbers:
+            try:
+                yield number, decode(self.files[number].read_bytes(), str(self.files[number]), pixels)
+            except BrokenImage as error:
+                log.warning("left out: %s", error)
+
+    def _id(self, number: int) -> str:
+        return self.files[number].relative_to(self.folder).as_posix()
+
+
+def _labelled(kind: str, classes: list[str], numbered: list[tuple[int, int]], id_of: Callable[[int], str]) -> Labelled:
+    numbers, labels = np.array(numbered, np.int64).reshape(-1, 2).T
+    return Labelled(kind, classes, numbers, [id_of(number) for number in numbers.tolist()], labels)
+
+
+# --- classification ---------------------------------------------------------------------------------------------------------------
+
+
+def class_vectors(encoder: Encoder, classes: Sequence[str], templates: Sequence[str]):
+    """The vector of each class, L2-normalised: CSR (C, V), or (C, D) float32."""
+    pieces = []
+    for names in batches(classes, max(1, BATCH // len(templates))):
+        prompts = [template.replace("{}", name) for name in names for template in templates]
+        prompts_CTV = encoder.texts(prompts).reshape(len(names), len(templates), -1)
+        pieces.append(_rows(encoder, prompts_CTV.mean(axis=1)))
+    return normalised(joined(pieces))
+
+
+def encode_pictures(encoder: Encoder, pictures: Numbered, total: int):
+    """Numbers (N,) of pictures and their vectors: CSR (N, V), or (N, D) float32."""
+    numbers, pieces = [], []
+    for batch in batches(cli.progress(pictures, total=total, desc="zero-shot", unit="image")):
+        numbers += [number for number, _ in batch]
+        pieces.append(_rows(encoder, encoder.images(np.stack([picture for _, picture in batch]))))
+    if not pieces:
+        raise InputError(f"none of the {total} pictures could be decoded")
+    return np.array(numbers, np.int64), joined(pieces)
+
+
+def own_ranks(vectors, classes, labels: np.ndarray) -> np.ndarray:
+    """(N,) int64: how many classes score at least as high as a picture's own (1 = it alone is the best); ties are against it.
+
+    vectors: (N, V or D); classes: (C, V or D), both dense or both CSR; labels: (N,) places in `classes`.
+    """
+    ranks = [np.zeros(0, np.int64)]
+    for start in range(0, len(labels), BATCH):
+        scores_BC = products(vectors[start : start + BATCH], classes)
+        own_B = scores_BC[np.arange(len(scores_BC)), labels[start : start + BATCH]]
+        ranks.append((scores_BC >= own_B[:, None]).sum(axis=1))
+    return np.concatenate(ranks)
+
+
+def accuracy(ranks: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:
+    """The metrics of pictures from the rank of each one's own class (N,) and that class (N,); top-5 only among more than 5 classes."""
+    values = {"zero_shot_per_class": metrics.mean_per_class(ranks[:, None], labels)}
+    for k in (1, 5):
+        if k == 1 or classes > k:
+            values[f"zero_shot_top{k}"] = metrics.success_at(k, ranks[:, None], None, classes)
+    return values | {
+        "zero_shot_classes": classes,
+        "zero_shot_pictures": len(ranks),
+        "zero_shot_chance": 1 / classes,
+        "zero_shot_most_frequent": float(np.bincount(labels).max() / len(labels)),
+    }
+
+
+def _rows(encoder: Encoder, values: np.ndarray):
+    if not np.isfinite(values).all():
+        raise InputError(f"{encoder.source}: gives vectors that are not finite: the model is broken")
+    return to_csr(values) if encoder.kind == "lexicon" else values
+
+
+# --- measurement ------------------------------------------------------------------------------------------------------------------
+
+
+def measure_zero_shot(
+    store: RecordStore,
+    encoder: Encoder,
+    corpus,
+    split: str = "test",
+    images: int | None = IMAGES,
+    *,
+    prompts: Prompts | None = None,
+    variant: str = "",
+    seed: int | None = None,
+    profile: str = "",
+    command: str = "",
+    force: bool = False,
+) -> list[str]:
+    """Measures a model on each kind of class of a corpus or an `ImageFolder`; returns the ids of its points, old and new.
+
+    images: pictures for each kind (of an `ImageFolder`, which has no split, None: all). One point for each kind, under knobs
+    {"classes": kind}; its per-item results hold the rank of each picture's own class, with "image id/class" as query id. A picture that
+    cannot be decoded is left out: named in a warning and in the point's note, and counted. Raises InputError for a broken checkpoint,
+    and for a corpus that does not say what its pictures show.
+    """
+    if images is not None and images < 1:
+        raise InputError(f"images {images}: expected at least 1")
+    source, prompts = corpus if isinstance(corpus, ImageFolder) else FactsOf(corpus), prompts or Prompts.read()
+    tasks = source.labelled(split, images)
+    base = Point(
+        task="zero_shot",
+        corpus=source.name,
+        split=split,
+        images=images,
+        profile=profile,
+        variant=variant,
+        seed=seed,
+        kind=encoder.kind,
+        data_id=source.fingerprint,
+        checkpoint_id=encoder.id,
+        code_id=config.code_fingerprint(*CODE),
+        command=command or cli.command_line(),
+    )
+    points = {}
+    for task in tasks:
+        made_of = {"classes": task.classes, "templates": getattr(prompts, task.kind), "precision": encoder.precision}
+        points[task.kind] = replace(base, queries=len(task.ids), knobs={"classes": task.kind}, config_id=config.fingerprint(made_of))
+    if missing := [task for task in tasks if force or not store.has(points[task.kind])]:
+        began, wanted = time.perf_counter(), np.unique(np.concatenate([task.numbers for task in missing]))
+        encoded = encode_pictures(encoder, source.pictures(split, wanted.tolist(), encoder.model.pixels), len(wanted))
+        shared = (time.perf_counter() - began) / len(missing)
+        for task in missing:
+            _write(store, points[task.kind], encoder, task, getattr(prompts, task.kind), *encoded, shared)
+    return [point.id for point in points.values()]
+
+
+def _write(
+    store: RecordStore, point: Point, encoder: Encoder, task: Labelled, templates, numbers: np.ndarray, vectors, seconds: float
+) -> None:
+    """Classifies the pictures of a task that are among those encoded (`numbers`, ascending, and their vectors), and writes its point."""
+    began, whole = time.perf_counter(), np.isin(task.numbers, numbers)
+    labels = task.labels[whole]
+    classes = class_vectors(encoder, task.classes, templates)
+    ranks = own_ranks(vectors[np.searchsorted(numbers, task.numbers[whole])], classes, labels)
+    broken = list(itertools.compress(task.ids, ~whole))
+    values = accuracy(ranks, labels, len(task.classes)) | {"zero_shot_broken": len(broken)}
+    rows = [
+        {"query_id": f"{id}/{task.classes[label]}", "group": id, "ranks": [rank], "relevant": 1, "latency_us": None}
+        for id, label, rank in zip(itertools.compress(task.ids, whole), labels, ranks, strict=True)
+    ]
+    more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    note = f"left out, cannot be decoded: {', '.join(broken[:NAMED])}{more}" if broken else ""
+    store.write(point, values, rows, note=note, seconds=seconds + time.perf_counter() - began)
+
+
+# --- python -m bench.zero_shot ----------------------------------------------------------------------------------------------------
+
+
+def table(rows) -> str:
+    """The points of the rows of records, one line each, in their order."""
+    lines = [
+        f"{'classes of':<12} {'pictures':>8} {'classes':>8} {'chance':>7} {'most frequent':>14} {'top-1':>6} {'top-5':>6} {'per class':>10}"
+    ]
+    for _, of_point in rows.groupby("point_id", sort=False):
+        value = of_point.set_index("metric").value
+        kind = json.loads(of_point.knobs.iloc[0])["classes"]
+        top5 = f"{value['zero_shot_top5']:6.3f}" if "zero_shot_top5" in value else f"{'-':>6}"
+        lines.append(
+            f"{kind:<12} {value['zero_shot_pictures']:8.0f} {value['zero_shot_classes']:8.0f} {value['zero_shot_chance']:7.3f}"
+            f" {value['zero_shot_most_frequent']:14.3f} {value['zero_shot_top1']:6.3f} {top5} {value['zero_shot_per_class']:10.3f}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments) -> None:
+    """Measures one model and prints what was measured."""
+    store, encoder = RecordStore(arguments.home), Encoder(arguments.model or arguments.checkpoint, arguments.precision)
+    name = pretrained.variant(arguments.model) if arguments.model else arguments.checkpoint.resolve().name
+    common = {
+        "prompts": Prompts.read(arguments.prompts),
+        "variant": arguments.variant or name,
+        "seed": arguments.seed,
+        "profile": arguments.profile,
+        "force": arguments.force,
+    }
+    if arguments.folder:
+        ids = measure_zero_shot(store, encoder, ImageFolder(arguments.folder), "", arguments.images, **common)
+    else:
+        images = IMAGES if arguments.images is None else arguments.images
+        ids = measure_zero_shot(store, encoder, open_corpus(read_corpus_spec(arguments.corpus)), arguments.split, images, **common)
+    rows = store.read().set_index("point_id", drop=False)
+    print(table(rows.loc[ids].reset_index(drop=True)))
+
+
+def _parser():
+    parser = cli.parser("Zero-shot classification of pictures by prompts over the names of classes.")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--checkpoint", type=Path, help="checkpoint folder")
+    model.add_argument("--model", help="a pre-trained one, such as open_clip:ARCHITECTURE/TAG; see python -m bench.recall --help")
+    parser.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the model computes in")
+    parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--folder", type=Path, default=None, help="pictures in one sub-folder for each class, in place of a corpus")
+    parser.add_argument("--images", type=int, default=None, help=f"pictures for each kind of class: {IMAGES} of a corpus, all of a folder")
+    parser.add_argument("--prompts", type=Path, default=None, help=f"YAML of templates, laid over {TEMPLATES.name}")
+    parser.add_argument("--variant", default="", help="name of the variant in the records; the folder's or the model's name unless given")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--profile", default="")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, _parser()))
