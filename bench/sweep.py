@@ -55,6 +55,8 @@ class Grid:
     checked: int = 200
     rounds: int = 3
     seconds: float = 1.0
+    batch_seconds: float = 5.0
+    least_batch: int = 256
     modes: tuple[tuple[str, int | str], ...] = ()
     vocabularies: tuple[int, ...] = ()
 
@@ -286,6 +288,8 @@ class Sweep:
             "modes": self.modes,
             "depth": self.grid.depth,
             "seconds": self.grid.seconds,
+            "batch_seconds": self.grid.batch_seconds,
+            "least_batch": self.grid.least_batch,
         }
 
     def _write_timing(self, cell: Cell) -> None:

@@ -72,13 +72,24 @@ def accuracy(request: dict, folder: Path) -> dict:
 
 
 def timing(request: dict, folder: Path) -> dict:
-    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npy of single queries."""
+    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npy of single queries.
+
+    A batch holds as many queries as the engine would answer one by one in `batch_seconds`, at least `least_batch`: an engine that takes a
+    minute for all of them is timed over fewer.
+    """
     queries, passes = _queries_of(request["queries"]), []
     with open_index(Path(request["folder"])) as engine:
         for number, knobs in enumerate(request["search"]):
+            one_by_one = None
             for place, (mode, threads) in enumerate(request["modes"]):
-                timed = Timing(queries.shape[0], request["depth"], 1, request["seconds"], threads)
-                measured = getattr(measure, mode)(engine, queries, timed, **knobs)
+                asked = queries
+                if mode == "batched" and one_by_one:
+                    wanted = max(request["least_batch"], int(one_by_one * threads * request["batch_seconds"]))
+                    asked = queries[measure.evenly(queries.shape[0], wanted)]
+                timed = Timing(asked.shape[0], request["depth"], 1, request["seconds"], threads)
+                measured = getattr(measure, mode)(engine, asked, timed, **knobs)
+                if mode == "single":
+                    one_by_one = measured.values["qps"]
                 passes.append({"qps": measured.values["qps"], "queries": measured.queries, "other_cores": measured.other_cores})
                 if measured.latency_us is not None:
                     _save(folder / f"latency-{number}-{place}.npy", measured.latency_us)
