@@ -8,7 +8,11 @@ The bias of a lexicon is the same for all tokens, so it is added after the max. 
 first real token: that cannot win over it, since of equals the first token wins.
 """
 
+import warnings
+
 import torch
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")  # said at the first product, on every command's stderr
 
 MASKED_OUT = -1e4
 """Pooled logit of an item without any real token: below every real logit, and finite in bfloat16."""
