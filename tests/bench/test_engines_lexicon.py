@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from bench.impacts import Impacts
 from bench.vectors import LexiconVectors
 from models.errors import InputError
 
+ROOT = Path(__file__).resolve().parents[2]
 ITEMS, QUERIES, LEXICONS = 2000, 30, 300
 CASES = [
     ("lucene", 8, {}, {}, 1.0),
@@ -162,3 +165,25 @@ def test_an_absent_package_is_named_with_its_extra(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(AbsentError, match=rf"'{package}' is not installed; pip install 'lexlip-bench\[{extra}\]'"):
         engines.get(name).build(seen(50, 0, 8 if name == "bmp" else None), tmp_path)
+
+
+FIRST_SEARCH = """
+import sys
+from pathlib import Path
+import scipy.sparse as sp
+from bench import engines
+engine = engines.get("sindi").open(Path(sys.argv[1]))
+queries = sp.csr_array([[1.0] * 8] * 64, dtype="float32")
+print(engine.search(engine.prepare(queries), 5, 8)[0].shape)
+"""
+
+
+def test_the_first_search_of_sindi_may_be_by_several_threads(tmp_path):
+    """The binding waited for ever when two threads were its first users; about every second time without the search at `open`."""
+    pytest.importorskip("pyvsag")
+    engines.get("sindi").build(LexiconVectors.of(np.ones((50, 8), np.float32)), tmp_path, quantised=False)
+    for _ in range(3):
+        answered = subprocess.run(
+            [sys.executable, "-c", FIRST_SEARCH, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert answered.stdout.strip() == "(64, 5)"
