@@ -48,7 +48,13 @@ class Sindi(Engine):
                 raise InputError(f"{path}: not a whole SINDI index; expected {about['bytes']} bytes")
             self.index = _new(about)
             self.index.load(str(path))
+            self._first_search()
         return self
+
+    def _first_search(self) -> None:
+        """The binding's first search imports NumPy's interface under a lock while it lets go of Python's: two threads at it wait for ever."""
+        one = np.array([0, 1], np.uint32), np.zeros(1, np.uint32), np.ones(1, np.float32)
+        self.index.knn_search(*one, 1, json.dumps({"sindi": {"n_candidate": 1, "query_prune_ratio": 0.0, "term_prune_ratio": 0.0}}))
 
     def prepare(self, queries, **knobs):
         """Of each query the CSR arrays of one row, in the library's types."""
