@@ -18,18 +18,31 @@ CORE = ("lexlip", "clip", "no_bottleneck", "no_momentum", "strong_decoder")
 
 @dataclass(frozen=True)
 class PhaseConfig:
-    """One phase of training: its objective and its highest learning rate."""
+    """One phase of training: its objective and its highest learning rate.
+
+    `batch`: its own, else the run's; it must divide the pairs of its phase. `pixels`: sizes of which each step draws one and shrinks its
+    pictures to it; none: the model's.
+    """
 
     objective: Literal["bottleneck", "momentum", "contrastive"]
     lr: Positive = 5e-5
+    batch: Annotated[int, Field(ge=2)] | None = None
+    pixels: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Steps, batch, AdamW, and the schedule: within each phase a linear warm-up, then a linear decay to 0.
+    """Steps, batch (of all processes together), AdamW, and the schedule: within each phase a linear warm-up, then a linear decay to 0.
 
-    Phase 1 takes `phase1_share` of `steps` and phase 2 the rest, so every variant sees the same number of pairs.
+    A run sees `steps` x `batch` pairs. Phase 1 takes `phase1_share` of `steps` and phase 2 the rest; a phase with a batch of its own
+    takes as many more or fewer steps as leave its pairs the same, so every variant sees the same number of pairs.
+    `augment` "randaugment" changes every picture of training as published (see `ablations.augment`).
+    `start`: a checkpoint whose weights and vocabulary the run starts from.
     `precision` "auto" takes bfloat16 autocast where the hardware computes in it, else float32.
+
+    For small GPUs: `micro_batch` pairs at a time have their activations in memory (None: all of a process), with the gradients of the
+    whole batch, for one more forward pass; `gradient_checkpointing` keeps none within a layer, for one more, too. `compile`: the towers,
+    by torch.compile.
     """
 
     steps: Count = 1000
@@ -41,19 +54,50 @@ class TrainConfig:
     weight_decay: Weight = 0.01
     betas: tuple[Share, Share] = (0.9, 0.999)
     clip: Positive = 1.0
+    augment: Literal["none", "randaugment"] = "none"
+    start: str | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    micro_batch: Count | None = None
+    gradient_checkpointing: bool = False
+    compile: bool = False
     validate_every: Count = 100
     checkpoint_every: Count = 100
 
     def schedule(self) -> list[tuple[PhaseConfig, int, int]]:
         """The phases that take any steps, each with its first step and the step after its last."""
+        rows, start = [], 0
+        for phase, pairs in self._pairs():
+            steps = pairs // self.batch_of(phase)
+            rows.append((phase, start, start + steps))
+            start += steps
+        return rows
+
+    def batch_of(self, phase: PhaseConfig) -> int:
+        """Pairs of each step of a phase."""
+        return phase.batch or self.batch
+
+    def pairs_before(self, step: int) -> int:
+        """Pairs seen by the steps before `step`, in all phases."""
+        return sum((min(step, end) - start) * self.batch_of(phase) for phase, start, end in self.schedule() if start < step)
+
+    def validate(self) -> None:
+        for phase, pairs in self._pairs():
+            if pairs % self.batch_of(phase):
+                raise InputError(
+                    f"train: a {phase.objective} phase of {pairs} pairs does not come out even in batches of {self.batch_of(phase)}; "
+                    "expected a batch that divides them"
+                )
+
+    def _pairs(self) -> list[tuple[PhaseConfig, int]]:
+        """The phases that take any pairs, and how many."""
         turn = round(self.phase1_share * self.steps)
-        return [(phase, start, end) for phase, start, end in ((self.phase1, 0, turn), (self.phase2, turn, self.steps)) if start < end]
+        shares = ((self.phase1, turn), (self.phase2, self.steps - turn))
+        return [(phase, steps * self.batch) for phase, steps in shares if steps]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The corpus (a specification for `bench.corpora.open_corpus`), and how much of train and val is used."""
+    """The corpus (a specification for `bench.corpora.open_corpus`; `pixels` are the model's unless given), and how much of train and val is used."""
 
     corpus: dict = field(default_factory=lambda: {"name": "scenes"})
     train_images: Count = 50_000
@@ -81,6 +125,16 @@ class RunConfig:
     def validate(self) -> None:
         """Raise InputError for values that do not fit each other, across sections too."""
         self.model.validate()
+        self.train.validate()
+        image = self.model.image
+        for phase, _, _ in self.train.schedule():
+            if odd := next((pixels for pixels in phase.pixels if pixels % image.patch or pixels > image.pixels), None):
+                raise InputError(
+                    f"train: {phase.objective} at {odd} pixels: expected multiples of model.image.patch ({image.patch}), "
+                    f"at most model.image.pixels ({image.pixels})"
+                )
+        if self.train.start and (image.pretrained or self.model.text.pretrained):
+            raise InputError("train.start and model.*.pretrained: a run starts from one of them; expected the other to be null")
         pixels = self.data.corpus.get("pixels", self.model.image.pixels)
         if pixels != self.model.image.pixels:
             raise InputError(f"data.corpus.pixels ({pixels}) and model.image.pixels ({self.model.image.pixels}) must be equal")
@@ -111,10 +165,24 @@ def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> R
     if unknown := next((name for name in tuned if name not in names("variants")), None):
         raise InputError(f"{profile_file}: variants: unknown variant {unknown!r}{config.nearest(str(unknown), names('variants'))}")
     for change in (config.read_yaml(variant_file), tuned.get(variant) or {}, *map(config.parse_override, overrides or [])):
-        tree = config.merge(tree, change)
-    resolved = config.build(RunConfig, tree, where=f"{profile_file}, {variant_file}")
+        tree = config.merge(_without_other_corpus(tree, change), change)
+    resolved = _at_the_models_pixels(config.build(RunConfig, tree, where=f"{profile_file}, {variant_file}"))
     resolved.validate()
     return resolved
+
+
+def _without_other_corpus(tree: dict, change: dict) -> dict:
+    """Without the parameters of a corpus that a change replaces by another one: they are not those of its name."""
+    before, after = ((part.get("data") or {}).get("corpus") or {} for part in (tree, change))
+    if not isinstance(after, dict) or after.get("name", before.get("name")) == before.get("name"):
+        return tree
+    return tree | {"data": {key: value for key, value in tree["data"].items() if key != "corpus"}}
+
+
+def _at_the_models_pixels(run: RunConfig) -> RunConfig:
+    """A corpus that states no `pixels` gives pictures of the model's."""
+    corpus = {"pixels": run.model.image.pixels} | run.data.corpus
+    return dataclasses.replace(run, data=dataclasses.replace(run.data, corpus=corpus))
 
 
 def with_vocabulary(run: RunConfig, size: int) -> RunConfig:

@@ -44,9 +44,13 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.images_NHWC)
 
-    def batch(self, step: int, size: int, seed: int) -> Batch:
-        """The pairs of a step: images in an order shuffled anew each epoch, one random caption of each."""
-        positions_B = np.arange(step * size, (step + 1) * size)
+    def batch(self, step: int, size: int, seed: int, part: int = 0, parts: int = 1, seen: int | None = None) -> Batch:
+        """The pairs of a step: images in an order shuffled anew each epoch, one random caption of each.
+
+        Of `size` pairs only those of a `part`, the part-th of `parts` equal slices; their captions are as long as the longest of all.
+        `seen`: pairs of the steps before, where those had batches of another size.
+        """
+        positions_B = (step * size if seen is None else seen) + np.arange(size)
         epochs_B = positions_B // len(self)
         orders = {epoch: _order(len(self), int(epoch), seed) for epoch in np.unique(epochs_B)}
         rows_B = np.array([orders[epoch][position % len(self)] for epoch, position in zip(epochs_B, positions_B, strict=True)])
@@ -55,10 +59,11 @@ class TrainingData:
         captions_B = self.first_N1[rows_B] + (draws_B * counts_B).astype(np.int64)
         tokens_BL = self.tokens_CL[captions_B].astype(np.int64)
         longest = int((tokens_BL != self.tokenizer.pad_id).sum(axis=1).max())
+        own = slice(part * (size // parts), (part + 1) * (size // parts))
         return Batch(
-            torch.from_numpy(self.images_NHWC[rows_B]),
-            torch.from_numpy(tokens_BL[:, :longest]),
-            torch.from_numpy(self.words_CL[captions_B][:, :longest]),
+            torch.from_numpy(self.images_NHWC[rows_B[own]]),
+            torch.from_numpy(tokens_BL[own, :longest]),
+            torch.from_numpy(self.words_CL[captions_B[own]][:, :longest]),
         )
 
 
@@ -67,30 +72,33 @@ def _order(size: int, epoch: int, seed: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
-def data_id(corpus: Corpus, config: DataConfig, text: TextConfig) -> str:
+def data_id(corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: LexiconTokenizer | None = None) -> str:
     """Hash of all that makes the arrays."""
     made_of = [
         corpus.fingerprint,
         config.train_images,
-        text.vocabulary,
-        text.max_tokens,
-        TOKENIZER_CAPTIONS,
+        *([text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS] if tokenizer is None else [text.max_tokens, tokenizer.fingerprint]),
         code_fingerprint("models.tokenizer", "ablations.data"),
     ]
     return fingerprint(made_of)
 
 
-def prepare(home: Path, config: DataConfig, text: TextConfig, force: bool = False) -> TrainingData:
-    """Open the training data of a corpus slice, making it first where it is not there. Raises InputError for broken files."""
+def prepare(
+    home: Path, config: DataConfig, text: TextConfig, force: bool = False, tokenizer: LexiconTokenizer | None = None
+) -> TrainingData:
+    """Open the training data of a corpus slice, making it first where it is not there. Raises InputError for broken files.
+
+    `tokenizer`: whose vocabulary is the lexicon; None learns one from the captions.
+    """
     corpus = open_corpus(config.corpus)
-    identity = data_id(corpus, config, text)
+    identity = data_id(corpus, config, text, tokenizer)
     folder = Path(home) / "data" / identity
     if force or not folder.exists():
-        _write(folder, corpus, config, text)
+        _write(folder, corpus, config, text, tokenizer)
     return _open(folder, identity, text)
 
 
-def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig) -> None:
+def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: LexiconTokenizer | None) -> None:
     log.info("data %s: %d train images of %s", folder.name, config.train_images, corpus.name)
     captions: list[str] = []
     counts_N = np.zeros(config.train_images, np.int64)
@@ -120,8 +128,9 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig) -
             captions.append(caption)
         if not counts_N.all():
             raise InputError(f"corpus {corpus.name}: image number {int(counts_N.argmin())} of train has no caption")
-        stride = max(len(captions) // TOKENIZER_CAPTIONS, 1)
-        tokenizer = LexiconTokenizer.train(captions[::stride], text.vocabulary, text.max_tokens)
+        if tokenizer is None:
+            stride = max(len(captions) // TOKENIZER_CAPTIONS, 1)
+            tokenizer = LexiconTokenizer.train(captions[::stride], text.vocabulary, text.max_tokens)
         tokenizer.save(part / "tokenizer.json")
         tokens_CL, words_CL = tokenizer.encode(captions)
         np.save(part / "tokens.npy", tokens_CL)

@@ -77,6 +77,8 @@ def one(home: Path, profile: str, variant: str, seed: int, run: RunConfig, comma
 
 def main(arguments) -> None:
     """Refuses bad input before anything is computed; then trains, measures and reports."""
+    if torch.distributed.is_torchelastic_launched():
+        raise InputError("torchrun starts the trainer, python -m ablations.train; this command then finds what it trained")
     sets = {"core": configs.CORE, "all": configs.names("variants")}
     variants = sets.get(arguments.variants) or arguments.variants.split(",")
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}

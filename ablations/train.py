@@ -1,7 +1,9 @@
-"""Train one variant: `python -m ablations.train --profile quick --variant lexlip`.
+"""Train one variant: `python -m ablations.train --profile quick --variant lexlip`, or over several GPUs or machines by `torchrun`.
 
 Notable choices
 - One loop for every model and phase; what is minimised is the objective's business.
+- Each of several processes takes its slice of every batch; weights and losses do not depend on how many there are, but for rounding.
+  The first alone validates and writes; the state of a killed run goes on under any number of them.
 - All randomness of a step is a function of (seed, step): a run killed with `kill -9` goes on from its last training state
   and ends with the same weights as one that was not.
 - The checkpoint is chosen on val, by the mean R@1 of both directions; test is never seen here.
@@ -17,12 +19,14 @@ from pathlib import Path
 
 import torch
 import yaml
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ablations import config as configs
+from ablations import processes, start
 from ablations import state as state_of
+from ablations.augment import batch_of_step
 from ablations.config import RunConfig, TrainConfig
 from ablations.data import TrainingData, prepare
+from ablations.step import learning_rate, optimiser, take_step
 from ablations.validate import ValidationSet, validate
 from bench import cli
 from bench.config import as_tree, code_fingerprint, fingerprint
@@ -30,12 +34,15 @@ from bench.environment import OtherWork, note_of_other_work
 from bench.files import read_json, write_json
 from bench.records import Point, RecordStore
 from models import checkpoint
+from models.distributed import rank, world
 from models.errors import InputError
+from models.objective import Objective
 
 log = logging.getLogger(__name__)
 
-COST = ("train_seconds", "train_cpu_seconds", "other_core_seconds")  # of all steps: wall, of this process, of others meanwhile
-CODE = ("ablations.train", "ablations.state", "ablations.data", "ablations.validate")
+COST = ("train_seconds", "train_cpu_seconds", "other_core_seconds")  # of all steps: wall, of these processes, of others meanwhile
+PARTS = ("train", "step", "processes", "start", "state", "data", "augment", "validate")
+CODE = tuple(f"ablations.{part}" for part in PARTS)
 """What decides a run beside `models`: its id changes with them."""
 
 
@@ -55,13 +62,18 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
     Raises:
         InputError: bad configuration or data, a broken training state, a loss that is not finite.
     """
-    data = prepare(home, run.data, run.model.text)
+    for size in [run.train.batch_of(phase) for phase, _, _ in run.train.schedule()]:
+        if size % world():
+            raise InputError(f"train.batch: {size} pairs cannot be shared by {world()} processes; expected a multiple of {world()}")
+    with processes.first_then_others():
+        data = prepare(home, run.data, run.model.text, tokenizer=start.tokenizer(run))
     run = configs.with_vocabulary(run, len(data.tokenizer))
     precision = choose_precision(run.train.precision)
+    identified = start.identified(run)
     run_id = fingerprint(
         [
-            as_tree(run.model),
-            as_tree(run.train),
+            as_tree(identified.model),
+            as_tree(identified.train),
             as_tree(run.data),
             data.id,
             seed,
@@ -69,18 +81,22 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
             code_fingerprint("models", *CODE),
         ]
     )
+    processes.agree("the run id", run_id)
     folder = Path(home) / "runs" / run_id
-    if force:
+    if force and processes.is_first():
         shutil.rmtree(folder, ignore_errors=True)
+    processes.barrier()
     if (folder / "summary.json").exists():
         log.info("%s (seed %d): finished before, run %s", variant, seed, run_id)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        described = {"profile": profile, "variant": variant, "seed": seed, "command": command, **as_tree(run)}
-        (folder / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+        if processes.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            described = {"profile": profile, "variant": variant, "seed": seed, "command": command, **as_tree(run)}
+            (folder / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
         _loop(folder, data, run, seed, precision, label=f"{variant} seed {seed}")
     summary = read_json(folder / "summary.json")
-    _record(RecordStore(home), profile, variant, seed, run, data.id, run_id, command, summary)
+    if processes.is_first():
+        _record(RecordStore(home), profile, variant, seed, run, data.id, run_id, command, summary)
     return Trained(run_id, folder, folder / "best", summary)
 
 
@@ -92,57 +108,28 @@ def choose_precision(asked: str) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def learning_rate(step: int, train: TrainConfig) -> float:
-    """Of a step: within its phase, linear warm-up to the phase's rate, then linear decay to 0."""
-    phase, start, end = next(row for row in train.schedule() if step < row[2])
-    warmup = max(round(train.warmup * (end - start)), 1)
-    return phase.lr * min((step - start + 1) / warmup, (end - step) / max(end - start - warmup, 1))
-
-
-def optimiser(objective: torch.nn.Module, train: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; no weight decay on biases, LayerNorm and other vectors and scalars."""
-    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": train.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=train.betas)
-
-
-def _compute(device: str, precision: torch.dtype) -> contextlib.AbstractContextManager:
-    """Autocast; and on a CPU plain attention, since the fused kernel's bfloat16 backward is the slower one at these sizes."""
-    stack = contextlib.ExitStack()
-    stack.enter_context(torch.autocast(device, precision, enabled=precision is not torch.float32))
-    if device == "cpu" and precision is not torch.float32:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-    return stack
-
-
-def _step(objective, batch, generator, adam, rate: float, precision: torch.dtype, clip: float) -> dict[str, torch.Tensor]:
-    """One step of the optimiser; the losses, their parts and the norm of the gradient before clipping."""
-    for group in adam.param_groups:
-        group["lr"] = rate
-    with _compute(next(objective.parameters()).device.type, precision):
-        losses, beside = objective.losses(batch, generator)
-        loss = torch.stack(list(losses.values())).sum()
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_((p for group in adam.param_groups for p in group["params"]), clip)
-    adam.step()
-    objective.after_step()
-    parts = {f"loss_{part}": value for part, value in losses.items()}
-    return {name: value.detach() for name, value in {"loss": loss, **parts, **beside, "gradient_norm": norm}.items()}
+def _begin(objective: Objective, phase: str, device: str, train: TrainConfig) -> torch.optim.AdamW:
+    """Enter a phase; its optimiser."""
+    objective.begin(phase)
+    objective.to(device)
+    if train.gradient_checkpointing:
+        objective.recompute_activations()
+    if train.compile:
+        objective.compile_towers()
+    return optimiser(objective, train)
 
 
 def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision: torch.dtype, label: str) -> None:
     from torch.utils.tensorboard import SummaryWriter  # a second to import, and only who trains needs it
 
-    train, device = run.train, "cuda" if torch.cuda.is_available() else "cpu"
-    held = ValidationSet.of(run.data)
+    train, device, first = run.train, "cuda" if torch.cuda.is_available() else "cpu", processes.is_first()
+    held = ValidationSet.of(run.data) if first else None
     torch.manual_seed(seed)
     model = checkpoint.create(run.model, data.tokenizer).to(device)
+    start.load(model, run)
     objective = checkpoint.objective(model).to(device).train()
     schedule, phase, adam = train.schedule(), -1, None
+    steps = schedule[-1][2]
     state = state_of.load(folder, device)
     step, curve, best, cost = 0, [], -1.0, dict.fromkeys(COST, 0.0)
     sums: dict[str, torch.Tensor] = {}
@@ -151,32 +138,34 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
         step, curve, best, cost, phase, sums, counted = (
             state[key] for key in ("step", "curve", "best", "cost", "phase", "sums", "counted")
         )
-        objective.begin(schedule[phase][0].objective)
-        objective.to(device).load_state_dict(state["objective"])
-        adam = optimiser(objective, train)
+        adam = _begin(objective, schedule[phase][0].objective, device, train)
+        objective.load_state_dict(state["objective"])
         adam.load_state_dict(state["optimiser"])
         log.info("%s: going on at step %d", label, step)
-    with (
-        SummaryWriter(folder / "tensorboard", purge_step=step) as board,
-        cli.progress(total=train.steps * train.batch, initial=step * train.batch, desc=label, unit="pair") as bar,
-    ):
-        while step < train.steps:
+    with contextlib.ExitStack() as told:
+        if first:
+            board = told.enter_context(SummaryWriter(folder / "tensorboard", purge_step=step))
+            seen = {"total": train.pairs_before(steps), "initial": train.pairs_before(step)}
+            bar = told.enter_context(cli.progress(**seen, desc=label, unit="pair"))
+        while step < steps:
             if phase < 0 or step == schedule[phase][2]:
                 phase += 1
                 torch.manual_seed(hash_seed(seed, phase))
-                objective.begin(schedule[phase][0].objective)
-                objective.to(device)
-                adam = optimiser(objective, train)
+                adam = _begin(objective, schedule[phase][0].objective, device, train)
             rate = learning_rate(step, train)
             with OtherWork() as work:
                 generator = torch.Generator().manual_seed(hash_seed(seed, step, "masks"))
-                values = _step(objective, data.batch(step, train.batch, seed).to(device), generator, adam, rate, precision, train.clip)
-            cost = {name: cost[name] + spent for name, spent in zip(COST, (work.wall, work.own, work.cores * work.wall), strict=True)}
+                batch = batch_of_step(data, train, schedule[phase][0], seed, step, rank(), world(), device)
+                values = take_step(objective, batch, generator, adam, rate, precision, train)
+            own, beside = processes.cpu_seconds(work.own)
+            spent = work.wall, own, max(work.cores * work.wall - beside, 0.0)
+            cost = {name: cost[name] + seconds for name, seconds in zip(COST, spent, strict=True)}
             step += 1
             counted += 1
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value
-            bar.update(train.batch)
+            if first:
+                bar.update(train.batch_of(schedule[phase][0]))
 
             if step % train.validate_every == 0 or step == schedule[phase][2]:
                 means = {name: float(total) / counted for name, total in sums.items()}
@@ -185,25 +174,20 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                     raise InputError(
                         f"{label}: the loss is not finite by step {step}; lower the learning rate of its phase (was {schedule[phase][0].lr:g})"
                     )
-                found = validate(model, held)
-                curve.append({"step": step, "seconds": cost["train_seconds"], "lr": rate, "train": means, "val": found})
-                for part, values in (("train", {**means, "lr": rate}), ("val", found)):
-                    for name, value in values.items():
-                        board.add_scalar(f"{part}/{name}", value, step)
-                chosen_by = (found["text_to_image/recall@1"] + found["image_to_text/recall@1"]) / 2
-                bar.set_postfix(loss=f"{means['loss']:.2f}", val_r1=f"{chosen_by:.3f}")
-                log.info(
-                    "%s: step %d: loss %.3f, val R@1 %.3f / %.3f",
-                    label,
-                    step,
-                    means["loss"],
-                    found["text_to_image/recall@1"],
-                    found["image_to_text/recall@1"],
-                )
-                if chosen_by > best:
-                    best = chosen_by
-                    checkpoint.save(model, folder / "best")
-            if step % train.checkpoint_every == 0 and step < train.steps:
+                if first:
+                    found = validate(model, held)
+                    curve.append({"step": step, "seconds": cost["train_seconds"], "lr": rate, "train": means, "val": found})
+                    for part, values in (("train", {**means, "lr": rate}), ("val", found)):
+                        for name, value in values.items():
+                            board.add_scalar(f"{part}/{name}", value, step)
+                    to_images, to_texts = found["text_to_image/recall@1"], found["image_to_text/recall@1"]
+                    bar.set_postfix(loss=f"{means['loss']:.2f}", val_r1=f"{(to_images + to_texts) / 2:.3f}")
+                    log.info("%s: step %d: loss %.3f, val R@1 %.3f / %.3f", label, step, means["loss"], to_images, to_texts)
+                    if (to_images + to_texts) / 2 > best:
+                        best = (to_images + to_texts) / 2
+                        checkpoint.save(model, folder / "best")
+                processes.barrier()
+            if first and step % train.checkpoint_every == 0 and step < steps:
                 state_of.save(
                     folder,
                     {
@@ -218,18 +202,21 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                         "optimiser": adam.state_dict(),
                     },
                 )
-    chosen = max(curve, key=lambda row: (row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"], -row["step"]))
-    summary = {
-        "steps": step,
-        "chosen_step": chosen["step"],
-        **cost,
-        "train_samples": step * train.batch,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "precision": str(precision).removeprefix("torch."),
-        "curve": curve,
-    }
-    write_json(folder / "summary.json", summary)
-    state_of.remove(folder)
+    if first:
+        chosen = max(curve, key=lambda row: (row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"], -row["step"]))
+        summary = {
+            "steps": step,
+            "chosen_step": chosen["step"],
+            **cost,
+            "train_samples": train.pairs_before(step),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "precision": str(precision).removeprefix("torch."),
+            "processes": world(),
+            "curve": curve,
+        }
+        write_json(folder / "summary.json", summary)
+        state_of.remove(folder)
+    processes.barrier()
 
 
 def hash_seed(*parts) -> int:
@@ -270,11 +257,13 @@ def _record(
     total = Point(**common, split="train", images=run.data.train_images)
     if not store.has(total):
         named = ("steps", "chosen_step", "train_seconds", "train_cpu_seconds", "train_samples", "parameters")
-        cost, precision = {name: summary[name] for name in named}, f"precision {summary['precision']}"
+        cost = {name: summary[name] for name in named}
+        loaded = note_of_other_work(summary["other_core_seconds"] / summary["train_seconds"])
+        several = f"{summary['processes']} processes" if summary["processes"] > 1 else ""
         store.write(
             total,
             {**cost, "train_samples_per_second": summary["train_samples"] / summary["train_seconds"]},
-            note="; ".join(filter(None, (note_of_other_work(summary["other_core_seconds"] / summary["train_seconds"]), precision))),
+            note="; ".join(filter(None, (loaded, f"precision {summary['precision']}", several))),
             seconds=summary["train_seconds"],
         )
 
@@ -286,9 +275,11 @@ def add_training_flags(parser) -> None:
 
 
 def main(arguments) -> None:
-    run = configs.resolve(arguments.profile, arguments.variant, arguments.overrides)
-    trained = train(arguments.home, arguments.profile, arguments.variant, arguments.seed, run, cli.command_line(), arguments.force)
-    print(trained.checkpoint)
+    with processes.joined():
+        run = configs.resolve(arguments.profile, arguments.variant, arguments.overrides)
+        trained = train(arguments.home, arguments.profile, arguments.variant, arguments.seed, run, cli.command_line(), arguments.force)
+        if processes.is_first():
+            print(trained.checkpoint)
 
 
 if __name__ == "__main__":

@@ -69,14 +69,7 @@ def load(folder: Path, device: str = "cpu") -> torch.nn.Module:
         InputError: a file that is missing, truncated, changed, or does not fit the configuration; the message names it.
     """
     folder = Path(folder)
-    description = _read_description(folder)
-    for name, expected in description["sha256"].items():
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}")
-        if _sha256(folder / name) != expected:
-            raise InputError(
-                f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file"
-            )
+    description = _read_whole(folder)
     try:
         config = TypeAdapter(ModelConfig).validate_python(description["config"])
         model = create(config, LexiconTokenizer.load(folder / TOKENIZER, config.text.max_tokens))
@@ -89,10 +82,44 @@ def load(folder: Path, device: str = "cpu") -> torch.nn.Module:
     return model.to(device).eval()
 
 
+def load_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Give a model of the same parts the weights of a checkpoint, in place; picture size and all that has no weights may differ.
+
+    Raises:
+        InputError: a file that is missing or broken, another kind of model, another vocabulary, or the first weight that does not fit.
+    """
+    folder = Path(folder)
+    config = _read_whole(folder)["config"]
+    if config.get("kind") != model.config.kind:
+        raise InputError(f"{folder}: a checkpoint of a {config.get('kind')}, but model.kind is {model.config.kind}")
+    if LexiconTokenizer.load(folder / TOKENIZER, model.tokenizer.max_tokens).vocabulary != model.tokenizer.vocabulary:
+        raise InputError(f"{folder / TOKENIZER}: another vocabulary than the model's; expected the same lexicon")
+    try:
+        load_model(model, str(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        first = " ".join(" ".join(str(error).splitlines()[:2]).split())
+        raise InputError(
+            f"{folder / WEIGHTS}: does not fit the configuration of model.*: {first}; compare it with {folder / CONFIG}"
+        ) from None
+
+
 def fingerprint(folder: Path) -> str:
     """A short hash of a checkpoint's weights, tokenizer and configuration, as `model.json` states them."""
     text = json.dumps(_read_description(Path(folder)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read_whole(folder: Path) -> dict:
+    """The description of a checkpoint whose files are as it says."""
+    description = _read_description(folder)
+    for name, expected in description["sha256"].items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}")
+        if _sha256(folder / name) != expected:
+            raise InputError(
+                f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file"
+            )
+    return description
 
 
 def _read_description(folder: Path) -> dict:

@@ -2,6 +2,9 @@
 
 Differences from LexLIP's towers are CLIP's own: pre-norm text with CLIP's pooling, a linear projection to a dense vector, a
 learned temperature. The pixels-to-tokens stem and the tokenizer are the same, so neither side sees more than the other.
+
+Where LexLIP's towers are of a kind that open_clip has not, or pre-trained, CLIP takes the very same ones (`towers: lexlip`), so
+that both start from the same weights.
 """
 
 import math
@@ -11,10 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import torchvision_ops
-from models.backbones import ConvolutionalStem, as_images, pixel_values
+from models.backbones import ConvolutionalStem, as_images, image_tokens, image_tower, pixel_values, text_tower
 from models.config import ModelConfig
-from models.errors import InputError
-from models.objective import Batch
+from models.distributed import rank, world
+from models.lexlip import trim_padding
+from models.objective import Batch, Losses, Objective, Sides
 from models.tokenizer import LexiconTokenizer
 
 torchvision_ops.make_importable()
@@ -35,8 +39,12 @@ class Clip(nn.Module):
         super().__init__()
         config.validate()
         self.config, self.tokenizer = config, tokenizer
+        self.clip = DualEncoder(config, tokenizer.pad_id) if config.clip.towers == "lexlip" else self._of_open_clip(config, tokenizer)
+
+    @staticmethod
+    def _of_open_clip(config: ModelConfig, tokenizer: LexiconTokenizer) -> CLIP:
         image, text, clip = config.image, config.text, config.clip
-        self.clip = CLIP(
+        made = CLIP(
             clip.embedding,
             CLIPVisionCfg(
                 layers=image.layers,
@@ -44,7 +52,7 @@ class Clip(nn.Module):
                 head_width=image.width // image.heads,
                 mlp_ratio=image.mlp_ratio,
                 patch_size=image.patch,
-                image_size=image.pixels,
+                image_size=image.table,
                 pool_type={"cls": "tok", "mean": "avg"}[clip.image_pool],
             ),
             CLIPTextCfg(
@@ -62,7 +70,16 @@ class Clip(nn.Module):
             init_logit_scale=math.log(1 / clip.temperature),
         )
         if image.stem == "convolutional":
-            self.clip.visual.conv1 = ConvolutionalStem(image.stem_widths, image.width)
+            made.visual.conv1 = ConvolutionalStem(image.stem_widths, image.width)
+        return made
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        return self.clip.image
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        return self.clip.text
 
     @property
     def dimension(self) -> int:
@@ -73,41 +90,90 @@ class Clip(nn.Module):
     def pixels(self) -> int:
         return self.config.image.pixels
 
+    def image_vectors(self, images_BHWC: torch.Tensor) -> torch.Tensor:
+        """uint8 images, of `pixels` or another size, to L2-normalised vectors, float32 (B, D)."""
+        values_BCHW = pixel_values(images_BHWC, self.config.image.statistics)
+        if isinstance(self.clip, DualEncoder) or values_BCHW.shape[-1] == self.config.image.table:
+            return F.normalize(self.clip.encode_image(values_BCHW).float(), dim=-1)
+        visual, side = self.clip.visual, values_BCHW.shape[-1] // self.config.image.patch
+        resized = {"positional_embedding": resized_positions(visual.positional_embedding, side)}
+        return F.normalize(torch.func.functional_call(visual, resized, values_BCHW).float(), dim=-1)
+
+    def text_vectors(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """Padded token ids to L2-normalised vectors, float32 (B, D)."""
+        if isinstance(self.clip, DualEncoder):
+            tokens_BL = trim_padding(tokens_BL, self.tokenizer.pad_id)
+        else:  # open_clip's text tower has one length
+            tokens_BL = F.pad(tokens_BL, (0, self.config.text.max_tokens - tokens_BL.shape[1]), value=self.tokenizer.pad_id)
+        return F.normalize(self.clip.encode_text(tokens_BL.long()).float(), dim=-1)
+
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
         """uint8 (B, H, W, 3), tensor or array, to L2-normalised vectors, float32 (B, D) on the CPU."""
-        images_BHWC = as_images(images_BHWC, self.pixels, self.clip.logit_scale.device)
-        return F.normalize(self.clip.encode_image(pixel_values(images_BHWC)).float(), dim=-1).cpu()
+        return self.image_vectors(as_images(images_BHWC, self.pixels, self.clip.logit_scale.device)).cpu()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
         """Captions to L2-normalised vectors, float32 (B, D) on the CPU."""
-        tokens_BL = torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.clip.logit_scale.device)
-        return F.normalize(self.clip.encode_text(tokens_BL.long()).float(), dim=-1).cpu()
+        return self.text_vectors(torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.clip.logit_scale.device)).cpu()
 
 
-class ClipObjective(nn.Module):
-    """In-batch symmetric InfoNCE with a learned temperature, by open_clip's own loss."""
+class DualEncoder(nn.Module):
+    """LexLIP's encoders with a linear projection each, behind open_clip's two calls. A text is its [CLS], an image that or its mean token."""
+
+    def __init__(self, config: ModelConfig, pad_id: int):
+        super().__init__()
+        self.pad_id, self.image_pool = pad_id, config.clip.image_pool
+        self.image, self.text = image_tower(config.image), text_tower(config.text)
+        self.image_projection = nn.Linear(config.image.width, config.clip.embedding, bias=False)
+        self.text_projection = nn.Linear(config.text.width, config.clip.embedding, bias=False)
+        for projection in (self.image_projection, self.text_projection):
+            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)  # as published
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.clip.temperature)))
+
+    def encode_image(self, values_BCHW: torch.Tensor) -> torch.Tensor:
+        hidden_BLD = image_tokens(self.image, values_BCHW)
+        return self.image_projection(hidden_BLD[:, 0] if self.image_pool == "cls" else hidden_BLD[:, 1:].mean(dim=1))
+
+    def encode_text(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        hidden_BLD = self.text(input_ids=tokens_BL, attention_mask=tokens_BL != self.pad_id).last_hidden_state
+        return self.text_projection(hidden_BLD[:, 0])
+
+
+def resized_positions(positions_LD: torch.Tensor, side: int) -> torch.Tensor:
+    """A position table ([CLS], then a square of patches) for side x side patches, interpolated as open_clip does when it loads weights."""
+    cls_1D, square_LD = positions_LD[:1], positions_LD[1:]
+    square_1DHW = square_LD.unflatten(0, (math.isqrt(len(square_LD)), -1)).permute(2, 0, 1)[None]
+    resized_1DHW = F.interpolate(square_1DHW, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([cls_1D, resized_1DHW[0].flatten(1).T])
+
+
+class ClipObjective(Objective):
+    """In-batch symmetric InfoNCE with a learned temperature, by open_clip's own loss; negatives are those of all processes."""
 
     phases = ("contrastive",)
 
     def __init__(self, model: Clip):
         super().__init__()
         self.model = model
-        self.loss = ClipLoss()
+        self.loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank(), world_size=world())
 
-    def begin(self, phase: str) -> None:
-        if phase not in self.phases:
-            raise InputError(f"clip cannot train the phase {phase!r}; expected {', '.join(self.phases)}")
+    def vectors(self, batch: Batch) -> Sides:
+        return self.model.image_vectors(batch.images_BHWC), self.model.text_vectors(batch.tokens_BL)
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def contrast(self, sides: Sides, keys: tuple[torch.Tensor, ...]) -> tuple[Losses, Losses]:
+        scale = self.model.clip.logit_scale.exp()
+        return {"contrastive": self.loss(*sides, scale)}, {"temperature": 1 / scale.detach()}
+
+    def towers(self) -> list[nn.Module]:
         clip = self.model.clip
-        missing = self.model.config.text.max_tokens - batch.tokens_BL.shape[1]
-        tokens_BL = F.pad(batch.tokens_BL, (0, missing), value=self.model.tokenizer.pad_id)  # open_clip's text tower has one length
-        image_BD = F.normalize(clip.encode_image(pixel_values(batch.images_BHWC)).float(), dim=-1)
-        text_BD = F.normalize(clip.encode_text(tokens_BL.long()).float(), dim=-1)
-        scale = clip.logit_scale.exp()
-        return {"contrastive": self.loss(image_BD, text_BD, scale)}, {"temperature": 1 / scale.detach()}
+        return [clip.image, clip.text] if isinstance(clip, DualEncoder) else [clip.visual, clip.transformer]
+
+    def recompute_activations(self) -> None:
+        if isinstance(self.model.clip, DualEncoder):
+            super().recompute_activations()
+        else:
+            self.model.clip.set_grad_checkpointing()
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -1,5 +1,7 @@
 """Configuration of the models. Both share `image` and `text`, so that the towers compared are the same by construction."""
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -12,11 +14,39 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+_TRANSFORMER = ("hidden_act", "initializer_range", "layer_norm_eps")
+ARCHITECTURE = {
+    "vit": (*_TRANSFORMER, "qkv_bias"),
+    "beit": (
+        *_TRANSFORMER,
+        "layer_scale_init_value",
+        "use_absolute_position_embeddings",
+        "use_mean_pooling",
+        "use_relative_position_bias",
+        "use_shared_relative_position_bias",
+    ),
+    "dinov2": (*_TRANSFORMER, "layerscale_value", "qkv_bias", "use_swiglu_ffn"),
+    "efficientnet_lite0": (),
+    "bert": _TRANSFORMER,
+}
+"""Encoder -> keys of transformers' own configuration that `architecture` may set. Sizes are set by the sections' other keys; dropout and
+stochastic depth stay off, since all that is random in a step must follow from its seed."""
+
+EFFICIENTNET_STRIDE = 32
+"""Pixels to a token of EfficientNet's last feature map."""
+
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The image transformer. `stem` turns pixels into tokens: one convolution per patch, or a few small ones (better when small)."""
+    """The image encoder. `stem` turns pixels into tokens: one convolution per patch, or a few small ones (better when small).
 
+    `encoder`: transformers' ViT, BEiT or DINOv2, or the convolutional EfficientNet-Lite0, of which `layers`, `heads`, `mlp_ratio` and
+    `stem` are not read. `table_pixels`: picture size of the position table (None: `pixels`); pictures of another size interpolate it.
+    `statistics`: what pixels are normalised by: mean and deviation 0.5 ("half"), or those of ImageNet's channels, as DINOv2 expects.
+    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.warm_start`.
+    """
+
+    encoder: Literal["vit", "beit", "dinov2", "efficientnet_lite0"] = "vit"
     layers: Count = 3
     width: Count = 128
     heads: Count = 4
@@ -25,11 +55,36 @@ class ImageConfig:
     patch: Count = 16
     stem: Literal["patch", "convolutional"] = "convolutional"
     stem_widths: tuple[Count, ...] = (48, 96)
+    table_pixels: Count | None = None
+    statistics: Literal["half", "imagenet"] = "half"
+    architecture: dict = field(default_factory=dict, hash=False)
+    pretrained: str | None = None
+
+    @property
+    def table(self) -> int:
+        """The picture size whose patches have a position of their own."""
+        return self.table_pixels or self.pixels
 
     def validate(self) -> None:
+        _validate_architecture("model.image", self.encoder, self.architecture)
+        for name, pixels in (("pixels", self.pixels), ("table_pixels", self.table)):
+            if pixels % self.patch:
+                raise InputError(f"model.image: patch ({self.patch}) must divide {name} ({pixels})")
+        if self.encoder == "efficientnet_lite0":
+            if self.patch != EFFICIENTNET_STRIDE or self.table_pixels:
+                raise InputError(
+                    f"model.image: efficientnet_lite0 has a token per {EFFICIENTNET_STRIDE} pixels and no position table; "
+                    f"expected patch: {EFFICIENTNET_STRIDE} (was {self.patch}) and table_pixels: null (was {self.table_pixels})"
+                )
+            return
         _validate_heads("model.image", self.width, self.heads)
-        if self.pixels % self.patch:
-            raise InputError(f"model.image: patch ({self.patch}) must divide pixels ({self.pixels})")
+        positions = ("use_absolute_position_embeddings", "use_relative_position_bias", "use_shared_relative_position_bias")
+        if self.encoder == "beit" and not any(self.architecture.get(key) for key in positions):
+            raise InputError(f"model.image.architecture: this beit would not know where a patch is; expected one of {', '.join(positions)}")
+        if self.encoder == "dinov2" and self.mlp_ratio != int(self.mlp_ratio):
+            raise InputError(f"model.image.mlp_ratio: dinov2 takes whole numbers only, not {self.mlp_ratio:g}")
+        if self.pretrained and self.stem != "patch":
+            raise InputError(f"model.image.stem: pretrained weights have one convolution per patch; expected patch, not {self.stem}")
         stride = 2 ** (len(self.stem_widths) + 2)
         if self.stem == "convolutional" and self.patch != stride:
             raise InputError(
@@ -39,7 +94,11 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text transformer. `max_tokens` counts [CLS] and [SEP]; 40 is the published limit. `vocabulary` is the lexicon's size."""
+    """The text transformer, BERT's. `max_tokens` counts [CLS] and [SEP]; 40 is the published limit. `vocabulary` is the lexicon's size.
+
+    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.warm_start`; it brings its
+    own vocabulary, which is then the lexicon.
+    """
 
     layers: Count = 2
     width: Count = 128
@@ -48,8 +107,11 @@ class TextConfig:
     max_tokens: Annotated[int, Field(ge=3, le=254)] = 40
     vocabulary: Annotated[int, Field(ge=64)] = 1024
     embedding_std: Positive = 0.02
+    architecture: dict = field(default_factory=dict, hash=False)
+    pretrained: str | None = None
 
     def validate(self) -> None:
+        _validate_architecture("model.text", "bert", self.architecture)
         _validate_heads("model.text", self.width, self.heads)
 
 
@@ -131,8 +193,13 @@ class LexLIPConfig:
 @dataclass(frozen=True)
 class ClipConfig:
     """What CLIP has beside the towers: width of the dense vector (512 as published), how image tokens become one vector
-    ([CLS] as published, or their mean), causal text attention (as published) or full, the starting temperature."""
+    ([CLS] as published, or their mean), causal text attention (as published) or full, the starting temperature.
 
+    `towers`: open_clip's own transformers at the sizes of `image` and `text`, or the very encoders that LexLIP has ("lexlip"), of which
+    alone there are pre-trained ones; their text attention is full and [CLS] stands for a text.
+    """
+
+    towers: Literal["open_clip", "lexlip"] = "open_clip"
     embedding: Count = 512
     image_pool: Literal["cls", "mean"] = "cls"
     causal: bool = True
@@ -154,6 +221,16 @@ class ModelConfig:
         self.image.validate()
         self.text.validate()
         self.lexlip.momentum.validate()
+        if self.kind == "clip" and self.clip.towers == "open_clip":
+            sections = {"image": self.image, "text": self.text}
+            found = [
+                f"{side}.{key}" for side, section in sections.items() for key in ("architecture", "pretrained") if getattr(section, key)
+            ]
+            if self.image.encoder != "vit" or found:
+                raise InputError(
+                    f"model.clip.towers: open_clip's own towers cannot have {(found or ['image.encoder: ' + self.image.encoder])[0]}; "
+                    "expected towers: lexlip"
+                )
         if self.kind == "lexlip" and self.image.width != self.text.width:
             raise InputError(
                 f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal: one decoder serves both"
@@ -163,3 +240,16 @@ class ModelConfig:
 def _validate_heads(where: str, width: int, heads: int) -> None:
     if width % heads:
         raise InputError(f"{where}: heads ({heads}) must divide width ({width})")
+
+
+def _validate_architecture(where: str, encoder: str, architecture: dict) -> None:
+    known = ARCHITECTURE[encoder]
+    if unknown := next((str(key) for key in architecture if key not in known), None):
+        raise InputError(f"{where}.architecture: {encoder} has no key {unknown} here ({nearest(unknown, known)})")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What was meant, for an error message about an unknown word."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.0)
+    return f"nearest: {close[0]}; known: {', '.join(known)}" if close else "there is none"

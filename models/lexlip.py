@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.backbones import as_images, image_tower, pixel_values, text_tower
+from models.backbones import as_images, image_tokens, image_tower, pixel_values, text_tower
 from models.config import ModelConfig
 from models.lexicon import LexiconHead, Pooled
 from models.tokenizer import LexiconTokenizer
@@ -49,6 +49,23 @@ class LexLIP(nn.Module):
             image_head.transform.load_state_dict(self.text.head.transform.state_dict())
         self.image = LexiconTower(image_tower(config.image), image_head)
 
+    @torch.no_grad()
+    def copy_head(self) -> None:
+        """Make the image's head a copy of the text's again, each side's configured bias apart. For weights that came after `__init__`."""
+        text, image, start = self.text.head, self.image.head, self.config.lexlip.head
+        if image is not text:
+            image.transform.load_state_dict(text.transform.state_dict())
+            image.weight_VD.copy_(text.weight_VD)
+            image.bias_V.copy_(text.bias_V - start.text_bias + start.image_bias)
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        return self.image.encoder
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        return self.text.encoder
+
     @property
     def vocabulary(self) -> list[str]:
         return self.tokenizer.vocabulary
@@ -68,8 +85,8 @@ class LexLIP(nn.Module):
         return self.config.image.pixels
 
     def image_states(self, images_BHWC: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
-        """uint8 images to token states (B, L, D), and what the head makes of them."""
-        hidden_BLD = self.image.encoder(pixel_values(images_BHWC)).last_hidden_state
+        """uint8 images, of `pixels` or another size, to token states (B, L, D), and what the head makes of them."""
+        hidden_BLD = image_tokens(self.image.encoder, pixel_values(images_BHWC, self.config.image.statistics))
         return hidden_BLD, self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
 
     def text_states(self, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:

@@ -3,6 +3,8 @@
 The vocabulary of the tokenizer *is* the lexicon: entry v of a lexicon vector is the weight of token v.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -61,6 +63,39 @@ class LexiconTokenizer:
         except Exception as error:  # the Rust reader raises plain Exception
             raise InputError(f"{file}: not a readable tokenizer: {error}") from None
 
+    @classmethod
+    def pretrained(cls, folder: Path, max_tokens: int) -> "LexiconTokenizer":
+        """The vocabulary of a pre-trained BERT's folder: its `tokenizer.json`, else its `vocab.txt`, lower-casing unless
+        `tokenizer_config.json` says no.
+
+        Raises InputError naming the file: neither is there, broken, no BERT vocabulary, or padding that is not token 0.
+        """
+        folder = Path(folder)
+        if (folder / "tokenizer.json").is_file():
+            file = folder / "tokenizer.json"
+            made = cls.load(file, max_tokens)
+        elif (folder / "vocab.txt").is_file():
+            file = folder / "vocab.txt"
+            try:
+                pieces = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # not splitlines: U+2028 is a piece
+                settings = folder / "tokenizer_config.json"
+                lower = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True) if settings.is_file() else True
+            except ValueError as error:
+                raise InputError(f"{file}: not a readable vocabulary: {error}") from None
+            if missing := next((token for token in SPECIAL_TOKENS if token not in pieces), None):
+                raise InputError(f"{file}: has no {missing}; expected a BERT WordPiece vocabulary")
+            made = cls(BertWordPieceTokenizer({piece: at for at, piece in enumerate(pieces)}, lowercase=lower)._tokenizer, max_tokens)
+        else:
+            raise InputError(f"{folder}: no vocabulary; expected tokenizer.json or vocab.txt")
+        if made.pad_id != 0 or None in made.vocabulary:
+            raise InputError(f"{file}: expected token ids without gaps, and [PAD] as token 0, not {made.pad_id}")
+        return made
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the vocabulary and of how text becomes tokens."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+
     def save(self, file: Path) -> None:
         self._tokenizer.save(str(file))
 
@@ -76,8 +111,10 @@ class LexiconTokenizer:
         """Token ids int32 (N, max_tokens), padded with `pad_id`, and word numbers uint8 of the same shape.
 
         The pieces of one word share a word number (whole-word masking masks them together); special tokens and padding
-        have `NO_WORD`.
+        have `NO_WORD`. Raises InputError for a single string, whose letters would be the captions.
         """
+        if isinstance(captions, str):
+            raise InputError(f"captions: expected a list of texts, got one text, {captions[:40]!r}")
         tokens_NL = np.full((len(captions), self.max_tokens), self.pad_id, np.int32)
         words_NL = np.full((len(captions), self.max_tokens), NO_WORD, np.uint8)
         for row, encoding in enumerate(self._tokenizer.encode_batch(list(captions))):

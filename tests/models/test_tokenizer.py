@@ -75,3 +75,8 @@ def test_a_tokenizer_without_berts_specials_is_refused():
 
     with pytest.raises(InputError, match=r"\[CLS\]"):
         LexiconTokenizer(Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]")), 14)
+
+
+def test_one_text_is_no_list_of_captions(tokenizer):
+    with pytest.raises(InputError, match="expected a list of texts, got one text, 'a red apple'"):
+        tokenizer.encode("a red apple")

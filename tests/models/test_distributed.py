@@ -1,0 +1,135 @@
+"""Two real processes (gloo) against one: the same losses and the same weights after 20 steps of every phase, and of CLIP.
+
+Run as a script, this file is the two processes.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from models import checkpoint
+from models.config import FlopsConfig
+from models.distributed import average_gradients, gather, mean, rank, rows, world
+from models.objective import Batch, MaskedBatch
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS, SIZE = 20, 8
+PHASES = {"bottleneck": "lexlip", "momentum": "lexlip", "contrastive": "lexlip", "clip": "clip"}
+
+
+def trained(folder: Path, case: str) -> dict:
+    """20 steps of SGD on this process's slice of the batches in `folder`: losses of the global batch (steps, parts), and all weights."""
+    torch.manual_seed(1)
+    objective = checkpoint.objective(checkpoint.load(folder / PHASES[case])).train()
+    objective.begin("contrastive" if case == "clip" else case)
+    sgd = torch.optim.SGD([parameter for parameter in objective.parameters() if parameter.requires_grad], lr=0.02, momentum=0.9)
+    losses, masked = [], []
+    for step, tensors in enumerate(torch.load(folder / "batches.pt", weights_only=True)):
+        batch = Batch(*(tensor[rows(SIZE // world())] for tensor in tensors))
+        parts, _ = objective.losses(batch, torch.Generator().manual_seed(step))
+        drawn = objective.draw(batch, torch.Generator().manual_seed(step))
+        if isinstance(drawn, MaskedBatch):
+            masked.append(int(drawn.hidden_from_encoder_BL.sum()))
+        sgd.zero_grad()
+        sum(parts.values()).backward()
+        average_gradients(objective.parameters())
+        sgd.step()
+        objective.after_step()
+        losses.append(mean(torch.stack([part.detach() for part in parts.values()])))
+    return {"losses": torch.stack(losses), "weights": objective.state_dict(), "masked": masked}
+
+
+def gradients() -> dict:
+    """Of 3 (rank + 1) x summed over both slices, and of the mean of x (rank + 1), by hand: sums over the processes' losses."""
+    slice_B = torch.tensor([1.0, 2.0]) + 10 * rank()
+    found = {}
+    for name, function in (("gather", gather), ("mean", mean)):
+        leaf_B = slice_B.clone().requires_grad_()
+        out = function(leaf_B)
+        (3 * (rank() + 1) * out).sum().backward()
+        found[name] = {"out": out.detach(), "gradient": leaf_B.grad}
+    return found
+
+
+def process(number: int, folder: Path, port: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=number, world_size=2)
+    found = {"gradients": gradients()} | {case: trained(folder, case) for case in PHASES}
+    torch.save(found, folder / f"found-{rank()}.pt")
+    distributed.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, make_model, make_batch):
+    """What one process found, and what each of two."""
+    folder = tmp_path_factory.mktemp("distributed")
+    checkpoint.save(make_model(flops=FlopsConfig(weight=0.1, acts_on="raw")), folder / "lexlip")
+    checkpoint.save(make_model("clip"), folder / "clip")
+    batches = [make_batch(step, SIZE) for step in range(STEPS)]
+    torch.save([[batch.images_BHWC, batch.tokens_BL, batch.words_BL] for batch in batches], folder / "batches.pt")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, __file__, str(folder), str(free_port())]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as two:
+        one = {case: trained(folder, case) for case in PHASES}
+        try:
+            assert two.wait(timeout=300) == 0, two.stderr.read()
+        finally:
+            two.kill()
+    return one, *(torch.load(folder / f"found-{number}.pt", weights_only=True) for number in range(2))
+
+
+@pytest.mark.parametrize("case", PHASES)
+def test_two_processes_give_the_losses_of_one(case, found):
+    one, first, second = found
+    assert one[case]["losses"].shape == (STEPS, {"bottleneck": 5, "clip": 1}.get(case, 2))
+    assert (one[case]["losses"][0] != one[case]["losses"][-1]).all(), "it learns"
+    torch.testing.assert_close(first[case]["losses"], one[case]["losses"], rtol=1e-4, atol=1e-6)
+    assert torch.equal(first[case]["losses"], second[case]["losses"])
+
+
+@pytest.mark.parametrize("case", PHASES)
+def test_two_processes_end_with_the_weights_of_one(case, found):
+    """Queues and momentum encoders, too."""
+    one, first, second = (side[case]["weights"] for side in found)
+    assert ("momentum" in case) == any("queue" in name for name in one)
+    for name in one:
+        torch.testing.assert_close(first[name], one[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_the_slices_have_unequal_numbers_of_masked_tokens(found):
+    """Or the mean of the slices' means would do."""
+    one, first, second = (side["bottleneck"]["masked"] for side in found)
+    assert [sum(both) for both in zip(first, second, strict=True)] == one, "the masks are those of the global batch"
+    assert sum(left != right for left, right in zip(first, second, strict=True)) > STEPS / 2
+
+
+def test_the_gather_keeps_the_gradient_of_every_process(found):
+    one, two = (side["gradients"] for side in found[1:])
+    for side, here in ((one, [1.0, 2.0]), (two, [11.0, 12.0])):
+        assert side["gather"]["out"].tolist() == [1.0, 2.0, 11.0, 12.0]
+        assert side["gather"]["gradient"].tolist() == [9.0, 9.0], f"3 of process 0, 6 of process 1, for {here}"
+        assert side["mean"]["out"].tolist() == [6.0, 7.0]
+        assert side["mean"]["gradient"].tolist() == [4.5, 4.5]
+
+
+def test_without_a_process_group_nothing_is_copied():
+    tensor = torch.ones(3)
+    assert (world(), rank(), rows(4)) == (1, 0, slice(0, 4))
+    assert gather(tensor) is tensor and mean(tensor) is tensor
+
+
+if __name__ == "__main__":  # forked, which is safe before torch has computed anything, and imports it once
+    multiprocessing.start_processes(process, (Path(sys.argv[1]), sys.argv[2]), nprocs=2, start_method="fork")
