@@ -66,9 +66,9 @@ def scale(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, through the real commands; flags after `--` go to pytest."""
+    """All tests, through the real commands, a file at a time on each core; flags after `--` go to pytest."""
     _install(session, "test", "engines", "lucene")
-    _run(session, "pytest", **_pisa(session))
+    _run(session, "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", **_pisa(session))
 
 
 @nox.session

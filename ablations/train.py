@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 import yaml
 
+from ablations import card, processes, start
 from ablations import config as configs
-from ablations import processes, start
 from ablations import state as state_of
 from ablations.augment import batch_of_step
 from ablations.config import RunConfig, TrainConfig
@@ -96,6 +96,7 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
         _loop(folder, data, run, seed, precision, label=f"{variant} seed {seed}")
     summary = read_json(folder / "summary.json")
     if processes.is_first():
+        card.write(folder / "best", profile, variant, seed, run, summary, command)
         _record(RecordStore(home), profile, variant, seed, run, data.id, run_id, command, summary)
     return Trained(run_id, folder, folder / "best", summary)
 

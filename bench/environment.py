@@ -1,5 +1,6 @@
 """The machine and the software that a number was measured on. Never imports torch: a report must stay light."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -50,8 +51,11 @@ def cores() -> int:
 class OtherWork:
     """`cores`: that other processes kept busy while a block ran; time that a virtual machine's host took away is counted with them.
 
-    `wall`: seconds of the block; `own`: CPU seconds of this process.
+    `wall`: seconds of the block; `own`: CPU seconds of this process, with those of its children where `family` (an engine may be one).
     """
+
+    def __init__(self, family: bool = False):
+        self._family = family
 
     def __enter__(self) -> "OtherWork":
         self._began = self._now()
@@ -65,11 +69,14 @@ class OtherWork:
     def note(self) -> str:
         return note_of_other_work(self.cores)
 
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        system, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        parts = ("user", "nice", "system", "irq", "softirq", "steal")
-        return time.perf_counter(), sum(getattr(system, part, 0.0) for part in parts), own.user + own.system
+    def _now(self) -> tuple[float, float, float]:
+        system, mine = psutil.cpu_times(), psutil.Process()
+        parts, own = ("user", "nice", "system", "irq", "softirq", "steal"), 0.0
+        for process in (mine, *(mine.children(recursive=True) if self._family else ())):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                own += times.user + times.system
+        return time.perf_counter(), sum(getattr(system, part, 0.0) for part in parts), own
 
 
 def note_of_other_work(busy: float) -> str:

@@ -78,7 +78,7 @@ def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     prepared = [engine.prepare(queries[i : i + 1], **knobs) for i in range(queries.shape[0])]
     began = time.perf_counter()
     passes, rates, found = [], [], []
-    with OtherWork() as other, pinned(timing.threads):
+    with OtherWork(family=True) as other, pinned(timing.threads):
         for query in prepared[:WARM_UP_QUERIES]:
             engine.search(query, timing.depth, timing.threads, **knobs)
         for _ in range(timing.repeats):
@@ -108,7 +108,7 @@ def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     prepared = engine.prepare(queries, **knobs)
     began = time.perf_counter()
     rates = []
-    with OtherWork() as other, pinned(timing.threads):
+    with OtherWork(family=True) as other, pinned(timing.threads):
         engine.search(engine.prepare(queries[:WARM_UP_QUERIES], **knobs), timing.depth, timing.threads, **knobs)
         for _ in range(timing.repeats):
             start = time.perf_counter()

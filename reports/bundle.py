@@ -1,7 +1,9 @@
 """The records of a whole run in three files, small enough to commit: records.parquet, queries.parquet, examples.parquet.
 
     python -m reports.bundle --home runs results/reference
+    python -m reports.bundle --home runs --tasks scale,encoding,vectors,false_negatives --merge results/reference results/reference
 
+The second takes the records of a sweep alone, and adds them to those of a bundle that stands there.
 The rows are what `python -m bench.records export` writes; in the other two a point_id column says whose rows they are. A folder of these
 files is read like a home's results. Latencies and picture bytes are kept; only the files are fewer and better compressed.
 """
@@ -52,16 +54,29 @@ def open_records(folder):
     return Bundle(folder) if (Path(folder) / ROWS).is_file() else RecordStore.open(folder)
 
 
-def write(store, folder) -> None:
-    """Writes a store's records as a bundle, in place of the files that stood there."""
-    rows = store.read()
+def write(stores, folder, tasks: set[str] | None = None) -> None:
+    """Writes the records of stores as one bundle, in place of the files that stood there; of a point that several have, the first one's.
+
+    tasks: those of the first store to take, None for all. Raises InputError for a task without records.
+    """
+    parts, seen = [], set()
+    for store in stores:
+        rows = store.read()
+        if tasks and not parts:
+            if absent := sorted(tasks - set(rows.task)):
+                known = ", ".join(sorted(set(rows.task))) or "none"
+                raise InputError(f"{store.folder}: no records of the task {absent[0]!r}; there are {known}")
+            rows = rows[rows.task.isin(tasks)]
+        parts.append((store, rows[~rows.point_id.isin(seen)]))
+        seen |= set(rows.point_id)
+    everything = pd.concat([rows for _, rows in parts], ignore_index=True)
     with atomic_folder(folder) as partial:
-        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial / ROWS, compression="zstd", compression_level=19)
+        pq.write_table(pa.Table.from_pandas(everything, preserve_index=False), partial / ROWS, compression="zstd", compression_level=19)
         for name in SIDECARS:
-            parts = [(point_id, getattr(store, name)(point_id)) for point_id in rows.point_id.unique()]
-            parts = [part.assign(point_id=point_id) for point_id, part in parts if part is not None and len(part)]
-            if parts:
-                merged = pa.Table.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
+            found = [(point_id, getattr(store, name)(point_id)) for store, rows in parts for point_id in rows.point_id.unique()]
+            found = [part.assign(point_id=point_id) for point_id, part in found if part is not None and len(part)]
+            if found:
+                merged = pa.Table.from_pandas(pd.concat(found, ignore_index=True), preserve_index=False)
                 pq.write_table(merged, partial / f"{name}.parquet", compression="zstd", compression_level=19)
 
 
@@ -73,11 +88,16 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def main(arguments) -> None:
-    write(open_records(arguments.home), arguments.folder)
+    tasks = {task for task in arguments.tasks.split(",") if task}
+    write([open_records(folder) for folder in (arguments.home, *arguments.merge)], arguments.folder, tasks)
     print(arguments.folder)
 
 
 if __name__ == "__main__":
     parser = cli.parser("Writes all records of a home as three files that can be committed.")
+    parser.add_argument("--tasks", default="", help="records of these tasks alone, separated by commas")
+    parser.add_argument(
+        "--merge", type=Path, action="append", default=[], metavar="FOLDER", help="add the records of another home or bundle"
+    )
     parser.add_argument("folder", type=Path, help="folder to write; what stands there is replaced")
     sys.exit(cli.run(main, parser))

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 import ablations.train as trainer
 from bench.records import RecordStore
@@ -101,6 +102,18 @@ def test_the_command_prints_the_checkpoint_that_val_chose(runs):
         assert summary["train_samples"] == 800
         assert list(folder.glob("state-*")) == []
         assert list((folder / "tensorboard").iterdir())
+
+
+def test_the_checkpoint_has_a_card_with_the_numbers_of_its_run(runs):
+    folder = run_folder(runs.undisturbed)
+    summary, card = json.loads((folder / "summary.json").read_text()), (folder / "best" / "README.md").read_text()
+    chosen = next(row for row in summary["curve"] if row["step"] == summary["chosen_step"])
+    front, text = yaml.safe_load(card.split("---")[1]), card.split("---")[2]
+    assert front["license"] == "apache-2.0" and "lexlip" in front["tags"]
+    assert f"step {summary['chosen_step']:,}, by R@1 on val: text to image {100 * chosen['val']['text_to_image/recall@1']:.1f}%" in text
+    assert f"{summary['parameters']:,} parameters" in text and f"{summary['train_samples']:,} pairs" in text
+    assert "python -m ablations.train" in text
+    assert checkpoint.load(folder / "best").kind == "lexicon", "the card changes nothing of the checkpoint"
 
 
 def test_the_curve_and_the_cost_are_records(runs):

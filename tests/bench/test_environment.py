@@ -47,6 +47,20 @@ def test_work_of_other_processes_is_told_from_our_own():
     assert ours.cores < environment.cores()  # our own 0.3 s of work are not among it
 
 
+def test_work_of_a_child_is_our_own_where_an_engine_is_one():
+    """PISA answers in a process of its own: its timings were said to be taken on a loaded machine."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; end = time.time() + 30\nwhile time.time() < end: pass"])
+    try:
+        time.sleep(0.3)
+        with environment.OtherWork() as alone, environment.OtherWork(family=True) as together:
+            time.sleep(0.5)
+    finally:
+        child.kill()
+        child.wait()
+    assert together.own > 0.15 > alone.own
+    assert alone.cores - together.cores > 0.3
+
+
 def test_a_loaded_machine_is_noted(monkeypatch):
     monkeypatch.setattr(environment, "cores", lambda: 2)
     with environment.OtherWork() as other:

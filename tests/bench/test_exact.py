@@ -56,3 +56,12 @@ def test_true_scores_are_of_the_ids_given():
 )
 def test_recall_counts_what_reaches_the_kth_score(found, best, expected):
     assert exact.recall(np.array(found, float), np.array(best, float), 2) == expected
+
+
+def test_integer_scores_keep_all_their_bits():
+    """Scores of 16-bit impacts pass 2**24: rounded to float32, the best one stood above what any engine can return."""
+    documents = sp.csr_array(np.array([[40_001, 3], [40_003, 1], [9, 9]], np.uint16))
+    queries = sp.csr_array(np.array([[60_001, 1]], np.uint16))
+    best = exact.best_scores(in_shards(documents, 2), queries, 2)
+    assert best.tolist() == [[40_003 * 60_001 + 1, 40_001 * 60_001 + 3]]
+    assert exact.recall(exact.true_scores(in_shards(documents, 2), queries, np.array([[1, 0]])), best, 2) == 1.0

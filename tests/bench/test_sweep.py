@@ -81,7 +81,7 @@ def test_accuracy_and_sizes_are_those_of_the_index(swept, folders):
     assert value(accuracy, "index_bytes", engine="faiss-flat") == size
     assert value(accuracy, "bytes_per_image", engine="faiss-flat") == size / 200
     assert value(accuracy, "touched_bytes", engine="impact") > 0
-    assert set(accuracy.images) == {200} and set(accuracy.queries) == {QUERIES}
+    assert set(accuracy.images) == {200} and set(accuracy.queries) == {GRID.queries}
 
 
 def test_rates_are_of_all_rounds(swept):
@@ -101,6 +101,20 @@ def test_what_is_measured_is_not_measured_again(swept, folders, monkeypatch):
     side = side_of(folders, "lexicon")
     Sweep(RecordStore(home), home, side, GRID, Limits(60)).run(plan(side, 200, GRID, ["impact", "dummy"], largest=False))
     assert len(RecordStore(home).read()) == len(rows)
+
+
+def test_answers_to_another_question_are_not_taken_up(folders, tmp_path):
+    """A sweep of other queries over the same index: its job was thought to be done, and its ids belonged to the queries of before."""
+    side = side_of(folders, "lexicon")
+    for queries in (8, 5):
+        grid = replace(GRID, rounds=1, queries=queries)
+        Sweep(RecordStore(tmp_path), tmp_path, side, grid, Limits(60)).run(plan(side, 200, grid, ["impact"], largest=False))
+    rows = RecordStore(tmp_path).read()
+    accuracy = rows[(rows.batch_mode == "") & (rows.metric == "recall@1")]
+    assert sorted(accuracy.queries) == [5, 8] and set(accuracy.value) == {1.0}
+    assert all(
+        f"{queries} queries a round" in note for queries, note in rows[rows.metric == "qps"][["queries", "note"]].itertuples(index=False)
+    )
 
 
 def test_the_plan_sweeps_settings_at_the_largest_size_only(folders):

@@ -373,12 +373,28 @@ def test_one_profile_at_a_time(made):
 
 
 def test_bundle_makes_the_same_bytes(home, site, tmp_path):
-    write(RecordStore(home), tmp_path / "reference")
+    write([RecordStore(home)], tmp_path / "reference")
     assert sorted(file.name for file in (tmp_path / "reference").iterdir()) == ["examples.parquet", "queries.parquet", "records.parquet"]
     again = build(tmp_path / "reference", tmp_path / "site").parent
     for file in ("index.html", "figures/efficiency.svg", "tables/ablations.tex"):
         assert (again / file).read_bytes() == (site / file).read_bytes()
     assert Bundle(tmp_path / "reference").queries("nothing") is None
+
+
+def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, made, tmp_path):
+    write([RecordStore(home)], tmp_path / "reference")
+    made.variant("lexlip", 0.3)
+    made.retrieval(made.point("another"), 0.2)
+    write([made.store, Bundle(tmp_path / "reference")], tmp_path / "reference", {"retrieval"})
+    before, after = RecordStore(home).read(), Bundle(tmp_path / "reference").read()
+    assert set(after.task) == set(before.task) and set(after.variant) == {*before.variant, "another"}
+    assert len(after) == len(after.drop_duplicates(["point_id", "metric"]))
+    (ours,) = set(after[after.variant == "another"].point_id)
+    assert len(Bundle(tmp_path / "reference").queries(ours)) == 300
+    shared = made.point("lexlip").id  # measured in both: the first store's stands
+    assert set(after[after.point_id == shared].value) == set((mine := made.store.read())[mine.point_id == shared].value)
+    with pytest.raises(InputError, match="no records of the task 'scale'; there are hard_negatives, retrieval, training"):
+        write([made.store], tmp_path / "other", {"scale"})
 
 
 def test_command(made, tmp_path, capsys):
