@@ -22,7 +22,8 @@ def best_scores(documents, queries, k: int) -> np.ndarray:
     best = np.full((queries.shape[0], k), -np.inf)
     for shard in documents.shards():
         scores = _products(queries, shard)
-        found = ranking.top_k(scores, min(k, scores.shape[1]), positive=lexicon)[1].astype(np.float64)
+        ids, _ = ranking.top_k(scores, min(k, scores.shape[1]), positive=lexicon)  # whose own scores are float32, too few bits for integers
+        found = np.where(ids < 0, -np.inf, np.take_along_axis(scores, ids, axis=1).astype(np.float64))
         best = -np.sort(-np.concatenate([best, found], axis=1), axis=1)[:, :k]
     return best
 
