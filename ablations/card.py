@@ -7,6 +7,7 @@ import yaml
 from ablations.config import RunConfig
 from bench.files import atomic_file
 
+NAME = "README.md"
 TAGS = {"lexlip": "lexicon vectors (sparse)", "clip": "dense vectors"}
 
 
@@ -16,7 +17,7 @@ def write(checkpoint: Path, profile: str, variant: str, seed: int, run: RunConfi
     tags = ["image-text-retrieval", TAGS[run.model.kind], variant]
     front = yaml.safe_dump({"license": "apache-2.0", "library_name": "lexlip-bench", "tags": tags}, sort_keys=False)
     recall = {way: f"{100 * chosen['val'][f'{way}/recall@1']:.1f}%" for way in ("text_to_image", "image_to_text")}
-    with atomic_file(checkpoint / "README.md") as partial:
+    with atomic_file(checkpoint / NAME) as partial:
         partial.write_text(
             f"""---
 {front}---

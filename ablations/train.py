@@ -96,7 +96,8 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
         _loop(folder, data, run, seed, precision, label=f"{variant} seed {seed}")
     summary = read_json(folder / "summary.json")
     if processes.is_first():
-        card.write(folder / "best", profile, variant, seed, run, summary, command)
+        if not (folder / "best" / card.NAME).exists():
+            card.write(folder / "best", profile, variant, seed, run, summary, command)
         _record(RecordStore(home), profile, variant, seed, run, data.id, run_id, command, summary)
     return Trained(run_id, folder, folder / "best", summary)
 

@@ -105,10 +105,11 @@ def test_the_command_prints_the_checkpoint_that_val_chose(runs):
 
 
 def test_the_checkpoint_has_a_card_with_the_numbers_of_its_run(runs):
-    folder = run_folder(runs.undisturbed)
+    folder = run_folder(runs.undisturbed.home)
     summary, card = json.loads((folder / "summary.json").read_text()), (folder / "best" / "README.md").read_text()
     chosen = next(row for row in summary["curve"] if row["step"] == summary["chosen_step"])
-    front, text = yaml.safe_load(card.split("---")[1]), card.split("---")[2]
+    _, front, text = card.split("---", 2)
+    front = yaml.safe_load(front)
     assert front["license"] == "apache-2.0" and "lexlip" in front["tags"]
     assert f"step {summary['chosen_step']:,}, by R@1 on val: text to image {100 * chosen['val']['text_to_image/recall@1']:.1f}%" in text
     assert f"{summary['parameters']:,} parameters" in text and f"{summary['train_samples']:,} pairs" in text
