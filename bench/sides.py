@@ -3,12 +3,15 @@
 Apart from `bench.scale` because this needs torch, and a sweep over vectors that are there does not.
 """
 
+import contextlib
 import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bench import cli, config, measure, metrics
 from bench.bootstrap import Fitted, fit
@@ -118,8 +121,12 @@ def record_encoding(store: RecordStore, encoder: Encoder, encoded: Encoded, base
 
 
 def text_latency(encoder: Encoder, texts: list[str], threads: int) -> tuple[dict[str, float], str]:
-    """Percentiles of the time from one text to its vector, tokenizer included; and a note when the machine was loaded."""
-    with OtherWork() as other, measure.pinned(threads):
+    """Percentiles of the time from one text to its vector, tokenizer included; and a note when the machine was loaded.
+
+    torch's own threads are set apart: they are not among the pools that `pinned` holds, and two that share a core wait for each other
+    for hundreds of milliseconds.
+    """
+    with OtherWork() as other, measure.pinned(threads), _torch_threads(threads):
         for text in texts[: measure.WARM_UP_QUERIES]:
             encoder.texts([text])
         microseconds = []
@@ -129,6 +136,16 @@ def text_latency(encoder: Encoder, texts: list[str], threads: int) -> tuple[dict
             microseconds.append((time.perf_counter_ns() - began) / 1000)
     values = {f"encode_text_latency_p{share}_us": metrics.percentile(np.array(microseconds), share) for share in (50, 95, 99)}
     return values, other.note()
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def record_satisfying(store: RecordStore, corpus, base: Point, sizes: list[int], force: bool) -> None:
