@@ -21,12 +21,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from bench import cli, config, metrics
-from bench.corpora import open_corpus
+from bench.corpora import open_corpus, read_spec
 from bench.describe import occurrences, own_items
 from bench.encode import Encoder, batches, encode
 from bench.impacts import Impacts
 from bench.metrics import METRICS
-from bench.recall import read_corpus_spec
 from bench.records import Point, RecordStore
 from models.errors import InputError
 from models.tokenizer import NO_WORD, LexiconTokenizer
@@ -174,7 +173,7 @@ def main(arguments) -> None:
         store,
         arguments.home,
         encoder,
-        open_corpus(read_corpus_spec(arguments.corpus)),
+        open_corpus(read_spec(arguments.corpus)),
         arguments.split,
         arguments.images,
         kept=arguments.kept,

@@ -12,10 +12,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from bench import cli, config
-from bench.corpora import open_corpus
+from bench.corpora import open_corpus, read_spec
 from bench.encode import PRECISIONS, Encoded, Encoder, encode_slices
 from bench.shards import SHARD_ROWS
 from models.errors import InputError
@@ -54,7 +52,7 @@ def encode_gallery(
 def main(arguments) -> None:
     """Makes the gallery and prints where its vectors are."""
     encoders = {str(folder): Encoder(folder, arguments.precision) for folder in arguments.checkpoint}
-    corpus, began = open_corpus(_corpus(arguments.corpus)), time.perf_counter()
+    corpus, began = open_corpus(read_spec(arguments.corpus)), time.perf_counter()
     slices = (arguments.split, arguments.images, arguments.distractors)
     made = encode_gallery(arguments.home, encoders, corpus, *slices, arguments.force, arguments.shard_rows, arguments.workers)
     for name, encoded in made.items():
@@ -62,13 +60,6 @@ def main(arguments) -> None:
         size = f"{encoded.images.count} images, {encoded.images.bytes / 1e6:.1f} MB, {encoded.captions.count} captions"
         print(f"{name}: {encoded.kind}, {size}, {f'{rate:.0f} images/s' if rate else 'there already'}: {encoded.images.folder}")
     print(f"{time.perf_counter() - began:.1f} s")
-
-
-def _corpus(text: str) -> str | dict:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--corpus {text}: expected a name, or a mapping such as '{{name: scenes, concepts: 200}}'") from None
 
 
 def _parser():

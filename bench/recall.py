@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from bench import cli, config, engines, measure, metrics
 from bench.encode import PRECISIONS, Encoded, Encoder, encode
@@ -303,23 +302,17 @@ def _kept(text: str) -> tuple[int | None, ...]:
     return kept
 
 
-def read_corpus_spec(text: str) -> str | dict:
-    """A corpus by name, or a mapping such as {name: scenes, concepts: 200}."""
-    try:
-        return yaml.safe_load(text) if text.startswith("{") else text
-    except yaml.YAMLError:
-        raise InputError(f"--corpus {text}: expected a name, or a mapping such as '{{name: scenes, concepts: 200}}'") from None
-
-
 def main(arguments) -> None:
     """Measures one model and prints what was measured."""
+    from bench.corpora import read_spec
+
     store = RecordStore(arguments.home)
     name = pretrained.variant(arguments.model) if arguments.model else arguments.checkpoint.resolve().name
     ids = measure_recall(
         store,
         arguments.home,
         arguments.model or arguments.checkpoint,
-        read_corpus_spec(arguments.corpus),
+        read_spec(arguments.corpus),
         arguments.split,
         arguments.images,
         kept=_kept(arguments.kept),

@@ -28,9 +28,8 @@ import numpy as np
 import Stemmer
 
 from bench import cli, config, metrics
-from bench.corpora import open_corpus
+from bench.corpora import open_corpus, read_spec
 from bench.engines import ranking
-from bench.recall import read_corpus_spec
 from bench.records import Point, RecordStore
 from bench.relevance import Relevance
 from models.errors import InputError
@@ -163,7 +162,7 @@ def main(arguments) -> None:
     """Measures BM25 and prints what it reached."""
     store = RecordStore(arguments.home)
     flags = {"profile": arguments.profile, "force": arguments.force}
-    point_id = measure_text_floor(store, read_corpus_spec(arguments.corpus), arguments.split, arguments.images, **flags)
+    point_id = measure_text_floor(store, read_spec(arguments.corpus), arguments.split, arguments.images, **flags)
     rows = store.read()
     rows = rows[rows.point_id == point_id]
     values = dict(zip(rows.metric, rows.value, strict=True))

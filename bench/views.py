@@ -23,11 +23,10 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from bench import cli
-from bench.corpora import open_corpus
+from bench.corpora import open_corpus, read_spec
 from bench.corpora.decode import decode
 from bench.encode import Encoder
 from bench.files import atomic_file
-from bench.recall import read_corpus_spec
 from bench.rendering import render
 from models.backbones import as_images
 from models.errors import InputError
@@ -248,7 +247,7 @@ def main(arguments) -> None:
     about = {"image": arguments.image, "corpus": "", "split": "", "text": arguments.text, "checkpoint": encoder.id}
     pixels = encoder.model.pixels
     if arguments.image.isdecimal():
-        corpus, number = open_corpus(read_corpus_spec(arguments.corpus)), int(arguments.image)
+        corpus, number = open_corpus(read_spec(arguments.corpus)), int(arguments.image)
         rendered = render(corpus, [(arguments.split, number, number + 1)], {pixels})
         picture = rendered.of_size[pixels][0]
         about |= {"image": rendered.ids[0], "corpus": corpus.name, "split": arguments.split}

@@ -11,29 +11,24 @@ Notable choices
 """
 
 import dataclasses
-import functools
 import itertools
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench import cli, config, metrics
-from bench.corpora import open_corpus
-from bench.corpora.decode import BrokenImage, decode
-from bench.corpora.layout import COLOURS, TIMES
+from bench.corpora import open_corpus, read_spec
 from bench.describe import joined, normalised, products
 from bench.encode import PRECISIONS, Encoder, batches
-from bench.files import sha256
-from bench.measure import evenly
-from bench.recall import read_corpus_spec
+from bench.labelled import FactsOf, ImageFolder, Labelled, Numbered
 from bench.records import Point, RecordStore
-from bench.rendering import BATCH, render
+from bench.rendering import BATCH
 from bench.shards import to_csr
 from models import pretrained
 from models.errors import InputError
@@ -41,14 +36,9 @@ from models.errors import InputError
 log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).with_name("zero_shot.yaml")
-CODE = ("models", "bench.encode", "bench.rendering", "bench.describe", "bench.corpora.decode", "bench.zero_shot")
+CODE = ("models", "bench.encode", "bench.rendering", "bench.describe", "bench.corpora.decode", "bench.labelled", "bench.zero_shot")
 IMAGES = 1000
-SEARCHED = 50  # scenes looked at for each one asked for, before a kind of class is measured on fewer
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
 NAMED = 5  # broken pictures named in a record's note
-
-Numbered = Iterable[tuple[int, np.ndarray]]
-"""Pictures (P, P, 3) uint8, each with its number."""
 
 
 @dataclass(frozen=True)
@@ -70,113 +60,6 @@ class Prompts:
             if not templates or any(template.count("{}") != 1 for template in templates):
                 raise InputError(f"{file or TEMPLATES}: {kind}: {list(templates)}: expected templates with one {{}} for the class's name")
         return read
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Pictures with one class each. `kind` says what the classes are.
-
-    numbers: (N,) int64, ascending, of each picture in its source; ids: N strings; labels: (N,) int64, places in `classes`.
-    """
-
-    kind: str
-    classes: list[str]
-    numbers: np.ndarray
-    ids: list[str]
-    labels: np.ndarray
-
-
-# --- what is classified -----------------------------------------------------------------------------------------------------------
-
-
-class FactsOf:
-    """Pictures of a corpus, labelled by the corpus's own facts. Raises InputError when it has none."""
-
-    def __init__(self, corpus):
-        if not hasattr(corpus, "facts"):
-            raise InputError(
-                f"corpus {corpus.name}: nothing says what its pictures show; expected scenes, or --folder with a sub-folder per class"
-            )
-        self.corpus, self.name, self.fingerprint = corpus, corpus.name, corpus.fingerprint
-
-    def labelled(self, split: str, images: int) -> list[Labelled]:
-        """For each kind of class the first `images` scenes that have one; a kind without any is left out with a warning.
-
-        A kind with fewer among the first 50 x `images` scenes has those.
-        """
-        corpus = self.corpus
-        classes = {"concept": list(corpus.concepts), "place": list(corpus.pack.places), "time": list(TIMES), "colour": list(COLOURS)}
-        places = {kind: {name: place for place, name in enumerate(names)} for kind, names in classes.items()}
-        found = {kind: [] for kind in classes}
-        for i in range(SEARCHED * images):
-            scene = corpus.facts(split, i)
-            (only,) = scene.groups if len(scene.groups) == 1 else (None,)
-            names = {"place": scene.place, "time": scene.time} | ({"concept": only.concept, "colour": only.colour} if only else {})
-            for kind, name in names.items():
-                if name is not None and len(found[kind]) < images:
-                    found[kind].append((i, places[kind][name]))
-            if all(len(scenes) == images for scenes in found.values()):
-                break
-        for kind in [kind for kind, scenes in found.items() if not scenes]:
-            log.warning("zero-shot: no scene of %s has a %s, so it is not measured", split, kind)
-            del found[kind]
-        return [_labelled(kind, classes[kind], scenes, lambda i: corpus.image_id(split, i)) for kind, scenes in found.items()]
-
-    def pictures(self, split: str, numbers: list[int], pixels: int) -> Numbered:
-        for batch in batches(numbers):
-            spans = [(split, number, number + 1) for number in batch]
-            yield from zip(batch, render(self.corpus, spans, {pixels}).of_size[pixels], strict=True)
-
-
-class ImageFolder:
-    """A folder with one sub-folder of pictures for each class, at any depth below it, as torchvision's class of that name reads it.
-
-    The name of a class is that of its sub-folder, with spaces for underscores. Raises InputError when there are fewer than two classes,
-    or a class without files that are pictures by their names.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        self.name = f"folder:{self.folder.resolve().name}"
-        if not self.folder.is_dir():
-            raise InputError(f"{folder}: no such folder; expected one with a sub-folder of pictures for each class")
-        inside = sorted(path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        self.classes = [path.name.replace("_", " ") for path in inside]
-        if len(set(self.classes)) < max(2, len(inside)):
-            raise InputError(f"{folder}: {len(inside)} sub-folders; expected at least two, one for each class, with different names")
-        self.files, self.labels = [], []
-        for label, path in enumerate(inside):
-            pictures = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
-            if not pictures:
-                raise InputError(f"{path}: no pictures; expected files that end in {', '.join(EXTENSIONS)}")
-            self.files += pictures
-            self.labels += [label] * len(pictures)
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """A hash of the names and the content of all files."""
-        return config.fingerprint([[self._id(number), sha256(file)] for number, file in enumerate(self.files)])
-
-    def labelled(self, split: str, images: int | None) -> list[Labelled]:
-        """So many pictures, evenly spaced through all (None: all)."""
-        which = evenly(len(self.files), len(self.files) if images is None else images)
-        return [_labelled("folder", self.classes, [(i, self.labels[i]) for i in which], self._id)]
-
-    def pictures(self, split: str, numbers: list[int], pixels: int) -> Numbered:
-        """Those that can be decoded; the others are named in a warning."""
-        for number in numbers:
-            try:
-                yield number, decode(self.files[number].read_bytes(), str(self.files[number]), pixels)
-            except BrokenImage as error:
-                log.warning("left out: %s", error)
-
-    def _id(self, number: int) -> str:
-        return self.files[number].relative_to(self.folder).as_posix()
-
-
-def _labelled(kind: str, classes: list[str], numbered: list[tuple[int, int]], id_of: Callable[[int], str]) -> Labelled:
-    numbers, labels = np.array(numbered, np.int64).reshape(-1, 2).T
-    return Labelled(kind, classes, numbers, [id_of(number) for number in numbers.tolist()], labels)
 
 
 # --- classification ---------------------------------------------------------------------------------------------------------------
@@ -344,7 +227,7 @@ def main(arguments) -> None:
         ids = measure_zero_shot(store, encoder, ImageFolder(arguments.folder), "", arguments.images, **common)
     else:
         images = IMAGES if arguments.images is None else arguments.images
-        ids = measure_zero_shot(store, encoder, open_corpus(read_corpus_spec(arguments.corpus)), arguments.split, images, **common)
+        ids = measure_zero_shot(store, encoder, open_corpus(read_spec(arguments.corpus)), arguments.split, images, **common)
     rows = store.read().set_index("point_id", drop=False)
     print(table(rows.loc[ids].reset_index(drop=True)))
 

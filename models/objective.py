@@ -7,6 +7,7 @@ A step's losses are of two kinds: contrasts, which need the vectors of the whole
 `Objective` keeps them apart, so that a batch may be spread over processes (`models.distributed`) and come in micro-batches.
 """
 
+import abc
 import copy
 import dataclasses
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class MaskedBatch(Batch):
     hidden_from_decoder: float
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, abc.ABC):
     """What a model is trained on: the losses of a step, as a dict of weighted parts whose sum is minimised.
 
     Over several processes each has its slice of the batch, and the mean of their losses is that of the global batch.
@@ -89,9 +90,9 @@ class Objective(nn.Module):
         """The batch with all that is random in the step; the same for the global batch over however many processes."""
         return batch
 
+    @abc.abstractmethod
     def vectors(self, batch: Batch) -> Sides:
         """What `contrast` compares of a part of the batch that was drawn."""
-        raise NotImplementedError
 
     def encode(self, batch: Batch) -> tuple[Sides, Losses]:
         """`vectors`, and those losses that are sums over the pairs: over all parts of a batch they add up."""
@@ -101,16 +102,16 @@ class Objective(nn.Module):
         """What else `contrast` compares them with, without gradient."""
         return ()
 
+    @abc.abstractmethod
     def contrast(self, sides: Sides, keys: tuple[torch.Tensor, ...]) -> tuple[Losses, Losses]:
         """The losses that need the vectors of the whole batch, and what is worth logging. Only here do processes wait for each other."""
-        raise NotImplementedError
 
     def after_step(self) -> None:
         """What moves once per optimiser step."""
 
+    @abc.abstractmethod
     def towers(self) -> list[nn.Module]:
         """The transformers that take the time and the memory."""
-        raise NotImplementedError
 
     def compile_towers(self) -> None:
         """`torch.compile` each tower where it stands: names and values of its weights stay. Call after `begin`."""

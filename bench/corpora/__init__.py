@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import yaml
 
 from bench.config import nearest
 from bench.corpora.folder import Folder
@@ -33,6 +34,14 @@ class Corpus(Protocol):
 
 
 CORPORA = {corpus.name: corpus for corpus in (Scenes, Pictures, Coco, Flickr30k, Folder, WebDataset)}
+
+
+def read_spec(text: str) -> str | dict:
+    """What a command line says of a corpus: its name, or a mapping such as `{name: scenes, concepts: 200}`. Raises InputError."""
+    try:
+        return yaml.safe_load(text) if text.startswith("{") else text
+    except yaml.YAMLError:
+        raise InputError(f"--corpus {text}: expected a name, or a mapping such as '{{name: scenes, concepts: 200}}'") from None
 
 
 def open_corpus(spec: dict | str) -> Corpus:
