@@ -73,9 +73,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The pytest-benchmark suites of the hot paths; save with `-- --benchmark-autosave`, compare with `-- --benchmark-compare`."""
+    """The pytest-benchmark suites of the hot paths; `-- --benchmark-compare` beside the saved baseline, `-- --benchmark-save=NAME` to save one."""
     _install(session, "test")
-    _run(session, "pytest", "tests/bench/bench_hot_paths.py", "tests/bench/corpora/bench_scenes.py")
+    suites = ["tests/bench/bench_hot_paths.py", "tests/bench/corpora/bench_scenes.py"]
+    _run(session, "pytest", *suites, "--benchmark-storage=file://results/benchmarks", "--benchmark-columns=min,median,iqr,rounds")
 
 
 @nox.session

@@ -1,7 +1,7 @@
 """The main job: train every variant, measure each, write records and the report page.
 
-`python -m ablations.run --profile quick` trains `lexlip`, its ablations and the CLIP baseline one after the other on the same
-data; what is finished is not made again, and what was killed goes on where it stood. A variant that fails is recorded as failed,
+`python -m ablations.run --profile quick` trains `lexlip`, its ablations and the CLIP baseline on the same data, then measures one after the
+other; what is finished is not made again, and what was killed goes on where it stood. A variant that fails is recorded as failed,
 the others go on, and the exit code says so.
 """
 
@@ -14,7 +14,8 @@ import torch
 
 from ablations import config as configs
 from ablations.config import RunConfig
-from ablations.train import Trained, add_training_flags, train
+from ablations.side_by_side import FAILURES, Job, at_once, trained
+from ablations.train import Trained, add_training_flags, is_finished, train
 from bench import cli
 from bench.commands import build_report
 from bench.config import as_tree, fingerprint
@@ -48,13 +49,15 @@ def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int,
             )
 
 
-def one(home: Path, profile: str, variant: str, seed: int, run: RunConfig, command: str, force: bool) -> str | None:
-    """Train and measure one variant; what went wrong, or None. A failure is a record too."""
+def one(job: Job, outcome: Trained | Exception) -> str | None:
+    """Measure one trained variant; what went wrong, or None. A failure is a record too."""
     started = time.perf_counter()
+    home, profile, variant, seed, run, command, force = job
     try:
-        trained = train(home, profile, variant, seed, run, command, force)
-        measure(home, trained, profile, variant, seed, run, command, force)
-    except (InputError, RuntimeError, MemoryError) as error:  # a full disk is no variant's fault: OSError ends the command
+        if isinstance(outcome, Exception):
+            raise outcome
+        measure(home, outcome, profile, variant, seed, run, command, force)
+    except FAILURES as error:
         if not isinstance(error, InputError):
             log.exception("%s, seed %d", variant, seed)
         point = Point(
@@ -84,20 +87,34 @@ def main(arguments) -> None:
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
     for run in runs.values():
         open_corpus(run.data.corpus)
-    failed = {}
+    jobs = []
     for seed in arguments.seeds:
         for variant, run in runs.items():
             command = f"python -m ablations.run --profile {arguments.profile} --variants {variant} --seeds {seed}"
             command = " ".join([command, *arguments.overrides])
-            if problem := one(arguments.home, arguments.profile, variant, seed, run, command, arguments.force):
-                failed[f"{variant} (seed {seed})"] = problem
-                log.warning("%s, seed %d: failed: %s", variant, seed, problem)
+            jobs.append(Job(arguments.home, arguments.profile, variant, seed, run, command, arguments.force))
+    failed = {}
+    number = min(arguments.at_once or at_once(len(jobs)), len(jobs))
+    for job, outcome in zip(jobs, trained(jobs, number, train, _finished), strict=True):
+        if problem := one(job, outcome):
+            failed[f"{job.variant} (seed {job.seed})"] = problem
+            log.warning("%s, seed %d: failed: %s", job.variant, job.seed, problem)
     build_report(arguments.home, arguments.profile)
     if failed:
         raise InputError(
-            f"{len(failed)} of {len(runs) * len(arguments.seeds)} runs failed, the others are reported: "
+            f"{len(failed)} of {len(jobs)} runs failed, the others are reported: "
             + "; ".join(f"{name}: {why}" for name, why in failed.items())
         )
+
+
+def _finished(job: Job) -> bool:
+    return not job.force and is_finished(job.home, job.seed, job.run)
+
+
+def _number(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 def _seeds(text: str) -> list[int]:
@@ -109,5 +126,9 @@ if __name__ == "__main__":
     add_training_flags(flags)
     known = f"core: {', '.join(configs.CORE)}; all: {', '.join(configs.names('variants'))}"
     flags.add_argument("--variants", default="core", help=f"separated by commas, or core, or all. {known}")
+    flags.add_argument(
+        "--at-once", type=_number, default=None, metavar="N",
+        help="trainings side by side, each on its share of the cores; unless given, one per core with 4 GiB of memory, and one with a GPU",
+    )  # fmt: skip
     flags.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="seeds, separated by commas")
     sys.exit(cli.run(main, flags))

@@ -30,7 +30,7 @@ from ablations.step import learning_rate, optimiser, take_step
 from ablations.validate import ValidationSet, validate
 from bench import cli
 from bench.config import as_tree, code_fingerprint, fingerprint
-from bench.environment import OtherWork, note_of_other_work
+from bench.environment import OtherWork, cores, note_of_other_work
 from bench.files import read_json, write_json
 from bench.records import Point, RecordStore
 from models import checkpoint
@@ -56,6 +56,21 @@ class Trained:
     summary: dict
 
 
+def identify(home: Path, seed: int, run: RunConfig) -> tuple[TrainingData, RunConfig, torch.dtype, str]:
+    """The data of a run, made where it is not there; the run with its vocabulary; what it computes in; and its id, of all that decides its weights."""
+    data = prepare(home, run.data, run.model.text, tokenizer=start.tokenizer(run))
+    run = configs.with_vocabulary(run, len(data.tokenizer))
+    precision = choose_precision(run.train.precision)
+    identified = start.identified(run)
+    made_from = [as_tree(identified.model), as_tree(identified.train), as_tree(run.data), data.id, seed, str(precision)]
+    return data, run, precision, fingerprint([*made_from, code_fingerprint("models", *CODE)])
+
+
+def is_finished(home: Path, seed: int, run: RunConfig) -> bool:
+    """Whether `train` would find it finished. Raises InputError as `train` does."""
+    return (Path(home) / "runs" / identify(home, seed, run)[3] / "summary.json").exists()
+
+
 def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, command: str = "", force: bool = False) -> Trained:
     """Train a variant, or go on with it, or find it finished. Records are written when it is done.
 
@@ -66,21 +81,7 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
         if size % world():
             raise InputError(f"train.batch: {size} pairs cannot be shared by {world()} processes; expected a multiple of {world()}")
     with processes.first_then_others():
-        data = prepare(home, run.data, run.model.text, tokenizer=start.tokenizer(run))
-    run = configs.with_vocabulary(run, len(data.tokenizer))
-    precision = choose_precision(run.train.precision)
-    identified = start.identified(run)
-    run_id = fingerprint(
-        [
-            as_tree(identified.model),
-            as_tree(identified.train),
-            as_tree(run.data),
-            data.id,
-            seed,
-            str(precision),
-            code_fingerprint("models", *CODE),
-        ]
-    )
+        data, run, precision, run_id = identify(home, seed, run)
     processes.agree("the run id", run_id)
     folder = Path(home) / "runs" / run_id
     if force and processes.is_first():
@@ -214,6 +215,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "precision": str(precision).removeprefix("torch."),
             "processes": world(),
+            "threads": torch.get_num_threads(),
             "curve": curve,
         }
         write_json(folder / "summary.json", summary)
@@ -260,8 +262,10 @@ def _record(
     if not store.has(total):
         named = ("steps", "chosen_step", "train_seconds", "train_cpu_seconds", "train_samples", "parameters")
         cost = {name: summary[name] for name in named}
-        loaded = note_of_other_work(summary["other_core_seconds"] / summary["train_seconds"])
-        several = f"{summary['processes']} processes" if summary["processes"] > 1 else ""
+        left = max(0, cores() - summary["threads"])  # to trainings beside this one, which are not in its way
+        loaded = note_of_other_work(max(0.0, summary["other_core_seconds"] / summary["train_seconds"] - left))
+        threads = f"{summary['threads']} thread{'s' if summary['threads'] > 1 else ''}"
+        several = f"{summary['processes']} processes of {threads}" if summary["processes"] > 1 else threads
         store.write(
             total,
             {**cost, "train_samples_per_second": summary["train_samples"] / summary["train_seconds"]},

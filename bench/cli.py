@@ -18,6 +18,8 @@ from tqdm import tqdm
 from models.errors import InputError
 
 BAD_INPUT = 2
+ROW: int | None = None
+"""Line of the terminal, from the cursor down, of the progress bars of this process, where several share it."""
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -55,4 +57,4 @@ def command_line() -> str:
 
 def progress(items: Iterable | None = None, *, total: int | None = None, desc: str = "", unit: str = "it", initial: int = 0) -> tqdm:
     """A progress bar with rate and remaining time; silent when stderr is not a terminal."""
-    return tqdm(items, total=total, desc=desc, unit=unit, initial=initial, disable=None, dynamic_ncols=True, smoothing=0.1)
+    return tqdm(items, total=total, desc=desc, unit=unit, initial=initial, position=ROW, disable=None, dynamic_ncols=True, smoothing=0.1)

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from reports import significance
 from reports.evidence import Evidence, ended, parsed
 from reports.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, integer
+from reports.verdict import EQUAL_RECALL
 
 TASK = "scale"
 CEILING = "dummy"  # an engine that answers at once: its QPS is what the harness itself can reach
@@ -151,6 +153,7 @@ class Sweep:
     encoding: dict[tuple[str, int], Measured] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
     place: int = 1
+    evidence: Evidence | None = None
 
     @property
     def sizes(self) -> list[int]:
@@ -193,10 +196,31 @@ class Sweep:
         found = [call for call in self.calls() if call.mode == mode]
         return (found[0] if mode == "single" else found[-1]) if found else None
 
+    def as_good(self, one: Search, other: Search) -> bool:
+        """Whether the R@1 of `one` is no lower: not at all, or by less than `EQUAL_RECALL` and by no more than chance.
+
+        Chance: the 95% bootstrap interval of the paired difference reaches 0. Where the two were not asked the same queries, or the results
+        of each were not kept, only what is at least as high is as good.
+        """
+        if one.recall is None or other.recall is None:
+            return False
+        if one.recall >= other.recall:
+            return True
+        return other.recall - one.recall < EQUAL_RECALL and _reaches_zero(self.evidence, one.accuracy.point_id, other.accuracy.point_id)
+
     def vectors(self, images: int | None = None) -> list[str]:
         """What the lexicon vectors of a gallery are like, a sentence for each model: it decides what an index of them costs."""
         images = images or self.largest
         return [in_words(variant, measured.values) for (variant, size), measured in sorted(self.statistics.items()) if size == images]
+
+
+@functools.lru_cache(maxsize=4096)
+def _reaches_zero(evidence: Evidence | None, point: str, reference: str) -> bool:
+    found = [evidence.outcomes([each], "recall@1") if evidence else None for each in (point, reference)]
+    if any(outcomes is None for outcomes in found) or set(found[0].query_id) != set(found[1].query_id):
+        return False
+    estimate = significance.difference(*found)
+    return estimate is not None and estimate.high is not None and estimate.high >= 0
 
 
 def in_words(variant: str, values: dict[str, float]) -> str:
@@ -215,7 +239,7 @@ def sweeps(evidence: Evidence) -> list[Sweep]:
     """Every sweep of the records, those of the page's own corpus first, then the larger."""
     rows = pd.concat([evidence.rows, evidence.generated])
     scale = rows[(rows.task == TASK) & rows.images.notna()]
-    found = [_sweep(rows, *key) for key, _ in scale.groupby(["profile", "corpus", "machine_id"])]
+    found = [replace(_sweep(rows, *key), evidence=evidence) for key, _ in scale.groupby(["profile", "corpus", "machine_id"])]
     found.sort(key=lambda sweep: (sweep.corpus != evidence.corpus, -sweep.largest, sweep.corpus, sweep.machine_id))
     return [replace(sweep, place=place) for place, sweep in enumerate(found, 1)]
 

@@ -34,18 +34,17 @@ def _quality(sweep: Sweep) -> Finding | None:
     level = f"flat dense search has {percent(flat.recall)} %"
     gap = f"the best lexicon index ({best.label}) {percent(best.recall)} %, {points(best.recall - flat.recall)} points"
     behind = points_of(flat) + tuple(point for search in mine for point in points_of(search))
-    equal = [search for search in mine if search.recall >= flat.recall]
+    equal = [search for search in mine if sweep.as_good(search, flat)]
     if not equal:
         return Finding(LOSES, "R@1", f"Below flat dense search at every number of lexicons kept: {level}, {gap}.", behind)
     if len(equal) == len(mine):
-        return Finding(WINS, "R@1", f"At least that of flat dense search at every number of lexicons kept: {level}, {gap}.", behind)
-    return Finding(
-        OPEN, "R@1", f"At least that of flat dense search for {_keeping(equal)}, and below it otherwise: {level}, {gap}.", behind
-    )
+        verdict = OPEN if sweep.as_good(flat, best) else WINS
+        return Finding(verdict, "R@1", f"As good as flat dense search at every number of lexicons kept: {level}, {gap}.", behind)
+    return Finding(OPEN, "R@1", f"As good as flat dense search for {_keeping(equal)}, and below it otherwise: {level}, {gap}.", behind)
 
 
 def _speed(sweep: Sweep, rows: list[Comparison], call: Call) -> Finding | None:
-    """Against the fastest dense engine of at least equal R@1."""
+    """Against the fastest dense engine of equal R@1."""
     cells = [(row.search, row.faster["any"]) for row in rows if row.call == call]
     measured = [(search, cell) for search, cell in cells if not cell.missing]
     slower = [pair for pair in measured if pair[1].value < 1 - EQUAL_RATIO]
@@ -146,9 +145,9 @@ def _equal_quality(sweep: Sweep) -> str:
     flat, mine = flat_search(sweep), [search for search in lexicon_side(sweep) if search.recall is not None]
     if not flat or not mine:
         return "Quality: R@1 was not measured on both sides."
-    below = [search for search in mine if search.recall < flat.recall]
+    below = [search for search in mine if not sweep.as_good(search, flat)]
     if not below:
-        return "Quality: R@1 is at least that of flat search at every number of lexicons kept."
+        return "Quality: R@1 is as good as that of flat search at every number of lexicons kept."
     gaps = [search.recall - flat.recall for search in below]
     bounds = " to ".join(dict.fromkeys((points(max(gaps)), points(min(gaps)))))
     return f"Quality is not equal: for {_keeping(below)}, R@1 is {bounds} points against flat search, and the ratios of those rows are bought with it."

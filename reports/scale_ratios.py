@@ -1,6 +1,6 @@
 """How many times faster and smaller the lexicon side is than each dense side, at equal R@1 and as many threads.
 
-A speed-up stands only against a dense search whose R@1 is at least as high. Which call is compared moves it as much as which engine, so the
+A speed-up stands only against a dense search whose R@1 is as good (`Sweep.as_good`). Which call is compared moves it as much as which engine, so the
 flat index is compared both ways; so does the number of lexicons kept.
 """
 
@@ -46,11 +46,11 @@ def comparisons(sweep: Sweep) -> list[Comparison]:
     for call in sweep.calls(sweep.largest):
         for search in lexicon_side(sweep):
             flat = engine(dense, FLAT)
-            cells = {f"flat {mode}": faster(search, call, flat, Call(mode, call.threads)) for mode in ("single", "batched")}
-            cells |= {"hnsw": faster(search, call, engine(dense, *HNSW)), "ivf": faster(search, call, engine(dense, *IVF))}
-            cells["any"] = faster(search, call, on_cpu)
+            cells = {f"flat {mode}": faster(sweep, search, call, flat, Call(mode, call.threads)) for mode in ("single", "batched")}
+            for name, rivals in (("hnsw", engine(dense, *HNSW)), ("ivf", engine(dense, *IVF)), ("any", on_cpu)):
+                cells[name] = faster(sweep, search, call, rivals)
             if on_gpu:
-                cells["gpu"] = faster(search, call, on_gpu)
+                cells["gpu"] = faster(sweep, search, call, on_gpu)
             found.append(Comparison(search, call, cells))
     return found
 
@@ -64,13 +64,13 @@ def engine(searches: Iterable[Search], *names: str) -> list[Search]:
     return [search for search in searches if search.engine in names]
 
 
-def faster(mine: Search, call: Call, rivals: list[Search], theirs: Call | None = None) -> Cell:
-    """How many times the QPS of the fastest rival whose R@1 is no lower; in words where there is none. `theirs`: the rivals' call, if another."""
+def faster(sweep: Sweep, mine: Search, call: Call, rivals: list[Search], theirs: Call | None = None) -> Cell:
+    """How many times the QPS of the fastest rival whose R@1 is as good; in words where there is none. `theirs`: the rivals' call, if another."""
     theirs = theirs or call
     rate = mine.rate(call)
     if rate is None or mine.recall is None:
         return Cell(missing=mine.timed(call).missing or mine.cell("recall@1").missing or NOT_MEASURED)
-    good = [rival for rival in rivals if rival.recall is not None and rival.recall >= mine.recall]
+    good = [rival for rival in rivals if sweep.as_good(rival, mine)]
     timed = [rival for rival in good if rival.rate(theirs)]
     if timed:
         best = max(timed, key=lambda rival: rival.rate(theirs))
@@ -85,8 +85,8 @@ def faster(mine: Search, call: Call, rivals: list[Search], theirs: Call | None =
     return Cell(missing=next((rival.problem for rival in rivals if rival.problem), NOT_MEASURED))
 
 
-def smaller(mine: Search, stores: list[Search]) -> Cell:
-    """Bytes per image of the smallest store over those of the index; marked where no search of that store reaches the R@1 of the index."""
+def smaller(sweep: Sweep, mine: Search, stores: list[Search]) -> Cell:
+    """Bytes per image of the smallest store over those of the index; marked where no search of that store is as good as the index in R@1."""
     stores = [store for store in stores if store.bytes_per_image]
     if not mine.bytes_per_image:
         return mine.cell("bytes_per_image") if mine.problem else Cell(missing=NOT_MEASURED)
@@ -95,7 +95,7 @@ def smaller(mine: Search, stores: list[Search]) -> Cell:
     least = min(store.bytes_per_image for store in stores)
     same = [store for store in stores if store.bytes_per_image == least]
     best = max(same, key=lambda store: store.recall or 0)
-    mark = LOWER if mine.recall is not None and best.recall is not None and best.recall < mine.recall else ""
+    mark = LOWER if mine.recall is not None and best.recall is not None and not sweep.as_good(best, mine) else ""
     n = f"{best.label}: {size(least)} per image" + (f", R@1 at most {percent(best.recall)} %" if best.recall is not None else "")
     return Cell(least / mine.bytes_per_image, mark=mark, n=n, points=points_of(mine) + points_of(best))
 
@@ -106,7 +106,7 @@ def sizes(sweep: Sweep, mine: Search) -> dict[str, Cell]:
     found = {}
     for store, name in STORES.items():
         stores = engine(dense, name)
-        cell = smaller(mine, stores)
+        cell = smaller(sweep, mine, stores)
         broken = next((search.problem for search in stores if search.problem), "")
         found[store] = Cell(missing=broken) if cell.missing == NOT_MEASURED and broken else cell
     return found

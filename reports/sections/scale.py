@@ -1,6 +1,6 @@
 """The published claim against what a sweep measured: how many times faster and smaller, at equal quality, losses first.
 
-A speed-up stands only against a dense search whose R@1 is at least as high. Which call is compared moves it as much as which engine, so the
+A speed-up stands only against a dense search of equal R@1 (`Sweep.as_good`). Which call is compared moves it as much as which engine, so the
 flat index is shown both ways; numbers of lexicons kept move it as much again, so each has its row.
 """
 
@@ -25,6 +25,7 @@ from reports.scale_ratios import (
 )
 from reports.sections import Section
 from reports.tables import Cell, Column, Table, integer, percent, size, times
+from reports.verdict import EQUAL_RECALL
 
 NOT_STATED = "not available"
 
@@ -75,7 +76,7 @@ def paper_table(sweep: Sweep, rows: list[Comparison]) -> Table:
 
 
 def speed_table(sweep: Sweep, rows: list[Comparison]) -> Table:
-    at_least = "Times faster than a dense search of at least that R@1"
+    at_least = "Times faster than a dense search of equal R@1"
     columns = [
         Column("search", "Lexicon side"), Column("kept", "Kept", integer), Column("called", "Called"), Column("recall@1", "R@1, %", percent),
         Column("qps", "QPS", integer), Column("flat single", "flat, one at a time", times, at_least), Column("flat batched", "flat, in batches", times, at_least),
@@ -96,8 +97,9 @@ def speed_table(sweep: Sweep, rows: list[Comparison]) -> Table:
     ]
     flat = flat_search(sweep)
     notes = (
-        f"Equal quality: against the fastest dense search whose R@1 is at least that of the row; {NOT_REACHED}: none that was measured is that good. Below 1×, the dense side is faster. "
-        f"{f'R@1 of flat search is {percent(flat.recall)} %. ' if flat else ''}R@1 is compared as measured, without an interval: where the two are close, one more query could turn it.",
+        f"Equal R@1: against the fastest dense search whose R@1 is at least that of the row, or lower by less than {100 * EQUAL_RECALL:g} points and by no more than chance "
+        f"(paired bootstrap over the same queries, 95%); {NOT_REACHED}: none that was measured is that good. Below 1×, the dense side is faster."
+        f"{f' R@1 of flat search is {percent(flat.recall)} %.' if flat else ''}",
         *(f"Without {one}." for one in broken(sweep.at(sweep.largest, "dense"))),
         "Both sides with as many threads. HNSW: of FAISS, hnswlib and usearch, the fastest; the fastest: of all dense engines on the CPU.",
     )
@@ -124,7 +126,9 @@ def size_table(sweep: Sweep) -> Table:
     stored = {store: [one.bytes_per_image for one in engine(dense, name) if one.bytes_per_image] for store, name in STORES.items()}
     known = [f"{store} {size(min(found))}" for store, found in stored.items() if found]
     stores = f"Bytes per image, measured on disk: {', '.join(known)}. " if known else ""
-    notes = (f"{stores}A store counts at its smallest, whatever its R@1. {LOWER} its R@1 stays below that of the row.",)
+    notes = (
+        f"{stores}A store counts at its smallest, whatever its R@1. {LOWER} its R@1 stays below that of the row, where equal is as in the table of speeds.",
+    )
     return Table(sweep.named("scale_size"), f"Index size: {sweep.title}", columns, made, notes)
 
 

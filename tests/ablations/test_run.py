@@ -25,7 +25,7 @@ def start(monkeypatch, tmp_path, tiny):
         monkeypatch.setattr(runner, "build_report", lambda home, profile: measured.append("report"))
         flags = cli.parser("")
         runner.add_training_flags(flags)
-        flags.set_defaults(variants="lexlip,no_momentum,clip", seeds=[3])
+        flags.set_defaults(variants="lexlip,no_momentum,clip", seeds=[3], at_once=1)
         return cli.run(runner.main, flags, ["--home", str(tmp_path), "--profile", tiny]), measured
 
     return start
