@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
-import torch
 
 from ablations.config import RunConfig
-from ablations.train import Trained
 from bench import cli
 from bench.environment import cores
 from models.errors import InputError
+
+if TYPE_CHECKING:
+    from ablations.train import Trained
 
 MEMORY = 4 * 2**30
 """Bytes that a training on a CPU is taken to need at most, where the user does not say how many to start."""
@@ -46,14 +47,16 @@ class Job(NamedTuple):
 
 def at_once(trainings: int) -> int:
     """How many trainings to start side by side unless the user says: one per core that has memory for it; one at all where there is a GPU."""
+    import torch
+
     if torch.cuda.is_available():
         return 1
     return max(1, min(trainings, cores(), psutil.virtual_memory().available // MEMORY))
 
 
 def trained(
-    jobs: Sequence[Job], number: int, train: Callable[..., Trained], finished: Callable[[Job], bool]
-) -> Iterator[Trained | Exception]:
+    jobs: Sequence[Job], number: int, train: Callable[..., "Trained"], finished: Callable[[Job], bool]
+) -> "Iterator[Trained | Exception]":
     """The outcome of each job, in order: all trained, `number` at a time, before the first is given; with a `number` of 1, each when it is asked for.
 
     `train`, `finished`: functions of a module, which the processes import. Finished jobs take no process.
@@ -89,7 +92,7 @@ class _Slot:
         self.row, self.threads = row, threads
         self.process: ProcessPoolExecutor | None = None
 
-    def submit(self, train: Callable[..., Trained], job: Job) -> Future:
+    def submit(self, train: Callable[..., "Trained"], job: Job) -> Future:
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.process = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self.row, self.threads))
@@ -102,6 +105,8 @@ class _Slot:
 
 
 def _begin(row: int, threads: int) -> None:
+    import torch
+
     torch.set_num_threads(threads)
     cli.ROW = row
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -112,7 +117,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _in_a_slot(slots: queue.SimpleQueue, train: Callable[..., Trained], job: Job) -> Trained | Exception:
+def _in_a_slot(slots: queue.SimpleQueue, train: Callable[..., "Trained"], job: Job) -> "Trained | Exception":
     slot = slots.get()
     try:
         return slot.submit(train, job).result()
@@ -125,7 +130,7 @@ def _in_a_slot(slots: queue.SimpleQueue, train: Callable[..., Trained], job: Job
         slots.put(slot)
 
 
-def _outcome(train: Callable[..., Trained], job: Job) -> Trained | Exception:
+def _outcome(train: Callable[..., "Trained"], job: Job) -> "Trained | Exception":
     try:
         return train(*job)
     except FAILURES as error:
