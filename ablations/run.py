@@ -5,6 +5,7 @@ other; what is finished is not made again, and what was killed goes on where it 
 the others go on, and the exit code says so.
 """
 
+import argparse
 import logging
 import sys
 import time
@@ -112,9 +113,9 @@ def _finished(job: Job) -> bool:
 
 
 def _number(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of trainings, at least 1")
+    return int(text)
 
 
 def _seeds(text: str) -> list[int]:
