@@ -67,7 +67,7 @@ def scale(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, through the real commands, a file at a time on each core; flags after `--` go to pytest."""
-    _install(session, "test", "engines", "lucene")
+    _install(session, "test", "engines", "lucene", "export", "positives")
     _run(session, "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", **_pisa(session))
 
 
@@ -84,6 +84,13 @@ def report(session: nox.Session) -> None:
     """Build the page from the records of a home; flags after `--` go to `python -m reports.build`."""
     _install(session)
     _run(session, "reports.build")
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """What changed between two sets of records: `-- BEFORE AFTER --fail-on quality,size` fails on a regression."""
+    _install(session)
+    _run(session, "reports.compare")
 
 
 @nox.session

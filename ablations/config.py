@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench import config
-from models.config import Count, ModelConfig, Positive, Share, Weight
+from models.config import Count, ModelConfig, Positive, Share, Way, Weight
 from models.errors import InputError
 
 HERE = Path(__file__).parent
@@ -42,7 +42,8 @@ class TrainConfig:
 
     For small GPUs: `micro_batch` pairs at a time have their activations in memory (None: all of a process), with the gradients of the
     whole batch, for one more forward pass; `gradient_checkpointing` keeps none within a layer, for one more, too. `compile`: the towers,
-    by torch.compile.
+    by torch.compile. `lexicon_head`: how its max over tokens is computed, a tile at a time by torch ("tiled"), by Triton kernels ("triton"),
+    or "auto", which takes the kernels on a GPU where triton is installed.
     """
 
     steps: Count = 1000
@@ -60,6 +61,7 @@ class TrainConfig:
     micro_batch: Count | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
+    lexicon_head: Way = "auto"
     validate_every: Count = 100
     checkpoint_every: Count = 100
 
@@ -106,13 +108,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """What is measured on test: gallery size, lexicons kept per image (None keeps all), impact bits, pictures shown."""
+    """What is measured on test: gallery size, lexicons kept per image (None keeps all), impact bits, pictures shown.
+
+    `zero_shot`: pictures for each kind of class, where the corpus says what its pictures show; 0 leaves it out.
+    """
 
     images: Count = 1000
     kept: tuple[Count | None, ...] = (4, 8, 16, 32, 64, None)
     bits: Literal[8, 16] = 8
     examples: Annotated[int, Field(ge=0)] = 10
     slices: tuple[str, ...] = ("compositional",)
+    zero_shot: Annotated[int, Field(ge=0)] = 500
 
 
 @dataclass(frozen=True)

@@ -21,21 +21,25 @@ from bench import cli
 from bench.commands import build_report
 from bench.config import as_tree, fingerprint
 from bench.corpora import open_corpus
+from bench.diagnostics import measure_diagnostics
+from bench.encode import Encoder, encode
 from bench.recall import measure_recall
 from bench.records import Point, RecordStore
+from bench.zero_shot import measure_zero_shot
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
 
 def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int, run: RunConfig, command: str, force: bool = False) -> None:
-    """Recall, index, speed and pictures of a trained variant on test; recall alone on the other slices."""
-    store, measured = RecordStore(home), run.measure
-    common = {"kept": measured.kept, "bits": measured.bits, "variant": variant, "seed": seed, "profile": profile}
-    common |= {"config_id": trained.run_id, "command": command, "force": force}
+    """Recall, index, speed, hard negatives and pictures of a trained variant on test; recall alone on the other slices; zero-shot
+    classification and what its lexicons are like, on test again, with the vectors that are there."""
+    store, measured, corpus = RecordStore(home), run.measure, open_corpus(run.data.corpus)
+    named = {"variant": variant, "seed": seed, "profile": profile, "command": command, "force": force}
+    common = {"kept": measured.kept, "bits": measured.bits, "config_id": trained.run_id, **named}
     measure_recall(store, home, trained.checkpoint, run.data.corpus, "test", measured.images, examples=measured.examples, **common)
     for split in measured.slices:
-        if split in open_corpus(run.data.corpus).splits:
+        if split in corpus.splits:
             measure_recall(
                 store,
                 home,
@@ -48,6 +52,13 @@ def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int,
                 hard_negatives=False,
                 **common,
             )
+    encoder = Encoder(trained.checkpoint)
+    encoded = encode(home, encoder, corpus, "test", measured.images)  # by measure_recall
+    if measured.zero_shot and hasattr(corpus, "facts"):
+        measure_zero_shot(store, encoder, corpus, "test", measured.zero_shot, known=encoded.images, **named)
+    if encoded.kind == "lexicon":
+        of_run = {"config_id": trained.run_id, **named}
+        measure_diagnostics(store, home, encoder, corpus, "test", measured.images, encoded=encoded, **of_run)
 
 
 def one(job: Job, outcome: Trained | Exception) -> str | None:

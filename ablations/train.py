@@ -36,6 +36,8 @@ from bench.records import Point, RecordStore
 from models import checkpoint
 from models.distributed import rank, world
 from models.errors import InputError
+from models.lexicon import set_way
+from models.max_linear import chosen as chosen_way
 from models.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -115,6 +117,7 @@ def _begin(objective: Objective, phase: str, device: str, train: TrainConfig) ->
     """Enter a phase; its optimiser."""
     objective.begin(phase)
     objective.to(device)
+    set_way(objective, train.lexicon_head)
     if train.gradient_checkpointing:
         objective.recompute_activations()
     if train.compile:
@@ -214,6 +217,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
             "train_samples": train.pairs_before(step),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "precision": str(precision).removeprefix("torch."),
+            "lexicon_head": chosen_way(train.lexicon_head, torch.device(device)) if model.kind == "lexicon" else "",
             "processes": world(),
             "threads": torch.get_num_threads(),
             "curve": curve,
@@ -265,11 +269,12 @@ def _record(
         left = max(0, cores() - summary["threads"])  # to trainings beside this one, which are not in its way
         loaded = note_of_other_work(max(0.0, summary["other_core_seconds"] / summary["train_seconds"] - left))
         threads = f"{summary['threads']} thread{'s' if summary['threads'] > 1 else ''}"
+        head = summary["lexicon_head"] and f"lexicon head {summary['lexicon_head']}"
         several = f"{summary['processes']} processes of {threads}" if summary["processes"] > 1 else threads
         store.write(
             total,
             {**cost, "train_samples_per_second": summary["train_samples"] / summary["train_seconds"]},
-            note="; ".join(filter(None, (loaded, f"precision {summary['precision']}", several))),
+            note="; ".join(filter(None, (loaded, f"precision {summary['precision']}", head, several))),
             seconds=summary["train_seconds"],
         )
 

@@ -15,6 +15,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ import scipy.sparse as sp
 from bench import cli, config, metrics
 from bench.corpora import open_corpus, read_spec
 from bench.describe import occurrences, own_items
-from bench.encode import Encoder, batches, encode
+from bench.encode import Encoded, Encoder, batches, encode
 from bench.impacts import Impacts
 from bench.metrics import METRICS
-from bench.records import Point, RecordStore
+from bench.points import begun
+from bench.records import RecordStore
 from models.errors import InputError
 from models.tokenizer import NO_WORD, LexiconTokenizer
 
@@ -116,39 +118,28 @@ def measure_diagnostics(
     images: int = 1000,
     *,
     kept: int | None = None,
+    encoded: Encoded | None = None,
     variant: str = "",
     seed: int | None = None,
     profile: str = "",
+    config_id: str = "",
     command: str = "",
     force: bool = False,
 ) -> str:
     """Writes the point of images 0..`images` of a split and their captions, encoded unless they are there; returns its id.
 
-    kept: lexicons of each image, the strongest ones (None: all). Raises InputError for a model of dense vectors and a broken checkpoint.
+    kept: lexicons of each image, the strongest ones (None: all). encoded: all their vectors, from who has them at hand. Raises InputError
+    for a model of dense vectors and a broken checkpoint.
     """
     for name, count in (("images", images), ("kept", kept)):
         if count is not None and count < 1:
             raise InputError(f"{name} {count}: expected at least 1")
     if encoder.kind != "lexicon":
         raise InputError(f"{encoder.source}: a model of {encoder.kind} vectors, which have no lexicons; expected one of lexicon vectors")
-    encoded = encode(home, encoder, corpus, split, images, force)
-    point = Point(
-        task="diagnostics",
-        corpus=corpus.name,
-        split=split,
-        images=images,
-        queries=encoded.captions.count,
-        profile=profile,
-        variant=variant,
-        seed=seed,
-        kind=encoder.kind,
-        kept=kept,
-        data_id=corpus.fingerprint,
-        checkpoint_id=encoder.id,
-        vectors_id=encoded.images_id,
-        code_id=config.code_fingerprint(*CODE),
-        command=command or cli.command_line(),
-    )
+    encoded = encoded or encode(home, encoder, corpus, split, images, force)
+    named = {"variant": variant, "seed": seed, "profile": profile, "config_id": config_id, "command": command}
+    fields = {"queries": encoded.captions.count, "kind": encoder.kind, "kept": kept, "vectors_id": encoded.images_id}
+    point = replace(begun("diagnostics", encoder, corpus, split, images, **named), **fields, code_id=config.code_fingerprint(*CODE))
     if store.has(point) and not force:
         return point.id
     began, documents = time.perf_counter(), Impacts(encoded.images, kept)

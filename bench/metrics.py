@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.precision import map_at_r, r_precision
+
 
 class Metric(NamedTuple):
     """`direction`: "higher" or "lower" is better, "" for neither. `function`: None where the value is measured, not computed."""
@@ -154,6 +156,24 @@ def _retrieval() -> dict[str, Metric]:
         )
         made[f"recall@{k}"] = Metric(f"R@{k}", "higher", "share", success_text, partial(success_at, k))
         made[f"trec_recall@{k}"] = Metric(f"recall@{k} (TREC)", "higher", "share", recall_text, partial(trec_recall_at, k))
+    return made
+
+
+def _protocols() -> dict[str, Metric]:
+    """COCO's folds and extra positives (`bench.protocols`)."""
+    made = {}
+    for k in (1, 5, 10):
+        text = f"R@{k} among the 1,000 images of a query's fold of COCO's test split, averaged over the five folds."
+        made[f"fold_recall@{k}"] = Metric(f"R@{k}, 1K folds", "higher", "share", text, partial(success_at, k))
+    for name, label in (("cxc", "CxC"), ("eccv", "ECCV Caption")):
+        those = f"by the judgements of {label}, averaged over the queries that it judges; R is how many right items a query has."
+        for k in (1, 5, 10):
+            text = f"Share of queries with at least one right item in the top {k}, {those.split(';')[0]}."
+            made[f"{name}_recall@{k}"] = Metric(f"R@{k}, {label}", "higher", "share", text, partial(success_at, k))
+        text = f"Share of the top R that is right, {those}"
+        made[f"{name}_r_precision"] = Metric(f"R-Precision, {label}", "higher", "share", text, r_precision)
+        text = f"Precision at the rank of each right item in the top R, summed, over R, {those}"
+        made[f"{name}_map@r"] = Metric(f"mAP@R, {label}", "higher", "share", text, map_at_r)
     return made
 
 
@@ -342,6 +362,7 @@ def _measured(name: str, label: str, direction: str, unit: str, definition: str)
 
 METRICS = Registry(
     _retrieval()
+    | _protocols()
     | {
         "median_rank": Metric(
             "Median rank",

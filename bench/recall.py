@@ -8,7 +8,8 @@ For lexicon vectors each step from exact float search to the index is a point of
     impact, K lexicons, 8 bits       the loss by pruning and quantising: what the index returns
 
 For dense vectors it is FAISS's exact index. Both directions. Accuracy and sizes are one point (batch_mode ""); rates and latencies are
-points of their own (batch_mode "single" and "batched", text to image), retrieving few results, as a user would.
+points of their own (batch_mode "single" and "batched", text to image), retrieving few results, as a user would. Over the whole test split
+of COCO its other protocols are points of their own too (task "folds", "cxc", "eccv"; `bench.protocols`).
 """
 
 import functools
@@ -23,13 +24,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import cli, config, engines, measure, metrics
+from bench import cli, config, engines, measure, metrics, protocols
 from bench.encode import PRECISIONS, Encoded, Encoder, encode
 from bench.examples import chosen, example_rows
 from bench.hard_negatives import measure_hard_negatives
 from bench.impacts import SCALE, Impacts
 from bench.indexes import Index, build_index
 from bench.measure import Timing
+from bench.points import begun
 from bench.records import Point, RecordStore
 from bench.relevance import Relevance
 from models import pretrained
@@ -114,28 +116,19 @@ def measure_recall(
     if split not in corpus.splits:
         raise InputError(f"corpus {corpus.name}: unknown split '{split}'{config.nearest(split, corpus.splits)}")
     encoder = Encoder(checkpoint, precision)
-    base = Point(
-        task="retrieval",
-        corpus=corpus.name,
-        split=split,
-        images=images,
-        profile=profile,
-        variant=variant,
-        seed=seed,
-        config_id=config_id,
-        data_id=corpus.fingerprint,
-        checkpoint_id=encoder.id,
-        command=command or cli.command_line(),
-    )
+    named = {"variant": variant, "seed": seed, "profile": profile, "config_id": config_id, "command": command}
+    base = begun("retrieval", encoder, corpus, split, images, **named)
     encoded = encode(home, encoder, corpus, split, images, force)
     base = replace(base, kind=encoded.kind)
     ids = [_write_encoding(store, base, encoded)]
     timing = Timing() if timing is True else timing or None
+    judges = protocols.judges(corpus, split, encoded)
     for direction in DIRECTIONS:
         run = _Direction(store, Path(home), corpus, encoded, direction, base, scale, query_kept, depth, force)
         for setting in cli.progress(settings(encoded.kind, kept, bits), desc=f"recall {split} {direction}", unit="setting"):
             shown = examples if direction == "text_to_image" and setting == main_setting(encoded.kind, kept, bits) else 0
             ids.append(run.accuracy(setting, shown))
+            ids += [run.protocol(setting, judge) for judge in judges]
             if timing and direction == "text_to_image" and not (setting.engine == "scipy" and setting.kept):
                 ids += run.timing(setting, timing)
     if hard_negatives and hasattr(corpus, "hard_negatives"):
@@ -201,9 +194,7 @@ class _Direction:
         if self.store.has(point) and not self.force:
             return point.id
         began, queries = time.perf_counter(), self.asked(setting.bits)
-        with index.open() as engine:
-            knobs = search_knobs(setting)
-            ids, scores = engine.search(engine.prepare(queries, **knobs), self.depth, **knobs)
+        ids, scores = self.found(setting)
         ranks, relevant = self.relevance.ranks(ids)
         values = metrics.evaluate(ranks, relevant, self.depth) | {
             "overlap@10": metrics.overlap(ids, self.reference, 10),
@@ -217,6 +208,23 @@ class _Direction:
         found = self.examples(setting, queries, ids, scores, shown) if shown else None
         seconds = time.perf_counter() - began
         return self.store.write(point, values, self.relevance.sidecar(range(len(ranks)), ranks), found, seconds=seconds)
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019  (for the protocols, which judge the same ranking)
+    def found(self, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+        """ids and scores (Q, depth) of all queries."""
+        with self.index(setting).open() as engine:
+            knobs = search_knobs(setting)
+            return engine.search(engine.prepare(self.asked(setting.bits), **knobs), self.depth, **knobs)
+
+    def protocol(self, setting: Setting, judge: protocols.Judge) -> str:
+        """Writes the point of one of the corpus's own protocols; returns its id."""
+        code, data = config.code_fingerprint(*CODE, *protocols.CODE), "-".join(filter(None, (self.base.data_id, judge.data_id)))
+        fields = {"task": judge.task, "queries": self.queries.count, "depth": self.depth, "code_id": code, "data_id": data}
+        point = replace(self.point(setting, self.index(setting).id), **fields)
+        if self.store.has(point) and not self.force:
+            return point.id
+        judged = judge.judge(self.direction, self.gallery, self.queries, self.found(setting)[0])
+        return self.store.write(point, judged.values, judged.sidecar(self.queries))
 
     def timing(self, setting: Setting, timing: Timing) -> list[str]:
         """Writes the points of rate and latency; returns their ids."""
@@ -327,7 +335,10 @@ def main(arguments) -> None:
         force=arguments.force,
     )
     rows = store.read()
-    print(table(rows[rows.point_id.isin(ids)]))
+    rows = rows[rows.point_id.isin(ids)]
+    print(table(rows))
+    if others := protocols.table(rows):
+        print(f"\n{others}")
 
 
 def _parser():

@@ -69,8 +69,10 @@ def main(arguments) -> None:
         started = time.perf_counter()
         record_vectors(store, side, size, arguments.force)
         cells = plan(side, size, grid, chosen, largest)
-        Sweep(store, arguments.home, side, grid, limits, arguments.force).run(cells)
-        print(f"{size:>10,} {side.kind:<8} {side.base.corpus}: {len(cells)} indexes, {time.perf_counter() - started:.0f} s", flush=True)
+        steps = Sweep(store, arguments.home, side, grid, limits, arguments.force).run(cells)
+        taken = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in steps.items())
+        whole = f"{len(cells)} indexes, {time.perf_counter() - started:.0f} s"
+        print(f"{size:>10,} {side.kind:<8} {side.base.corpus}: {whole} ({taken})", flush=True)
 
     for size in reversed(sizes):  # the largest holds the answer; the others say how it came to be so
         for side in sides:

@@ -11,6 +11,7 @@ Notable choices
 import dataclasses
 import functools
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -203,11 +204,14 @@ class Sweep:
 
     # --- running ------------------------------------------------------------------------------------------------------------------
 
-    def run(self, cells: list[Cell]) -> None:
-        """Measures what is missing of the cells. Raises InputError when the exact answer itself cannot be computed."""
+    def run(self, cells: list[Cell]) -> dict[str, float]:
+        """Measures what is missing of the cells; returns the seconds that each step took. Raises InputError when the exact answer itself cannot be computed."""
         pending = [cell for cell in cells if self.force or not all(self.store.has(point) for point in self.points(cell))]
+        steps = [time.perf_counter()]
         indexes = {cell: self._build(cell) for cell in self._progress(pending, "build")}
-        open_cells = [cell for cell in pending if indexes[cell] and self._accuracy(cell, indexes[cell])]
+        steps.append(time.perf_counter())
+        open_cells = [cell for cell in self._progress(pending, "accuracy") if indexes[cell] and self._accuracy(cell, indexes[cell])]
+        steps.append(time.perf_counter())
         for number in range(self.grid.rounds):
             open_cells = [
                 cell
@@ -216,6 +220,8 @@ class Sweep:
             ]
         for cell in open_cells:
             self._write_timing(cell)
+        steps.append(time.perf_counter())
+        return dict(zip(("build", "accuracy", "rounds"), np.diff(steps).tolist(), strict=True))
 
     def _progress(self, cells: list[Cell], label: str):
         size = f"{cells[0].count:,}" if cells else "0"

@@ -27,9 +27,11 @@ from bench.corpora import open_corpus, read_spec
 from bench.describe import joined, normalised, products
 from bench.encode import PRECISIONS, Encoder, batches
 from bench.labelled import FactsOf, ImageFolder, Labelled, Numbered
+from bench.points import begun
 from bench.records import Point, RecordStore
 from bench.rendering import BATCH
 from bench.shards import to_csr
+from bench.vectors import Vectors
 from models import pretrained
 from models.errors import InputError
 
@@ -75,14 +77,21 @@ def class_vectors(encoder: Encoder, classes: Sequence[str], templates: Sequence[
     return normalised(joined(pieces))
 
 
-def encode_pictures(encoder: Encoder, pictures: Numbered, total: int):
-    """Numbers (N,) of pictures and their vectors: CSR (N, V), or (N, D) float32."""
-    numbers, pieces = [], []
-    for batch in batches(cli.progress(pictures, total=total, desc="zero-shot", unit="image")):
+def encode_pictures(encoder: Encoder, source: FactsOf | ImageFolder, split: str, wanted: np.ndarray, known: Vectors | None = None):
+    """Numbers (N,) of the pictures wanted, ascending, and their vectors: CSR (N, V), or (N, D) float32.
+
+    `known` has the vectors of the first pictures of the split.
+    """
+    there, numbers, pieces = 0 if known is None else int(np.searchsorted(wanted, known.count)), [], []
+    if there:
+        numbers += wanted[:there].tolist()
+        pieces.append(known.rows(0, known.count)[wanted[:there]])
+    pictures: Numbered = source.pictures(split, wanted[there:].tolist(), encoder.model.pixels)
+    for batch in batches(cli.progress(pictures, total=len(wanted), initial=there, desc="zero-shot", unit="image")):
         numbers += [number for number, _ in batch]
         pieces.append(_rows(encoder, encoder.images(np.stack([picture for _, picture in batch]))))
     if not pieces:
-        raise InputError(f"none of the {total} pictures could be decoded")
+        raise InputError(f"none of the {len(wanted)} pictures could be decoded")
     return np.array(numbers, np.int64), joined(pieces)
 
 
@@ -130,6 +139,7 @@ def measure_zero_shot(
     images: int | None = IMAGES,
     *,
     prompts: Prompts | None = None,
+    known: Vectors | None = None,
     variant: str = "",
     seed: int | None = None,
     profile: str = "",
@@ -138,7 +148,8 @@ def measure_zero_shot(
 ) -> list[str]:
     """Measures a model on each kind of class of a corpus or an `ImageFolder`; returns the ids of its points, old and new.
 
-    images: pictures for each kind (of an `ImageFolder`, which has no split, None: all). One point for each kind, under knobs
+    images: pictures for each kind (of an `ImageFolder`, which has no split, None: all). known: the encoder's vectors of the first images
+    of the split, which are then not made again: they are the same but for rounding, so the record does not say. One point for each kind, under knobs
     {"classes": kind}; its per-item results hold the rank of each picture's own class, with "image id/class" as query id. A picture that
     cannot be decoded is left out: named in a warning and in the point's note, and counted. Raises InputError for a broken checkpoint,
     and for a corpus that does not say what its pictures show.
@@ -147,27 +158,16 @@ def measure_zero_shot(
         raise InputError(f"images {images}: expected at least 1")
     source, prompts = corpus if isinstance(corpus, ImageFolder) else FactsOf(corpus), prompts or Prompts.read()
     tasks = source.labelled(split, images)
-    base = Point(
-        task="zero_shot",
-        corpus=source.name,
-        split=split,
-        images=images,
-        profile=profile,
-        variant=variant,
-        seed=seed,
-        kind=encoder.kind,
-        data_id=source.fingerprint,
-        checkpoint_id=encoder.id,
-        code_id=config.code_fingerprint(*CODE),
-        command=command or cli.command_line(),
-    )
+    named = {"variant": variant, "seed": seed, "profile": profile, "command": command}
+    base = begun("zero_shot", encoder, source, split, images, **named)
+    base = replace(base, kind=encoder.kind, code_id=config.code_fingerprint(*CODE))
     points = {}
     for task in tasks:
         made_of = {"classes": task.classes, "templates": getattr(prompts, task.kind), "precision": encoder.precision}
         points[task.kind] = replace(base, queries=len(task.ids), knobs={"classes": task.kind}, config_id=config.fingerprint(made_of))
     if missing := [task for task in tasks if force or not store.has(points[task.kind])]:
         began, wanted = time.perf_counter(), np.unique(np.concatenate([task.numbers for task in missing]))
-        encoded = encode_pictures(encoder, source.pictures(split, wanted.tolist(), encoder.model.pixels), len(wanted))
+        encoded = encode_pictures(encoder, source, split, wanted, known)
         shared = (time.perf_counter() - began) / len(missing)
         for task in missing:
             _write(store, points[task.kind], encoder, task, getattr(prompts, task.kind), *encoded, shared)

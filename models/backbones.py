@@ -12,7 +12,7 @@ from models.config import ImageConfig, TextConfig
 from models.efficientnet import EfficientNetLite0
 from models.errors import InputError
 
-__all__ = ["BertConfig", "BertForMaskedLM", "BertModel", "BertPredictionHeadTransform", "transformers_logging"]
+__all__ = ["BertConfig", "BertForMaskedLM", "BertModel", "BertPredictionHeadTransform", "PreTrainedTokenizerFast", "transformers_logging"]
 """transformers is imported in this file alone, because its torchvision must be made importable first."""
 
 torchvision_ops.make_importable()
@@ -25,6 +25,7 @@ from transformers import (  # noqa: E402
     Dinov2Config,
     Dinov2Model,
     PreTrainedConfig,
+    PreTrainedTokenizerFast,
     ViTConfig,
     ViTModel,
 )

@@ -14,6 +14,10 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+Way = Literal["auto", "tiled", "triton"]
+"""How a lexicon head is computed (`models.max_linear`): a tile at a time by torch, or by Triton kernels; "auto": by the kernels for tensors
+on a GPU where triton is installed."""
+
 _TRANSFORMER = ("hidden_act", "initializer_range", "layer_norm_eps")
 ARCHITECTURE = {
     "vit": (*_TRANSFORMER, "qkv_bias"),

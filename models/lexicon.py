@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from models.backbones import BertConfig, BertPredictionHeadTransform
+from models.config import Way
 from models.max_linear import max_linear
 
 LEAST_SUM = 1e-6
@@ -36,7 +37,11 @@ class LexiconHead(nn.Module):
         embedding_VD: word embeddings; tied when `tie`, else copied.
         bias: initial value of the bias of every lexicon; a negative one starts sparse.
         pooling: of the retrieval weights over tokens; "sum" adds up log(1 + ReLU(logit)), and holds all logits at once.
+
+    `way`: how the max is computed (`models.max_linear`); no part of what the model is.
     """
+
+    way: Way = "auto"
 
     def __init__(
         self,
@@ -64,13 +69,20 @@ class LexiconHead(nn.Module):
     def pooled(self, hidden_BLD: torch.Tensor, mask_BL: torch.Tensor | None = None) -> Pooled:
         """Highest logit and weight of each lexicon over the tokens; `mask_BL` is False at those left out, such as padding."""
         states_BLD = self.transform(hidden_BLD)
-        highest_BV = max_linear(states_BLD, self.weight_VD, self.bias_V, mask_BL)
+        highest_BV = max_linear(states_BLD, self.weight_VD, self.bias_V, mask_BL, self.way)
         if self.pooling == "max":
             return Pooled(highest_BV, retrieval_weights(highest_BV))
         weights_BLV = retrieval_weights(nn.functional.linear(states_BLD, self.weight_VD, self.bias_V).float())
         if mask_BL is not None:
             weights_BLV = weights_BLV * mask_BL[..., None]
         return Pooled(highest_BV, weights_BLV.sum(dim=1))
+
+
+def set_way(model: nn.Module, way: Way) -> None:
+    """How all lexicon heads of a model, or of its objective, are computed from now on."""
+    for module in model.modules():
+        if isinstance(module, LexiconHead):
+            module.way = way
 
 
 def retrieval_weights(pooled_BV: torch.Tensor) -> torch.Tensor:

@@ -4,13 +4,20 @@ At 197 tokens and 30,522 lexicons the logits of one image are 12 MB in half prec
 made a tile at a time, forward, and not at all backward: of each lexicon only the winning token has a gradient (a matrix with at most one
 entry for each item and lexicon, and after a ReLU far fewer), so both products of the backward pass are sparse.
 
+On a GPU the product, its max and the sparse products are Triton kernels of their own (`models.max_linear_triton`), unless told otherwise.
+
 The bias of a lexicon is the same for all tokens, so it is added after the max. Padding is kept out by giving it the state of the item's
 first real token: that cannot win over it, since of equals the first token wins.
 """
 
+import importlib.util
 import warnings
+from typing import Literal, get_args
 
 import torch
+
+from models.config import Way
+from models.errors import InputError
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")  # said at the first product, on every command's stderr
 
@@ -23,23 +30,41 @@ TILE = 2**20
 MOST_TOKENS = 2**15
 """Winners are kept as int16."""
 
+TRITON = importlib.util.find_spec("triton") is not None
+
+
+def chosen(way: Way, device: torch.device) -> Literal["tiled", "triton"]:
+    """The way that is taken on a device. What was chosen is taken or fails: there is no other to fall back to."""
+    if way not in get_args(Way):
+        raise InputError(f"way {way!r}: expected {', '.join(get_args(Way))}")
+    if way == "auto":
+        return "triton" if device.type == "cuda" and TRITON else "tiled"
+    return way
+
 
 def max_linear(
-    hidden_BLD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor, mask_BL: torch.Tensor | None = None
+    hidden_BLD: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor,
+    mask_BL: torch.Tensor | None = None,
+    way: Way = "auto",
 ) -> torch.Tensor:
     """max over tokens of (hidden @ weight.T + bias), at least float32, (B, V).
 
     Same values and gradients as the plain `linear(...).max(dim=1)`; of equal logits the first token gets the gradient. Under autocast
-    the product is in its dtype. `mask_BL`: False at padding; an item of padding alone gets `MASKED_OUT` and no gradient.
+    the product is in its dtype (the kernels compare its sums in float32, before they are rounded). `mask_BL`: False at padding; an item of padding alone gets `MASKED_OUT` and no gradient.
     """
-    if torch.is_autocast_enabled(hidden_BLD.device.type):
-        dtype = torch.get_autocast_dtype(hidden_BLD.device.type)
-        hidden_BLD, weight_VD = hidden_BLD.to(dtype), weight_VD.to(dtype)
+    device = hidden_BLD.device
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     if mask_BL is not None:
         first_B = mask_BL.int().argmax(dim=1)
-        first_B1D = hidden_BLD[torch.arange(len(hidden_BLD), device=hidden_BLD.device), first_B][:, None]
+        first_B1D = hidden_BLD[torch.arange(hidden_BLD.shape[0], device=device), first_B][:, None]
         hidden_BLD = torch.where(mask_BL[..., None], hidden_BLD, first_B1D)
-    highest_BV = _wide(_max_product(hidden_BLD, weight_VD)[0]) + _wide(bias_V)
+    if chosen(way, device) == "triton":
+        highest_BV = _max_product_triton(hidden_BLD, weight_VD, dtype)[0]
+    else:
+        highest_BV = _wide(_max_product(hidden_BLD.to(dtype), weight_VD.to(dtype))[0])
+    highest_BV = highest_BV + _wide(bias_V)
     if mask_BL is not None:
         highest_BV = highest_BV.masked_fill(~mask_BL.any(dim=1, keepdim=True), MASKED_OUT)
     return highest_BV
@@ -48,9 +73,8 @@ def max_linear(
 @torch.library.custom_op("lexlip::max_product", mutates_args=())
 def _max_product(hidden_BLD: torch.Tensor, weight_VD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The highest product of each item with each lexicon (B, V), and the token that has it, int16 (B, V)."""
+    _few_enough(hidden_BLD)
     (size, tokens, width), lexicons = hidden_BLD.shape, len(weight_VD)
-    if tokens >= MOST_TOKENS:
-        raise ValueError(f"{tokens} tokens: expected fewer than {MOST_TOKENS}")
     highest_BV = hidden_BLD.new_empty(size, lexicons)
     winners_BV = torch.empty(size, lexicons, dtype=torch.int16, device=hidden_BLD.device)
     items = max(1, min(size, TILE // (256 * tokens)))  # as many as leave room for 256 lexicons
@@ -104,14 +128,67 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def _few_enough(hidden_BLD: torch.Tensor) -> None:
+    if hidden_BLD.shape[1] >= MOST_TOKENS:
+        raise ValueError(f"{hidden_BLD.shape[1]} tokens: expected fewer than {MOST_TOKENS}")
+
+
+# --- the same by Triton; the kernels are imported when they are first run -----------------------------------------------------------
+
+
+@torch.library.custom_op("lexlip::max_product_triton", mutates_args=())
+def _max_product_triton(hidden_BLD: torch.Tensor, weight_VD: torch.Tensor, dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_max_product` of both in `dtype` (None: as they are). What is kept, and what gradients are of, is them as they are: no copies."""
+    _few_enough(hidden_BLD)
+    return _kernels().max_product(hidden_BLD.to(dtype), weight_VD.to(dtype))
+
+
+@_max_product_triton.register_fake
+def _(hidden_BLD, weight_VD, dtype):
+    shape = (hidden_BLD.shape[0], weight_VD.shape[0])
+    return hidden_BLD.new_empty(shape, dtype=torch.float32), hidden_BLD.new_empty(shape, dtype=torch.int16)
+
+
+@torch.library.custom_op("lexlip::max_product_triton_backward", mutates_args=(), tags=torch.Tag.cudagraph_unsafe)
+def _max_product_triton_backward(
+    gradient_BV: torch.Tensor, winners_BV: torch.Tensor, hidden_BLD: torch.Tensor, weight_VD: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _kernels().max_product_backward(gradient_BV, winners_BV, hidden_BLD, weight_VD)
+
+
+@_max_product_triton_backward.register_fake
+def _(gradient_BV, winners_BV, hidden_BLD, weight_VD):
+    return hidden_BLD.new_empty(hidden_BLD.shape), weight_VD.new_empty(weight_VD.shape)
+
+
+def _kernels():
+    try:
+        from models import max_linear_triton
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise InputError(
+            "the lexicon head's Triton kernels need the package triton, which comes with torch for CUDA; or take way 'tiled'"
+        ) from None
+    return max_linear_triton
+
+
+# --- gradients ----------------------------------------------------------------------------------------------------------------------
+
+
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[1])
+    ctx.save_for_backward(*inputs[:2], output[1])
+    ctx.without_gradient = [None] * len(inputs[2:])
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx, gradient_BV, _):
-    hidden_BLD, weight_VD, winners_BV = ctx.saved_tensors
-    return _max_product_backward(gradient_BV.contiguous(), winners_BV, hidden_BLD, weight_VD)
+def _backward(operator):
+    def backward(ctx, gradient_BV, _):
+        hidden_BLD, weight_VD, winners_BV = ctx.saved_tensors
+        return *operator(gradient_BV.contiguous(), winners_BV, hidden_BLD, weight_VD), *ctx.without_gradient
+
+    return backward
 
 
-_max_product.register_autograd(_backward, setup_context=_keep)
+_max_product.register_autograd(_backward(_max_product_backward), setup_context=_keep)
+_max_product_triton.register_autograd(_backward(_max_product_triton_backward), setup_context=_keep)

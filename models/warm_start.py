@@ -158,7 +158,7 @@ def _start_image(encoder: nn.Module, config: ImageConfig) -> None:
 def _loaded(kind: type, folder: Path, config, **options) -> tuple[nn.Module, set[str]]:
     """A model as transformers reads it, float32, and the keys that the weights lack."""
     _weights(folder)
-    with _silent():
+    with silent():
         try:
             model, report = kind.from_pretrained(
                 folder, config=config, output_loading_info=True, local_files_only=True, weights_only=True, dtype=torch.float32, **options
@@ -272,7 +272,7 @@ def _read_json(file: Path) -> dict:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """transformers without its own report and progress bar: what is wrong is said here, in one line."""
     level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -40,7 +40,7 @@ def test_one_command_trains_measures_and_reports_and_a_second_makes_nothing_agai
     assert {"impact", "scipy"} <= set(recall[recall["variant"] == "lexlip"]["engine"])
     assert "faiss-flat" in set(recall[recall["variant"] == "clip"]["engine"])
     assert set(table[(table["task"] == "training") & (table["metric"] == "train_seconds")]["variant"]) >= VARIANTS
-    page = (home / "site" / "index.html").read_text(encoding="utf-8")
+    page = (home / "site" / "ablations.html").read_text(encoding="utf-8")
     assert all(variant in page for variant in VARIANTS)
 
     made = [

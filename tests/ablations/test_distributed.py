@@ -119,7 +119,7 @@ def test_one_process_alone_writes_the_records(run):
     table = RecordStore(run.grown.home).read()
     assert len(table) == len(table.drop_duplicates(["point_id", "metric"]))
     (note,) = set(table[table["metric"] == "train_samples"]["note"])
-    assert "2 processes" in note
+    assert "2 processes" in note and "lexicon head " in note
 
 
 def test_a_killed_process_ends_the_other_without_a_traceback_of_ours(run):

@@ -2,9 +2,13 @@
 
 import pytest
 
+from ablations import config as configs
 from ablations import run as runner
+from ablations.data import prepare
+from ablations.train import Trained
 from bench import cli
 from bench.records import RecordStore
+from models import checkpoint
 from models.errors import InputError
 
 
@@ -55,3 +59,23 @@ def test_a_report_that_fails_is_one_line_not_a_traceback(monkeypatch, tmp_path):
     monkeypatch.setattr(runner.sys, "executable", "false")
     with pytest.raises(InputError, match="the records are kept, but the report failed"):
         runner.build_report(tmp_path, "quick")
+
+
+@pytest.mark.parametrize(
+    ("variant", "zero_shot", "tasks"),
+    [("lexlip", 4, {"zero_shot", "diagnostics"}), ("clip", 4, {"zero_shot"}), ("lexlip", 0, {"diagnostics"})],
+)
+def test_a_variant_is_classified_and_its_lexicons_are_counted_once(variant, zero_shot, tasks, resolve, made_home, tmp_path, monkeypatch):
+    run = resolve(variant, "measure.images=8", f"measure.zero_shot={zero_shot}", "measure.slices=[]")
+    data = prepare(made_home, run.data, run.model.text)
+    run = configs.with_vocabulary(run, len(data.tokenizer))
+    checkpoint.save(checkpoint.create(run.model, data.tokenizer), tmp_path / "best")
+    trained = Trained("run", tmp_path, tmp_path / "best", {})
+    monkeypatch.setattr(runner, "measure_recall", lambda *_, **__: None)  # has tests of its own
+    for _ in range(2):
+        runner.measure(tmp_path, trained, "tiny", variant, 5, run, "again")
+        rows = RecordStore(tmp_path).read()
+        assert set(rows.task) == tasks
+        assert set(zip(rows.variant, rows.seed, rows.profile, rows.command, strict=True)) == {(variant, 5, "tiny", "again")}
+        assert rows[rows.task == "zero_shot"].point_id.nunique() == (4 if zero_shot else 0), "concept, place, time, colour"
+        monkeypatch.setattr(RecordStore, "write", lambda *_, **__: pytest.fail("measured again"))

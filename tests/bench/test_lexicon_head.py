@@ -4,6 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
+from bench import cli, lexicon_head
+from bench.isolate import Outcome
 from bench.records import RecordStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +35,27 @@ def test_each_way_is_a_record_and_is_not_measured_again(tmp_path):
     assert len(RecordStore(tmp_path).read()) == len(rows)
 
 
-def test_an_unknown_way_is_refused(tmp_path):
-    refused = run(tmp_path, "--ways", "fast")
-    assert refused.returncode == 2 and "'fast': expected plain, plain_compiled, tiled" in refused.stderr
+def test_a_way_that_cannot_run_here_is_absent_with_the_reason(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments = ["--home", str(tmp_path), *TINY, "--ways", "triton,triton_compiled"]
+    assert cli.run(lexicon_head.main, lexicon_head._parser(), arguments) == 0
+    rows = RecordStore(tmp_path).read()
+    assert set(rows.engine) == {"triton", "triton_compiled"} and set(rows.status) == {"absent"} and rows.value.isna().all()
+    assert rows.note.str.contains("need one|not installed").all() and capsys.readouterr().out.startswith("triton           absent: ")
+    monkeypatch.setattr(lexicon_head, "TRITON", False)
+    assert lexicon_head.missing("triton") == "the package triton is not installed" and not lexicon_head.missing("tiled")
+
+
+def test_what_was_absent_is_measured_once_it_can_be(tmp_path, monkeypatch):
+    asked, ok = [], Outcome("ok", {f"head_{name}": 1.0 for name in ("forward_seconds", "backward_seconds", "peak_bytes")})
+    monkeypatch.setattr(lexicon_head, "run_job", lambda job, request, *_: asked.append(request["way"]) or ok)
+    for reason in ("no GPU", "", ""):
+        monkeypatch.setattr(lexicon_head, "missing", lambda way, reason=reason: reason)
+        cli.run(lexicon_head.main, lexicon_head._parser(), ["--home", str(tmp_path), *TINY, "--ways", "triton"])
+    assert asked == ["triton"] and set(RecordStore(tmp_path).read().status) == {"ok"}
+
+
+def test_an_unknown_way_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as refused:
+        cli.run(lexicon_head.main, lexicon_head._parser(), ["--home", str(tmp_path), "--ways", "fast"])
+    assert refused.value.code == 2 and "'fast': expected plain, plain_compiled, tiled" in capsys.readouterr().err

@@ -200,7 +200,7 @@ def test_killed_three_times_it_ends_with_the_same_records(folders, tmp_path):
     whole, killed = (RecordStore(tmp_path / name).read() for name in ("whole", "killed"))
     assert len(whole) and set(whole.status) == {"ok"}
     assert killed[["point_id", "metric"]].equals(whole[["point_id", "metric"]])
-    assert "impact" in (home / "site" / "index.html").read_text(encoding="utf-8")  # the command ends with the page
+    assert "impact" in (home / "site" / "scale.html").read_text(encoding="utf-8")  # the command ends with the page
 
 
 @pytest.mark.parametrize(("text", "size"), [("1M", 10**6), ("250k", 250_000), ("5000", 5000), ("1.5m", 1_500_000), (" 10K ", 10_000)])

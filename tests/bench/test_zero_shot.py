@@ -12,7 +12,7 @@ from PIL import Image
 from bench import cli, zero_shot
 from bench.corpora.facts import Group, Scene
 from bench.corpora.scenes import Scenes
-from bench.encode import Encoder
+from bench.encode import Encoder, encode
 from bench.records import RecordStore
 from bench.zero_shot import FactsOf, ImageFolder, Prompts, accuracy, class_vectors, measure_zero_shot, own_ranks
 from models import checkpoint
@@ -183,6 +183,23 @@ def test_points_are_those_of_the_model_by_hand(kind, folders, scenes, tmp_path, 
 
     monkeypatch.setattr(Encoder, "images", lambda *_: pytest.fail("measured again"))
     assert measure_zero_shot(store, encoder, scenes, images=IMAGES, variant="v", seed=1, profile="p") == ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_that_are_known_are_not_made_again(kind, folders, scenes, tmp_path, monkeypatch):
+    encoder, stores = Encoder(folders / kind), [RecordStore(tmp_path / name) for name in ("without", "with")]
+    known = encode(tmp_path, encoder, scenes, "test", IMAGES).images
+    made, images = [], Encoder.images
+    monkeypatch.setattr(Encoder, "images", lambda self, pictures: made.append(len(pictures)) or images(self, pictures))
+    counts = []
+    for store, vectors in zip(stores, (None, known), strict=True):
+        made.clear()
+        measure_zero_shot(store, encoder, scenes, images=IMAGES, known=vectors)
+        counts.append(sum(made))
+    wanted = np.unique(np.concatenate([task.numbers for task in FactsOf(scenes).labelled("test", IMAGES)]))
+    assert counts == [len(wanted), (wanted >= IMAGES).sum()] and counts[0] > counts[1] > 0
+    without, known_ones = (store.read()[["point_id", "metric", "value"]] for store in stores)
+    assert without.equals(known_ones)
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------------------

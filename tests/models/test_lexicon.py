@@ -7,7 +7,8 @@ import torch
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
-from models.lexicon import LexiconHead, active_lexicons, bag_of_weights, bag_of_words, retrieval_weights
+from models import lexicon
+from models.lexicon import LexiconHead, active_lexicons, bag_of_weights, bag_of_words, retrieval_weights, set_way
 
 LOGITS_BLV = torch.tensor([[[1.0, -2.0, 0.5], [0.0, -1.0, 3.0]], [[-4.0, 0.0, -3.0], [-2.0, 0.0, -5.0]]])
 POOLED_BV = torch.tensor([[1.0, -1.0, 3.0], [-2.0, 0.0, -3.0]])
@@ -30,6 +31,15 @@ def test_padding_is_left_out_of_the_pooling_and_special_tokens_are_not(head):
     mask_BL = torch.tensor([[True, False], [True, True]])
     assert head.pooled(LOGITS_BLV, mask_BL).logits_BV.tolist() == [[1.0, -2.0, 0.5], [-2.0, 0.0, -3.0]]
     assert head.pooled(LOGITS_BLV, torch.ones(2, 2, dtype=torch.bool)).logits_BV.tolist() == POOLED_BV.tolist()
+
+
+def test_every_head_of_a_model_is_computed_as_set(head, monkeypatch):
+    asked, tiled = [], lexicon.max_linear
+    monkeypatch.setattr(lexicon, "max_linear", lambda *of: asked.append(of[-1]) or tiled(*of[:-1]))
+    head.pooled(LOGITS_BLV)
+    set_way(torch.nn.ModuleDict({"text": torch.nn.Sequential(head)}), "tiled")
+    head.pooled(LOGITS_BLV)
+    assert asked == ["auto", "tiled"]
 
 
 def test_retrieval_pooling_by_hand():

@@ -1,4 +1,12 @@
-"""The head that never holds its logits, against the plain one: values, gradients, ties, padding, autocast, compilation."""
+"""The head that never holds its logits, against the plain one: values, gradients, ties, padding, autocast, compilation.
+
+The Triton kernels run on a GPU where there is one, else under Triton's interpreter: in a process of its own, since triton must be
+imported with TRITON_INTERPRET=1 (`test_max_linear_triton`).
+"""
+
+import importlib.util
+import os
+from unittest import mock
 
 import pytest
 import torch
@@ -6,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models.max_linear
+from models.errors import InputError
 from models.max_linear import MASKED_OUT, max_linear
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+RUNS_TRITON = importlib.util.find_spec("triton") and (INTERPRETED or torch.cuda.is_available())
+needs_triton = pytest.mark.skipif(not RUNS_TRITON, reason="needs a GPU, or TRITON_INTERPRET=1: test_max_linear_triton.py runs it so")
+BOTH = pytest.mark.parametrize("way", ["tiled", pytest.param("triton", marks=needs_triton)])
+DEVICE = {"tiled": "cpu", "triton": "cpu" if INTERPRETED else "cuda"}
 
 
 def naive(hidden_BLD, weight_VD, bias_V, mask_BL=None):
@@ -16,19 +31,21 @@ def naive(hidden_BLD, weight_VD, bias_V, mask_BL=None):
     return logits_BLV.max(dim=1).values
 
 
-def drawn(seed: int, items: int, tokens: int, width: int, lexicons: int, dtype=torch.float64, levels: int | None = None):
+def drawn(
+    seed: int, items: int, tokens: int, width: int, lexicons: int, dtype=torch.float64, levels: int | None = None, way: str = "tiled"
+):
     """hidden, weight, bias, mask; with `levels` few distinct values, so that logits tie."""
     generator = torch.Generator().manual_seed(seed)
     shapes = ((items, tokens, width), (lexicons, width), (lexicons,))
     made = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
     if levels:
         made = [(values * levels).round().clamp(-levels, levels) for values in made]
-    mask_BL = torch.rand(items, tokens, generator=generator) < 0.6
-    return [values.to(dtype).requires_grad_() for values in made], mask_BL
+    mask_BL = (torch.rand(items, tokens, generator=generator) < 0.6).to(DEVICE[way])
+    return [values.to(DEVICE[way], dtype).requires_grad_() for values in made], mask_BL
 
 
-def gradients(function, inputs, mask_BL, upstream_BV):
-    pooled_BV = function(*inputs, mask_BL)
+def gradients(function, inputs, mask_BL, upstream_BV, **options):
+    pooled_BV = function(*inputs, mask_BL, **options)
     return pooled_BV.detach(), torch.autograd.grad((pooled_BV * upstream_BV).sum(), inputs)
 
 
@@ -57,11 +74,79 @@ def test_equals_the_plain_head_in_float64_ties_included(seed, items, tokens, wid
         assert not ours[1][0][~real_B].any(), "an item of padding has no gradient"
 
 
-def test_of_equal_logits_the_first_real_token_has_the_gradient():
-    hidden_BLD = torch.tensor([[[9.0], [2.0], [2.0], [1.0]]], requires_grad=True)
-    mask_BL = torch.tensor([[False, True, True, True]])
-    max_linear(hidden_BLD, torch.tensor([[1.0], [3.0]]), torch.zeros(2), mask_BL).sum().backward()
+@needs_triton
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(0, 2**16),
+    st.integers(1, 4),
+    st.integers(1, 24),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+    st.sampled_from([1, 40, 4096]),
+)
+def test_the_kernels_equal_the_plain_head_in_float64_ties_included(seed, items, tokens, width, lexicons, masked, levels, tokens_each):
+    """Sizes of several tiles of the interpreter's, in every way that items share a program."""
+    from models import max_linear_triton
+
+    inputs, mask_BL = drawn(seed, items, tokens, width, lexicons, torch.float32, levels, way="triton")
+    mask_BL[:, -1] = True
+    mask_BL = mask_BL if masked else None
+    upstream_BV = torch.randn(items, lexicons, generator=torch.Generator().manual_seed(seed + 1)).relu().to(inputs[0])
+    with mock.patch.multiple(max_linear_triton, TOKENS_EACH=tokens_each, PROGRAMS=1):
+        ours = gradients(max_linear, inputs, mask_BL, upstream_BV, way="triton")
+    theirs = gradients(naive, [values.detach().double().requires_grad_() for values in inputs], mask_BL, upstream_BV)
+    torch.testing.assert_close(ours[0], theirs[0].float())
+    for mine, other in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(mine, other.float(), rtol=1e-4, atol=1e-5)
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_kernels_take_half_precision_and_sum_in_float32(dtype):
+    inputs, mask_BL = drawn(0, 2, 20, 24, 18, dtype, way="triton")
+    upstream_BV = torch.ones(2, 18, device=mask_BL.device)
+    ours = gradients(max_linear, inputs, mask_BL, upstream_BV, way="triton")
+    theirs = gradients(naive, [values.detach().double().requires_grad_() for values in inputs], mask_BL, upstream_BV)
+    torch.testing.assert_close(ours[0], theirs[0].float(), rtol=1e-5, atol=1e-4)
+    assert [gradient.dtype for gradient in ours[1]] == [dtype] * 3
+    torch.testing.assert_close(ours[1], tuple(gradient.to(dtype) for gradient in theirs[1]))
+
+
+@BOTH
+def test_a_broken_state_is_not_passed_over(way):
+    (hidden_BLD, *others), _ = drawn(0, 3, 9, 4, 5, torch.float32, way=way)
+    with torch.no_grad():
+        hidden_BLD[1, 7, 2] = float("nan")
+    pooled_BV = max_linear(hidden_BLD, *others, way=way)
+    assert pooled_BV[1].isnan().all() and not pooled_BV[[0, 2]].isnan().any()
+    assert torch.autograd.grad(pooled_BV.sum(), hidden_BLD)[0].isfinite().all(), "weights are whole, so that of the states is"
+
+
+@BOTH
+def test_without_an_active_lexicon_there_is_no_gradient(way):
+    inputs, _ = drawn(0, 2, 3, 4, 5, torch.float32, way=way)
+    pooled_BV, found = gradients(max_linear, inputs, None, 0.0, way=way)
+    assert pooled_BV.any() and not any(gradient.any() for gradient in found)
+
+
+@BOTH
+def test_of_equal_logits_the_first_real_token_has_the_gradient(way):
+    hidden_BLD = torch.tensor([[[9.0], [2.0], [2.0], [1.0]]], requires_grad=True, device=DEVICE[way])
+    mask_BL, (weight_VD, bias_V) = torch.tensor([[False, True, True, True]]), ([[1.0], [3.0]], [0.0, 0.0])
+    mask_BL, weight_VD, bias_V = (torch.as_tensor(values, device=DEVICE[way]) for values in (mask_BL, weight_VD, bias_V))
+    max_linear(hidden_BLD, weight_VD, bias_V, mask_BL, way).sum().backward()
     assert hidden_BLD.grad.flatten().tolist() == [0.0, 4.0, 0.0, 0.0]
+
+
+@BOTH
+def test_items_of_padding_alone_are_masked_out_and_have_no_gradient(way):
+    inputs, mask_BL = drawn(0, 3, 5, 4, 7, torch.float32, way=way)
+    mask_BL[1] = False
+    pooled_BV, (of_hidden_BLD, _, of_bias_V) = gradients(max_linear, inputs, mask_BL, 1.0, way=way)
+    assert (pooled_BV[1] == MASKED_OUT).all() and (pooled_BV[[0, 2]] > MASKED_OUT).all()
+    assert not of_hidden_BLD[1].any() and of_bias_V.tolist() == [2.0] * 7
 
 
 def test_tiles_change_nothing(monkeypatch):
@@ -88,28 +173,47 @@ def test_no_logits_are_held(monkeypatch):
     assert largest[naive] >= 8 * 64 * 4096 * 4 > 8 * largest[max_linear] > 0
 
 
-def test_half_precision_under_autocast():
-    inputs, mask_BL = drawn(0, 3, 6, 16, 40, torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        ours = gradients(max_linear, inputs, mask_BL, torch.ones(3, 40))
+@BOTH
+def test_half_precision_under_autocast(way):
+    inputs, mask_BL = drawn(0, 3, 6, 16, 40, torch.float32, way=way)
+    with torch.autocast(DEVICE[way], torch.bfloat16):
+        ours = gradients(max_linear, inputs, mask_BL, 1.0, way=way)
         theirs = naive(*inputs, mask_BL)
     assert ours[0].dtype == torch.float32
     torch.testing.assert_close(ours[0], theirs.float(), rtol=0.02, atol=0.05)
     assert all(gradient.dtype == torch.float32 and torch.isfinite(gradient).all() for gradient in ours[1])
 
 
-def test_compiles_without_a_break():
-    inputs, mask_BL = drawn(0, 3, 6, 16, 40, torch.float32)
+@BOTH
+def test_compiles_without_a_break(way):
+    inputs, mask_BL = drawn(0, 3, 6, 16, 40, torch.float32, way=way)
     compiled = torch.compile(max_linear, fullgraph=True, backend="aot_eager")
-    ours, theirs = (gradients(function, inputs, mask_BL, torch.ones(3, 40)) for function in (compiled, max_linear))
+    ours, theirs = (gradients(function, inputs, mask_BL, 1.0, way=way) for function in (compiled, max_linear))
     torch.testing.assert_close(ours, theirs)
 
 
-def test_the_operator_keeps_its_promises():
-    inputs, _ = drawn(0, 2, 3, 4, 5)
-    torch.library.opcheck(models.max_linear._max_product, tuple(inputs[:2]))
+@BOTH
+def test_the_operator_keeps_its_promises(way):
+    inputs, _ = drawn(0, 2, 3, 4, 5, torch.float32, way=way)
+    if way == "tiled":
+        torch.library.opcheck(models.max_linear._max_product, tuple(inputs[:2]))
+    else:
+        torch.library.opcheck(models.max_linear._max_product_triton, (*inputs[:2], torch.float16))
 
 
-def test_too_many_tokens_are_refused():
+@BOTH
+def test_too_many_tokens_are_refused(way):
+    states, weight, bias = (torch.zeros(shape, device=DEVICE[way]) for shape in ((1, 2**15, 1), (1, 1), (1,)))
     with pytest.raises(ValueError, match="32768 tokens: expected fewer"):
-        max_linear(torch.zeros(1, 2**15, 1), torch.zeros(1, 1), torch.zeros(1))
+        max_linear(states, weight, bias, way=way)
+
+
+@needs_triton
+def test_what_the_kernels_cannot_take_is_refused():
+    from models import max_linear_triton
+
+    double, single = (torch.zeros(1, 2, 3, dtype=dtype, device=DEVICE["triton"]) for dtype in (torch.float64, torch.float32))
+    with pytest.raises(InputError, match="float16 or float32, not torch.float64 and torch.float64; expected those or way 'tiled'"):
+        max_linear(double, double[0], double[0, :, 0], way="triton")
+    with mock.patch.object(max_linear_triton, "LARGEST", 6), pytest.raises(InputError, match=r"\(1, 2, 3\), weights \(2, 3\).*split"):
+        max_linear(single, single[0], single[0, :, 0], way="triton")
