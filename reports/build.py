@@ -1,6 +1,7 @@
 """Builds the report from records: `python -m reports.build --home runs`.
 
-Writes index.html, tables/*.csv, *.md, *.tex and figures/*.png, *.svg. The page holds everything it shows, runs no script and loads nothing.
+Writes index.html and the other pages, tables/*.csv, *.md, *.tex, figures/*.png, *.svg, and the records themselves (data/). Tables and figures need
+no script; interactive plots run those that stand beside the pages (static/). Nothing else is loaded.
 """
 
 import sys
@@ -25,14 +26,15 @@ def build(results: Path, out: Path, reading: Reading | None = None) -> Path:
 
 def main(arguments) -> None:
     results = arguments.results or arguments.home
-    print(build(results, arguments.out or arguments.home / "site", Reading(profile=arguments.profile)))
+    print(build(results, arguments.out or arguments.home / "site", Reading(profile=arguments.profile, costs=arguments.costs)))
 
 
 def parser():
-    made = cli.parser("Builds the report (tables, figures, page) from records.")
+    made = cli.parser("Builds the report (pages, tables, figures) from records.")
     made.add_argument("--out", type=Path, help="folder to write; what stands there is replaced (default: HOME/site)")
     made.add_argument("--results", type=Path, help="folder of records to read instead of HOME/results, such as results/reference")
     made.add_argument("--profile", default="", help="profile to report (default: that of the newest record)")
+    made.add_argument("--costs", type=Path, help="prices and machines that the Cost page assumes, as reports/cost.yaml states them")
     return made
 
 

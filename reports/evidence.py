@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ class Reading:
     significant: float = 0.05
     examples: int = 10  # queries shown
     pictures: int = 5  # of each model, for each query
+    costs: Path | None = None  # what the Cost page assumes; None: reports/cost.yaml
 
 
 class Evidence:
@@ -135,7 +137,7 @@ class Evidence:
         parts = []
         for point_id in points:
             queries = self.queries(point_id)
-            values = None if queries is None else _outcome(queries, metric)
+            values = None if queries is None else per_query(queries, metric)
             if values is None:
                 return None
             parts.append(queries[["query_id", "group"]].assign(outcome=values, seed=self._seed_of[point_id])[np.isfinite(values)])
@@ -277,7 +279,7 @@ def filtered(rows: pd.DataFrame, filters: dict) -> pd.DataFrame:
     return rows[keep]
 
 
-def _outcome(queries: pd.DataFrame, metric: str) -> np.ndarray | None:
+def per_query(queries: pd.DataFrame, metric: str) -> np.ndarray | None:
     """(Q,) the per-query values whose mean is the metric (NaN = the query does not count), None when it is no such mean."""
     name, _, depth = metric.partition("@")
     if metric in ("zero_shot_top1", "zero_shot_top5") and "first" in queries:

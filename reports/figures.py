@@ -17,6 +17,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a6a00", "#56b4e9", "#5
 MARKERS = "osD^vPX*<>ph"
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 11.0  # inches, of one panel or of several: text then has the same size in all figures
+LINE = 0.3  # inches, of a line of a forest plot
 INK, MUTED, GRID = "#1a1a1a", "#595959", "#e3e3e3"
 STYLE = {
     "font.size": 10, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelcolor": INK,
@@ -29,13 +30,18 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Figure:
-    """`alt` says in words what the picture shows; `caption` how to read it."""
+    """`alt` says in words what the picture shows; `caption` how to read it; `panels` what was drawn, for its interactive twin.
+
+    `plot`: an interactive twin of its own in place of that of the panels, as `reports.plots` makes it.
+    """
 
     name: str
     caption: str
     alt: str
     svg: bytes
     png: bytes
+    panels: tuple["Panel", ...] = ()
+    plot: dict | None = None
 
     @property
     def data_uri(self) -> str:
@@ -44,7 +50,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y) with optional (low, high) of y and a label each; `line` joins them; hollow markers where `filled` is False."""
+    """Points (x, y) with optional (low, high) of y and a label each; `line` joins them; hollow markers where `filled` is False.
+
+    `details`: of each point what a reader sees who points at it, such as the records behind it.
+    """
 
     name: str
     x: list[float]
@@ -57,10 +66,13 @@ class Series:
     line: bool = True
     filled: bool = True
     strong: bool = True
+    details: list[str] | None = None
 
 
 @dataclass(frozen=True)
 class Panel:
+    """`names`: of the lines of a forest plot, top line first; y is then the number of a line, and bounds are of x."""
+
     title: str
     x_label: str
     y_label: str
@@ -69,6 +81,7 @@ class Panel:
     log_y: bool = False
     y_format: Callable[[float], str] | None = None
     ticks: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def palette(names: Iterable[str]) -> dict[str, dict]:
@@ -79,35 +92,41 @@ def palette(names: Iterable[str]) -> dict[str, dict]:
     }
 
 
-def draw(name: str, caption: str, alt: str, panels: list[Panel]) -> Figure:
-    """Panels side by side with one legend below; series of one name share an entry."""
+def draw(name: str, caption: str, alt: str, panels: list[Panel], columns: int = 3) -> Figure:
+    """Panels in rows of `columns` with one legend below; series of one name share an entry."""
     with matplotlib.rc_context(STYLE):
         names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
-        rows = -(-len(names) // 4)
-        canvas, axes = pyplot.subplots(1, len(panels), figsize=(WIDTH, 3.9 + 0.22 * rows), squeeze=False)
+        rows, columns = -(-len(panels) // columns), min(columns, len(panels))
+        lines = max(len(panel.names) for panel in panels)
+        legend = 0.25 * -(-len(names) // 4)
+        height = rows * (1.1 + LINE * lines if lines else 3.75) + legend + 0.15
+        canvas, axes = pyplot.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
         try:
             handles = {}
-            for panel, ax in zip(panels, axes[0], strict=True):
-                handles |= {series.name: _plot(ax, series) for series in panel.series}
+            for ax in axes.flat[len(panels) :]:
+                ax.set_axis_off()
+            for panel, ax in zip(panels, axes.flat, strict=False):
+                handles |= {series.name: _plot(ax, series, panel) for series in panel.series}
                 _dress(ax, panel)
             canvas.legend(handles.values(), handles, loc="lower center", ncols=min(4, max(len(names), 1)), bbox_to_anchor=(0.5, 0))
-            canvas.tight_layout(rect=(0, 0.035 + 0.05 * rows, 1, 1))
-            return Figure(name, caption, alt, _saved(canvas, "svg"), _saved(canvas, "png"))
+            canvas.tight_layout(rect=(0, (legend + 0.12) / height, 1, 1))
+            return Figure(name, caption, alt, _saved(canvas, "svg"), _saved(canvas, "png"), tuple(panels))
         finally:
             pyplot.close(canvas)
 
 
-def _plot(ax, series: Series):
+def _plot(ax, series: Series, panel: Panel):
     errors = None
     if series.bounds and any(series.bounds):
+        middle = series.x if panel.names else series.y
         errors = [
-            [y - b[0] if b else 0 for y, b in zip(series.y, series.bounds, strict=True)],
-            [b[1] - y if b else 0 for y, b in zip(series.y, series.bounds, strict=True)],
+            [at - b[0] if b else 0 for at, b in zip(middle, series.bounds, strict=True)],
+            [b[1] - at if b else 0 for at, b in zip(middle, series.bounds, strict=True)],
         ]
         errors = [[max(0.0, length) for length in side] for side in errors]
     width = 1.9 if series.strong else 1.2
     handle = ax.errorbar(
-        series.x, series.y, yerr=errors, color=series.colour, marker=series.marker, markersize=6.5 if series.strong else 4.5,
+        series.x, series.y, **{"xerr" if panel.names else "yerr": errors}, color=series.colour, marker=series.marker, markersize=6.5 if series.strong else 4.5,
         markerfacecolor=series.colour if series.filled else "white", linestyle=series.dashes if series.line else "none",
         linewidth=width, elinewidth=1, capsize=2, alpha=1 if series.strong else 0.85, zorder=2 if series.strong else 3,
     )  # fmt: skip
@@ -134,6 +153,9 @@ def _dress(ax, panel: Panel) -> None:
         written = panel.y_format or (lambda value: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
         ax.yaxis.set_minor_formatter(NullFormatter())
+    if panel.names:
+        ax.set(yticks=range(len(panel.names)), yticklabels=panel.names, ylim=(len(panel.names) - 0.4, -0.6))
+        ax.axvline(0, color=MUTED, linewidth=1, zorder=1)
     if not panel.series:
         ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=MUTED)
         ax.set(xticks=[], yticks=[])

@@ -59,13 +59,14 @@ def _shown(alt: str, figure: Figure) -> str:
 def write(reference: Path, readme: Path) -> None:
     """Replace what stands between the marks, and draw the figures beside the records. Raises InputError when marks are missing."""
     evidence, text = Evidence(open_records(reference)), readme.read_text(encoding="utf-8")
+    for name in BLOCKS:
+        if not re.search(MARKED.format(name=name), text, re.DOTALL):
+            raise InputError(f"{readme}: expected the marks <!-- {name} --> and <!-- /{name} -->")
     drawn = []
     for name, block in BLOCKS.items():
         made, figures = block(evidence)
         drawn += figures
-        text, found = re.subn(MARKED.format(name=name), lambda marks, made=made: marks[1] + made + marks[2], text, flags=re.DOTALL)
-        if not found:
-            raise InputError(f"{readme}: expected the marks <!-- {name} --> and <!-- /{name} -->")
+        text = re.sub(MARKED.format(name=name), lambda marks, made=made: marks[1] + made + marks[2], text, flags=re.DOTALL)
     for figure in drawn:
         with atomic_file(reference / f"{figure.name}.png") as partial:
             partial.write_bytes(figure.png)

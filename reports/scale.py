@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from reports import significance
+from reports import sign_flip
 from reports.evidence import Evidence, ended, parsed
 from reports.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, integer
 from reports.verdict import EQUAL_RECALL
@@ -199,14 +199,14 @@ class Sweep:
     def as_good(self, one: Search, other: Search) -> bool:
         """Whether the R@1 of `one` is no lower: not at all, or by less than `EQUAL_RECALL` and by no more than chance.
 
-        Chance: the 95% bootstrap interval of the paired difference reaches 0. Where the two were not asked the same queries, or the results
-        of each were not kept, only what is at least as high is as good.
+        Chance: an exact paired test over the queries (`reports.sign_flip`) does not tell the two apart. Where the two were not asked the same
+        queries, or the results of each were not kept, only what is at least as high is as good.
         """
         if one.recall is None or other.recall is None:
             return False
         if one.recall >= other.recall:
             return True
-        return other.recall - one.recall < EQUAL_RECALL and _reaches_zero(self.evidence, one.accuracy.point_id, other.accuracy.point_id)
+        return other.recall - one.recall < EQUAL_RECALL and _by_chance(self.evidence, one.accuracy.point_id, other.accuracy.point_id)
 
     def vectors(self, images: int | None = None) -> list[str]:
         """What the lexicon vectors of a gallery are like, a sentence for each model: it decides what an index of them costs."""
@@ -215,12 +215,15 @@ class Sweep:
 
 
 @functools.lru_cache(maxsize=4096)
-def _reaches_zero(evidence: Evidence | None, point: str, reference: str) -> bool:
+def _by_chance(evidence: Evidence | None, point: str, reference: str) -> bool:
     found = [evidence.outcomes([each], "recall@1") if evidence else None for each in (point, reference)]
-    if any(outcomes is None for outcomes in found) or set(found[0].query_id) != set(found[1].query_id):
+    if any(outcomes is None for outcomes in found):
         return False
-    estimate = significance.difference(*found)
-    return estimate is not None and estimate.high is not None and estimate.high >= 0
+    one, other = (outcomes.set_index("query_id") for outcomes in found)
+    if set(one.index) != set(other.index):
+        return False
+    p = sign_flip.p_value((one.outcome - other.outcome).groupby(one.group).sum().to_numpy())
+    return p is None or p >= evidence.reading.significant
 
 
 def in_words(variant: str, values: dict[str, float]) -> str:

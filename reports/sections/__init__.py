@@ -1,7 +1,7 @@
 """The parts of the report. A part is one file with `section(evidence) -> Section` and one template of the same name.
 A part that has nothing to say without certain records returns None, and is left out.
 
-`PAGES` says which parts stand on which page, in order; a new part is a file, a template and a line here.
+`reports.site.PAGES` says which parts stand on which page, in order; a new part is a file, a template and its name there.
 """
 
 from dataclasses import dataclass, field
@@ -12,10 +12,11 @@ from reports.tables import Table
 
 @dataclass(frozen=True)
 class Section:
-    """`name` is the anchor and the template's name; `data` is what the template reads besides tables and figures (by name)."""
+    """`name` is the anchor and the template's name; `data` is what the template reads besides tables and figures (by name); `scripts`: of `static/`."""
 
     name: str
     title: str
     tables: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     data: dict = field(default_factory=dict)
+    scripts: tuple[str, ...] = ()

@@ -1,9 +1,8 @@
 """The question, and the answer in numbers: losses of the reference first, then what is open, then its gains, then what is not known."""
 
-from dataclasses import dataclass
-
-from reports import comparisons, speed
+from reports import comparisons, headline, speed
 from reports.evidence import UNTRAINED, Evidence
+from reports.headline import Finding, ranked
 from reports.paper import LARGE_SCALE
 from reports.scale import sweeps
 from reports.scale_answer import findings as findings_at_scale
@@ -17,30 +16,29 @@ EXPECTED = ("no_bottleneck", "strong_decoder", "no_momentum")
 PAPER_ENGINE = "lucene"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One comparison of the reference with the baseline, in a sentence and, for the main ones, in a tile."""
-
-    verdict: str
-    what: str
-    sentence: str
-    anchor: str
-    points: tuple[str, ...]
-    headline: str = ""
-    detail: str = ""
-
-
 def section(evidence: Evidence) -> Section:
-    findings = sorted(_findings(evidence), key=lambda finding: ORDER.index(finding.verdict))
+    findings = ranked(_findings(evidence))
+    large = headline.at_scale(evidence)
+    quality = [finding for finding in findings if finding.what == RECALLS[0][0]]
+    costs = large or [finding for finding in findings if finding.what in (SINGLE, SIZE)]
+    parts = [found for found in [headline.parts(evidence)] if found]
     data = {
         "findings": findings,
         "at_scale": at_scale(evidence),
-        "tiles": [finding for finding in findings if finding.what in TILES],
+        "statements": statements(quality, costs, parts),
+        "tiles": ranked(quality + costs) + parts,
         "ablations": ablation_sentences(evidence),
         "missing": not_measured(evidence),
         "caveats": caveats(evidence),
     }
     return Section("answer", "The answer", data=data)
+
+
+def statements(quality: list[Finding], costs: list[Finding], parts: list[Finding]) -> list[tuple[str, list[Finding]]]:
+    """What is said first, each with the findings that it is made of: which retrieves better and what it costs, losses first; what matters in it."""
+    told = [(words, ranked(found)) for words, found in (("Quality", quality), ("Cost", costs)) if found]
+    told.sort(key=lambda one: ORDER.index(one[1][0].verdict))
+    return told + ([("Parts", parts)] if parts else [])
 
 
 def at_scale(evidence: Evidence) -> dict | None:
@@ -57,7 +55,6 @@ RECALLS = (
     ("R@1 on unseen combinations", "recall@1", "compositional", "text_to_image"),
 )
 SIZE, SINGLE, BATCHED = "Index bytes per image", "Speed, one query at a time", "Speed, queries in batches"
-TILES = (RECALLS[0][0], RECALLS[1][0], SIZE, SINGLE, BATCHED)
 
 
 def _findings(evidence: Evidence) -> list[Finding]:
@@ -152,9 +149,9 @@ def ablation_sentences(evidence: Evidence) -> list[str]:
             clear.append(f"{variant}: {', '.join(changes)} points against {r.reference}.")
         else:
             (unclear if mine else none).append(variant)
-    sentences = clear or (["No ablation differs significantly."] if unclear else [])
-    if unclear and clear:
-        sentences.append(f"No significant difference: {', '.join(unclear)}.")
+    sentences = [*clear]
+    if unclear:
+        sentences.append(f"{'No significant difference' if clear else 'No ablation differs significantly'}: {', '.join(unclear)}.")
     if none:
         sentences.append(f"Not comparable, because one side or its per-query results are missing: {', '.join(none)}.")
     return sentences or ["No ablation was measured."]

@@ -4,6 +4,8 @@ Accuracy and size are measured over all queries, in one point; rates and latenci
 here joins them: the same vectors, engine, lexicons kept and bits.
 """
 
+import functools
+
 import pandas as pd
 
 from reports.evidence import Evidence, filtered
@@ -29,6 +31,7 @@ def section(evidence: Evidence) -> Section:
     return Section("efficiency", "Efficacy against efficiency", tables=made, figures=[figure(evidence, ways)] if ways else [])
 
 
+@functools.lru_cache(maxsize=8)
 def ways_of_searching(evidence: Evidence) -> list[dict]:
     """One dict per way of searching the test gallery and calling mode: its identity, and a Cell per metric."""
     filters = evidence.retrieval()

@@ -17,7 +17,7 @@ SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 def section(evidence: Evidence) -> Section:
     r = evidence.reading
-    sides = {name: _examples(evidence, name) for name in (r.reference, r.baseline)}
+    sides = {name: examples_of(evidence, name) for name in (r.reference, r.baseline)}
     present = {name: found for name, found in sides.items() if found is not None}
     shared = set.intersection(*(set(found[0].query_id) for found in present.values())) if present else set()
     chosen = list(dict.fromkeys(query_id for found in present.values() for query_id in found[0].query_id if query_id in shared))
@@ -40,7 +40,7 @@ def section(evidence: Evidence) -> Section:
     return Section("retrieved", "Look inside: ten queries", data=data)
 
 
-def _examples(evidence: Evidence, variant: str) -> tuple[pd.DataFrame, object] | None:
+def examples_of(evidence: Evidence, variant: str) -> tuple[pd.DataFrame, object] | None:
     """The examples of the newest point of the lowest seed that has them, and the point's row."""
     filters = evidence.retrieval() | evidence.operating_point(variant)
     rows = evidence.matching(variant, "recall@1", **filters)

@@ -98,7 +98,7 @@ def speed_table(sweep: Sweep, rows: list[Comparison]) -> Table:
     flat = flat_search(sweep)
     notes = (
         f"Equal R@1: against the fastest dense search whose R@1 is at least that of the row, or lower by less than {100 * EQUAL_RECALL:g} points and by no more than chance "
-        f"(paired bootstrap over the same queries, 95%); {NOT_REACHED}: none that was measured is that good. Below 1×, the dense side is faster."
+        f"(exact paired test over the same queries, 5%); {NOT_REACHED}: none that was measured is that good. Below 1×, the dense side is faster."
         f"{f' R@1 of flat search is {percent(flat.recall)} %.' if flat else ''}",
         *(f"Without {one}." for one in broken(sweep.at(sweep.largest, "dense"))),
         "Both sides with as many threads. HNSW: of FAISS, hnswlib and usearch, the fastest; the fastest: of all dense engines on the CPU.",

@@ -12,6 +12,8 @@ from reports.sections import Section
 from reports.tables import NOT_MEASURED, Cell, Column, Table, integer, percent, significant, size, times
 
 LEAST_SIZES = 3  # of a fit
+LATENCIES = {"latency_p50_us": "p50", "latency_p95_us": "p95"}
+OF_INDEX = {"bytes": "index_bytes", "build": "build_seconds", "recall@1": "recall@1"}
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,15 @@ def fit(measured: list[tuple[int, float, tuple[str, ...]]]) -> Fit | None:
 
 
 def growth_table(sweep: Sweep) -> Table:
-    calls = [call for call in dict.fromkeys((sweep.call("single"), sweep.call("batched"))) if call]
+    single = sweep.call("single")
+    calls = [call for call in dict.fromkeys((single, sweep.call("batched"))) if call]
     rows = []
     for searches in by_setting(sweep):
         fits = {call.key: fit([(s.images, s.rate(call), s.timed(call).points) for s in searches]) for call in calls}
-        fits["bytes"] = fit([(s.images, s.cell("index_bytes").value, s.cell("index_bytes").points) for s in searches])
+        if single:
+            fits |= {key: fit([(s.images, s.timed(single, key).value, s.timed(single, key).points) for s in searches]) for key in LATENCIES}
+        for key, metric in OF_INDEX.items():
+            fits[key] = fit([(s.images, s.cell(metric).value, s.cell(metric).points) for s in searches])
         problem = next((s.problem for s in searches if s.problem), "").partition(":")[0]
         cells = {"search": Cell(searches[-1].label), "kind": Cell(searches[-1].kind)}
         for key, found in fits.items():
@@ -92,10 +98,13 @@ def growth_table(sweep: Sweep) -> Table:
         rows.append(cells)
     columns = (
         Column("search", "Engine and knobs"), Column("kind", "Kind"), *(Column(call.key, call.short, _exponent, "QPS (mode, threads)") for call in calls),
-        Column("bytes", "Index bytes", _exponent), Column("sizes", "Fitted over, images"),
+        *(Column(key, label, _exponent, f"Latency ({single.short})") for key, label in (LATENCIES if single else {}).items()),
+        Column("bytes", "bytes", _exponent, "Index"), Column("build", "build time", _exponent, "Index"), Column("recall@1", "R@1", _exponent, "Task"),
+        Column("sizes", "Fitted over, images"),
     )  # fmt: skip
     notes = (
-        "The exponent a of value ~ images^a, by least squares of the logarithms. QPS: −1 is time in proportion to the gallery, 0 is time that does not grow. Bytes: 1 is in proportion.",
+        "The exponent a of value ~ images^a, by least squares of the logarithms. QPS: −1 is time in proportion to the gallery, 0 is time that does not grow. "
+        "Latency, bytes, build time: 1 is in proportion. R@1: how fast distractors take it away. A fit over few sizes says little beyond them.",
         "One setting of each engine: the one measured at most sizes, then of the highest R@1 at the largest.",
     )
     return Table(sweep.named("scale_growth"), f"Growth with the gallery: {sweep.title}", columns, rows, notes)
@@ -107,37 +116,41 @@ def _exponent(value: float) -> str:
 
 
 def growth_figure(sweep: Sweep) -> Figure:
-    """QPS of single queries and index bytes against the size of the gallery."""
+    """Rates, latency, index bytes, build time and R@1 of one setting of each engine against the size of the gallery."""
     settings = by_setting(sweep)
-    call = sweep.call("single") or sweep.call("batched")
     several = len({searches[-1].engine for searches in settings}) < len(settings)
     names = [f"{searches[-1].engine} ({searches[-1].variant})" if several else searches[-1].engine for searches in settings]
     looks = palette(names)
+    single = sweep.call("single")
+    shown = [
+        (f"Speed, {call.label}", "queries per second", lambda s, call=call: s.timed(call), None)
+        for call in dict.fromkeys(filter(None, (single, sweep.call("batched"))))
+    ]
+    if single:
+        shown.append((f"Latency, {single.label}", "p95, µs", lambda s: s.timed(single, "latency_p95_us"), None))
+    shown += [
+        ("Index on disk", "bytes", lambda s: s.cell("index_bytes"), size),
+        ("Build time", "seconds", lambda s: s.cell("build_seconds"), None),
+        ("Quality", "R@1, text to image", lambda s: s.cell("recall@1"), None),
+    ]
     panels, told = [], []
-    shown = [("Index", "index on disk (log scale)", lambda s: s.cell("index_bytes").value, size)]
-    if call:
-        shown.insert(0, (f"Speed, {call.label}", "queries per second (log scale)", lambda s: s.rate(call), None))
-    for title, label, value, y_format in shown:
+    for title, label, cell, y_format in shown:
         series = []
         for name, searches in zip(names, settings, strict=True):
-            found = [(s.images, value(s)) for s in searches if value(s)]
-            if found:
-                series.append(Series(name, [x for x, _ in found], [y for _, y in found], **looks[name]))
-                told.append(f"{title}, {name}: " + ", ".join(f"{y:,.4g} with {x:,} images" for x, y in found))
+            found = [(s, at) for s in searches if (at := cell(s)).value and at.value > 0]
+            if not found:
+                continue
+            details = [f"{s.label}\nrecords: {', '.join(at.points)}" for s, at in found]
+            series.append(Series(name, [s.images for s, _ in found], [at.value for _, at in found], details=details, **looks[name]))
+            told.append(f"{title}, {name}: " + ", ".join(f"{at.value:,.4g} with {s.images:,} images" for s, at in found))
+        axis = "images in the gallery (log scale)"
         panels.append(
-            Panel(
-                title,
-                "images in the gallery (log scale)",
-                label,
-                series,
-                log_x=True,
-                log_y=True,
-                y_format=y_format,
-                ticks=tuple(sweep.sizes),
-            )
+            Panel(title, axis, f"{label} (log scale)", series, log_x=True, log_y=True, y_format=y_format, ticks=tuple(sweep.sizes))
         )
-    caption = f"Speed and size against the gallery, both axes logarithmic: {sweep.title}. A straight line is a power law; the table below has its exponent, and the setting of each engine."
-    return draw(sweep.named("scale_growth"), caption, "; ".join(told) + ".", panels)
+    caption = f"One setting of each engine against the gallery, all axes logarithmic: {sweep.title}. A straight line is a power law; the table below has its exponent, and the setting of each engine."
+    return draw(
+        sweep.named("scale_growth"), caption, "; ".join(told) + ".", [panel for panel in panels if panel.series] or panels[:1], columns=2
+    )
 
 
 # --- distractors ------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shutil
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,11 +11,15 @@ import pytest
 from PIL import Image
 
 from bench.records import Point, RecordStore
+from reports import figures
 from reports.build import build
+from reports.evidence import Evidence
+from reports.site import PAGES
 
 IMAGES, CAPTIONS = 60, 5
 MACHINE = "0123456789abcdef"
 STARTED = "2026-01-02T03:04:05+00:00"
+FLAT = {"engine": "faiss-flat", "knobs": {"blas_from": 4}, "exact": True}
 HOSTILE = "<script>alert('x')</script> \"quoted\" | a & b\nsecond line \u202eright to left"
 # Variant -> how often the correct image is found first; the report knows nothing of these.
 SKILL = {"lexlip": 0.45, "clip": 0.55, "no_bottleneck": 0.44, "no_momentum": 0.15}
@@ -141,10 +146,82 @@ class Made:
         return rows
 
 
+class Sweep:
+    """Points of a sweep: quality and size in one, the rate of single queries in another."""
+
+    def __init__(self, store: RecordStore):
+        self.store = store
+
+    def search(self, kind, recall, qps, stored, images=10_000, seconds=3.0, **fields) -> None:
+        knobs = fields.pop("knobs", {"query_kept": None, "scale": 100.0} if kind == "lexicon" else {})
+        common = {
+            "task": "scale", "corpus": "scenes", "split": "test", "images": images, "queries": 5000, "direction": "text_to_image", "profile": "quick",
+            "variant": "clip" if kind == "dense" else "lexlip", "kind": kind, "index_id": "index", "machine_id": MACHINE, "knobs": knobs,
+        }  # fmt: skip
+        values = {
+            "recall@1": recall,
+            "recall@10": recall + 0.2,
+            "bytes_per_image": stored,
+            "index_bytes": stored * images,
+            "build_seconds": seconds,
+        }
+        self.store.write(Point(**common | fields), values, started=STARTED)
+        self.store.write(
+            Point(**common | fields, batch_mode="single", threads=1),
+            {"qps": qps, "latency_p50_us": 1e6 / qps, "latency_p95_us": 2e6 / qps},
+            note="median of 3 rounds",
+            started=STARTED,
+        )
+
+    def impact(self, kept, *numbers, **fields) -> None:
+        self.search("lexicon", *numbers, **{"engine": "impact", "kept": kept, "bits": 8, "exact": True} | fields)
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.store)
+
+
+@pytest.fixture(scope="session")
+def sweep_of():
+    """Makes a writer of points of a sweep, of a store."""
+    return Sweep
+
+
+@pytest.fixture(scope="session")
+def swept(home, tmp_path_factory):
+    """A home with the variants of `home` and a sweep over three sizes; read only."""
+    swept = shutil.copytree(home, tmp_path_factory.mktemp("swept") / "home")
+    made = Sweep(RecordStore(swept))
+    for images in (1_000, 10_000, 100_000):
+        lost, per_second = images / 1e6, 1e7 / images
+        for kept in (16, 64):
+            made.impact(kept, 0.4 + kept / 1000 - lost, per_second / kept, 2.0 * kept, images=images, seconds=images / 1e4)
+        made.search("dense", 0.45 - lost, per_second / 100, 2048.0, images=images, **FLAT)
+        made.search("dense", 0.43 - lost, 5e4 / images**0.3, 2304.0, images=images, engine="faiss-hnsw", knobs={"ef": 16})
+    return swept
+
+
+@pytest.fixture(scope="session")
+def whole():
+    """Reads all pages of a site, given its first, one after the other in the order of the navigation."""
+
+    def read(index) -> str:
+        return "\n".join((index.parent / f"{page.name}.html").read_text(encoding="utf-8") for page in PAGES)
+
+    return read
+
+
 @pytest.fixture
 def made(tmp_path) -> Made:
     """An empty store to write made-up points to."""
     return Made(RecordStore(tmp_path / "home"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are laid out and saved as nothing: for tests that build a site and read its numbers."""
+    monkeypatch.setattr(figures, "_saved", lambda canvas, kind: kind.encode())
+    monkeypatch.setattr(figures.Canvas, "tight_layout", lambda self, **_: None)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,25 @@
-"""The page in a real browser: wide, on a phone, in the dark, on paper. Needs Debian's chromium or another on the path."""
+"""The site in a real browser: wide, on a phone, in the dark, on paper, without scripts. Needs Debian's chromium or another on the path."""
 
+import json
 import shutil
-import struct
+import zipfile
+from importlib import resources
 
+import pandas as pd
 import pytest
+
+from bench.records import RecordStore
+from reports.build import build
+from reports.site import PAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 SITUATIONS = {"wide": (1366, "light"), "dark": (1366, "dark"), "phone": (390, "light"), "phone in the dark": (390, "dark")}
-# WCAG 2.2, 1.4.3: text against its background.
+PAPER = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
+DRAWN = "() => !document.querySelector('figure[data-plot]') || document.documentElement.dataset.plots === 'drawn'"
+# WCAG 2.2, 1.4.3: text against its background. Texts of a plot stand on white in both schemes, and have no CSS colour.
 LEAST_CONTRAST = 4.5
 CONTRASTS = """() => {
   const channel = c => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4 };
@@ -18,7 +27,7 @@ CONTRASTS = """() => {
   const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
   const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c } return [255, 255, 255] };
   const low = [];
-  for (const e of document.querySelectorAll('body *')) {
+  for (const e of document.querySelectorAll('body *:not(script):not(svg, svg *)')) {
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
     const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
@@ -26,63 +35,166 @@ CONTRASTS = """() => {
   }
   return low;
 }""".replace("LEAST", str(LEAST_CONTRAST))
+POINTS = "#figure-explorer .live svg .mark-symbol.role-mark path"
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def site_of_all(swept, tmp_path_factory):
+    """The folder of a site whose every page has something to show."""
+    return build(swept, tmp_path_factory.mktemp("of_all") / "site").parent
+
+
+@pytest.fixture(scope="module")
+def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM:
-        pytest.skip("no chromium on the path: the page was not opened in a browser")
+        pytest.skip("no chromium on the path: the site was not opened in a browser")
     with playwright.sync_playwright() as started:
-        profile = tmp_path_factory.mktemp("profile")
-        context = started.chromium.launch_persistent_context(profile, executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield context
+        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, site_of_all):
+    """Opens a page of the site, its plots drawn; with what the console said and what was asked for."""
+    contexts = []
+
+    def open_(name: str, width: int = 1366, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site_of_all / f"{name}.html").as_uri())
+        if options.get("java_script_enabled", True):
+            page.wait_for_function(DRAWN)
+        return page, said, asked
+
+    yield open_
+    for context in contexts:
         context.close()
 
 
-@pytest.fixture(scope="module")
-def page_file(site):
-    return site / "index.html"
-
-
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_opens_readable_and_alone(browser, page_file, situation, tmp_path):
-    width, scheme = SITUATIONS[situation]
-    page = browser.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=scheme)
-    page.goto(page_file.as_uri())
-    page.wait_for_load_state("load")
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:") and url != page_file.as_uri()] == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page itself must not scroll sideways"
+@pytest.mark.parametrize("name", [page.name for page in PAGES])
+def test_opens_readable_and_alone(opened, site_of_all, name):
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    page, said, asked = opened(name)
+    plots = page.locator("figure[data-plot]").count()
+    assert page.locator("figure.alive .live svg").count() >= plots, "each figure has its interactive twin"
+    for width, scheme in SITUATIONS.values():
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page itself must not scroll sideways"
+        assert page.evaluate(CONTRASTS) == []
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER[scheme]
     assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
-    assert page.evaluate(CONTRASTS) == []
-    shot = page.screenshot(path=tmp_path / "page.png", full_page=True)
-    assert struct.unpack(">II", shot[16:24])[0] == width
-    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
-    page.close()
+    page.evaluate(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    serious = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
+    assert serious == []
+    assert said == []
+    assert [url for url in asked if not url.startswith(("data:", site_of_all.as_uri()))] == []
 
 
-def test_prints(browser, page_file):
-    page = browser.new_page()
-    page.goto(page_file.as_uri())
+def test_the_policy_holds(opened):
+    """What it forbids does not happen: a script in the page, code from text, a request."""
+    page, said, _ = opened("efficacy")
+    page.evaluate("""() => {
+      const script = document.createElement('script');
+      script.textContent = 'document.title = "ran"';
+      document.body.append(script);
+      fetch('https://example.org/').catch(() => {});
+    }""")
+    page.wait_for_timeout(50)
+    assert page.title() != "ran"
+    assert any("script" in line for line in said) and any("connect" in line for line in said)
+
+
+def count(page, points: int) -> None:
+    """Waits until so many points are drawn."""
+    page.wait_for_function(
+        f"() => document.querySelectorAll({POINTS!r}).length === {points}"
+    )  # a function: the policy forbids code from text
+    assert page.locator("#figure-explorer output").text_content() == f"{points} points shown"
+
+
+def test_choices_change_the_plot(opened):
+    page, said, _ = opened("efficacy")
+    count(page, 4)  # the sweep at its largest size: two numbers of lexicons kept, two dense engines
+    before = page.locator(POINTS).evaluate_all("paths => paths.map(path => path.getAttribute('transform'))")
+    page.select_option("#figure-explorer-x", "1")
+    page.wait_for_function("() => document.querySelector('#figure-explorer .live').textContent.includes('index bytes per image')")
+    count(page, 4)
+    assert page.locator(POINTS).evaluate_all("paths => paths.map(path => path.getAttribute('transform'))") != before
+    page.select_option("#figure-explorer-kept", "64")
+    count(page, 1)
+    page.select_option("#figure-explorer-images", "1000")
+    count(page, 1)
+    page.select_option("#figure-explorer-kept", "")
+    count(page, 4)
+    page.select_option("#figure-explorer-source", index=1)
+    assert page.locator("#figure-explorer-images option").all_text_contents() == ["60"], "the gallery of the variants"
+    rows = json.loads(page.locator("#figure-explorer script").text_content())["rows"]
+    mine = [row for row in rows if row["images"] == 60 and row["mode"] == "one query at a time"]
+    count(page, len({(row["same"], row["bytes_per_image"], row["recall@1"]) for row in mine if row["bytes_per_image"]}))
+    assert said == []
+
+
+def test_pointing_shows_the_record(opened, swept):
+    page, _, _ = opened("efficacy")
+    page.select_option("#figure-explorer-source", index=1)
+    page.select_option("#figure-explorer-engine", "faiss-flat")
+    count(page, 1)
+    page.locator(POINTS).hover()
+    tip = page.locator(".tip")
+    tip.wait_for(state="visible")
+    rows = RecordStore(swept).read()
+    mine = rows[(rows.variant == "clip") & (rows.split == "test") & (rows.direction == "text_to_image") & (rows.task == "retrieval")]
+    exact = mine[(mine.metric == "recall@1")].iloc[0]
+    timed = mine[(mine.metric == "qps") & (mine.batch_mode == "single")].iloc[0]
+    text = tip.inner_text()
+    assert exact.point_id in text and timed.point_id in text
+    assert f"R@1 {100 * exact.value:.1f} %" in text and "300 queries on 60 images, 1 seed" in text and "queries/s" in text
+    page.mouse.move(2, 2)
+    tip.wait_for(state="hidden")
+
+
+def test_without_scripts_the_figures_stay(opened):
+    page, _, _ = opened("efficacy", java_script_enabled=False)
+    assert page.locator(".live").count() == 0
+    assert page.locator("figure[data-plot] .still img").count() >= 3
+    assert page.locator("#figure-explorer .still img").is_visible()
+
+
+def test_records_can_be_downloaded(opened, swept, tmp_path):
+    page, _, _ = opened("method")
+    with page.expect_download() as started:
+        page.click("text=records.csv.zip")
+    started.value.save_as(tmp_path / "records.csv.zip")
+    with zipfile.ZipFile(tmp_path / "records.csv.zip") as archive, archive.open("records.csv") as file:
+        read = pd.read_csv(file)
+    mine = RecordStore(swept).read()
+    assert sorted(read.point_id + read.metric) == sorted(mine.point_id + mine.metric)
+
+
+def test_prints_the_still_figures(opened):
+    page, _, _ = opened("efficacy")
+    page.emulate_media(media="print")
+    assert page.locator("#figure-explorer .still img").is_visible() and not page.locator("#figure-explorer .live").is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF")
-    page.close()
 
 
-def test_tables_can_be_scrolled_by_keyboard(browser, page_file):
-    page = browser.new_page()
-    page.set_viewport_size({"width": 390, "height": 900})
-    page.goto(page_file.as_uri())
-    table = page.locator(".scroll[tabindex='0']").first
+def test_keyboard(opened):
+    """The first stop leads past the navigation, a choice can be made, and a wide table can be scrolled."""
+    page, _, _ = opened("efficacy", width=390)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#main"
+    page.locator("#figure-explorer-engine").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#figure-explorer-engine").input_value()
+    table = page.locator("figure.table .scroll[tabindex='0']").first
     table.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(300)
-    assert table.evaluate("e => e.scrollLeft") > 0
-    page.close()
+    page.wait_for_function("() => document.querySelector('figure.table .scroll').scrollLeft > 0")

@@ -15,6 +15,7 @@ from reports.scale_answer import findings, verdicts
 from reports.scale_ratios import comparisons, lexicon_side, sizes
 from reports.sections import scale as claim
 from reports.sections import scale_engines, scale_growth
+from reports.site import STATIC
 from reports.tables import text
 
 STARTED = "2026-01-02T03:04:05+00:00"
@@ -203,14 +204,16 @@ def answered(made, kind: str, hits: np.ndarray, **fields) -> None:
 @pytest.mark.parametrize(
     ("only_lexicon", "only_dense", "equal"),
     [
-        (44, 40, True),  # 0.4 points lower, as good as chance
-        (4, 0, False),  # as far, but every query that differs says the same
-        (56, 50, False),  # chance too, but more than half a point
-        (40, 44, True),
+        (88, 80, True),  # 0.4 points lower, as good as chance
+        (8, 0, False),  # as far, but every query that differs says the same: p = 2 / 2^8
+        (5, 0, True),  # 2 / 2^5
+        (112, 100, False),  # chance too, but more than half a point
+        (80, 88, True),
+        (0, 0, True),
     ],
 )
 def test_equal_is_lower_by_little_and_by_chance(made, only_lexicon, only_dense, equal):
-    lexicon, dense = np.zeros(1000, bool), np.zeros(1000, bool)
+    lexicon, dense = np.zeros(2000, bool), np.zeros(2000, bool)
     lexicon[: 200 + only_lexicon], dense[:200] = True, True
     dense[200 + only_lexicon : 200 + only_lexicon + only_dense] = True
     answered(made, "lexicon", lexicon, engine="impact", kept=32, bits=8, knobs={"query_kept": None, "scale": 100.0})
@@ -347,24 +350,29 @@ def grown(made):
     return made
 
 
-def test_exponents(grown):
+def test_exponents(grown, undrawn):
     table = next(table for table in scale_growth.section(grown.evidence).tables if table.name == "scale_growth")
     assert cell(table, "single 1", search="impact, 32 kept, 8 bits") == "−1.00"
     assert cell(table, "single 1", search="faiss-flat blas_from=4") == "−0.50"
     assert cell(table, "batched 2", search="faiss-flat blas_from=4") == "0.00"
     assert cell(table, "bytes", search="impact, 32 kept, 8 bits") == "+1.00"
+    assert cell(table, "build", search="impact, 32 kept, 8 bits") == "0.00"  # 3 s at every size
+    slope = np.polyfit(np.log([1e3, 1e4, 1e5]), np.log([0.499, 0.49, 0.4]), 1)[0]
+    assert cell(table, "recall@1", search="impact, 32 kept, 8 bits") == f"{slope:+.2f}".replace("-", "−")
+    slope = np.polyfit(np.log([1e3, 1e4, 1e5]), np.log([100 + 95, 1000 + 95, 10000 + 95]), 1)[0]
+    assert cell(table, "latency_p95_us", search="impact, 32 kept, 8 bits") == f"{slope:+.2f}"
     assert cell(table, "sizes", search="impact, 32 kept, 8 bits") == "1,000 to 100,000 (3 sizes)"
     assert cell(table, "single 1", search="faiss-hnsw") == "timeout"
 
 
-def test_two_sizes_are_no_fit(made):
+def test_two_sizes_are_no_fit(made, undrawn):
     for images in (1_000, 10_000):
         made.impact(32, 0.5, 100.0, 100.0, 64.0, images=images)
     table = next(table for table in scale_growth.section(made.evidence).tables if table.name == "scale_growth")
     assert cell(table, "single 1", search="impact, 32 kept, 8 bits") == "fewer than 3 sizes"
 
 
-def test_distractors(grown):
+def test_distractors(grown, undrawn):
     table = next(table for table in scale_growth.section(grown.evidence).tables if table.name == "scale_distractors")
     lexicon, dense = (column.key for column in table.columns if column.group == "R@1, %")
     assert cell(table, lexicon, images="100,000") == "40.0"
@@ -403,16 +411,16 @@ def test_generated_beside_encoded(twins):
     assert cell(tables["scale_vectors_2"], generated, statistic="Zipf exponent") == "0.800"
 
 
-def test_generated_vectors_have_no_claim(twins, tmp_path):
-    html = build(twins.home, tmp_path / "site").read_text(encoding="utf-8")
+def test_generated_vectors_have_no_claim(twins, tmp_path, undrawn, whole):
+    html = whole(build(twins.home, tmp_path / "site"))
     assert "No R@1 was measured on these vectors" in html
     assert "Zipf exponent 0.90" in html
     assert twins.evidence.corpus == "scenes"
 
 
-def test_generated_vectors_alone(made, tmp_path):
+def test_generated_vectors_alone(made, tmp_path, undrawn, whole):
     made.impact(32, None, 100.0, 200.0, 64.0, corpus="synthetic:scenes")
-    assert "No engine was measured on both synthetic:scenes and scenes" in build(made.home, tmp_path / "site").read_text(encoding="utf-8")
+    assert "No engine was measured on both synthetic:scenes and scenes" in whole(build(made.home, tmp_path / "site"))
 
 
 # --- what is compared with what
@@ -450,43 +458,45 @@ def test_chosen_is_the_setting_of_most_sizes(small):
 # --- the page
 
 
-def test_page(small, tmp_path):
-    html = build(small.home, tmp_path / "site").read_text(encoding="utf-8")
+def test_page(small, tmp_path, undrawn, whole):
+    index = build(small.home, tmp_path / "site")
+    html, first = whole(index), index.read_text(encoding="utf-8")
     csv = pd.read_csv(tmp_path / "site" / "tables" / "scale_speed.csv").set_index(["kept", "called"])
     assert float(csv.loc[(32, ONE.label), "flat single"]) == pytest.approx(60.0)
     assert "python -m bench.scale --corpus 10k" in html
-    assert html.index("Loses") < html.index("Wins")
+    assert first.index("Loses") < first.index("Wins")
     assert "Absent: clip" not in html  # no line for each setting that did not run
 
 
-def test_a_page_without_a_sweep_says_what_to_run(home, site):
-    html = (site / "index.html").read_text(encoding="utf-8")
+def test_a_page_without_a_sweep_says_what_to_run(home, site, whole):
+    html = whole(site / "index.html")
     assert "Not measured: run <code>python -m bench.scale --corpus 1M</code>" in html
     assert 'id="scale_engines"' not in html
     assert scale_growth.section(Evidence(RecordStore(home))) is None
 
 
 @pytest.mark.parametrize("only", ["lexicon", "dense"])
-def test_one_side_only(made, tmp_path, only):
+def test_one_side_only(made, tmp_path, undrawn, whole, only):
     if only == "lexicon":
         made.impact(32, 0.4, 100.0, 200.0, 64.0)
     else:
         made.search("dense", 0.5, {ONE: 10.0}, 2048.0, **FLAT)
-    html = build(made.home, tmp_path / "site").read_text(encoding="utf-8")
+    html = whole(build(made.home, tmp_path / "site"))
     assert ("Only dense engines were measured" in html) == (only == "dense")
 
 
-def test_names_are_text(small, tmp_path):
+def test_names_are_text(small, tmp_path, undrawn, whole):
     small.search("dense", 0.5, {ONE: 10.0}, engine=HOSTILE, knobs={HOSTILE: HOSTILE}, variant=HOSTILE)
     small.impact(8, 0.3, 100.0, 100.0, 10.0, corpus=f"vectors:{HOSTILE}", profile="")
     small.ended("dense", "failed", HOSTILE, engine="scann", knobs={"leaves_to_search": 99}, images=1_000)
     small.write(small.point("dense", engine="faiss-flat", command=HOSTILE, images=1_000), {"recall@1": 0.5})
-    html = build(small.home, tmp_path / "site").read_text(encoding="utf-8")
-    assert not re.search(r"<script", html)
+    html = whole(build(small.home, tmp_path / "site"))
+    scripts = re.findall(r"<script[^>]*>", html)
+    assert all('type="application/json"' in one or one in [f'<script src="static/{name}" defer>' for name in STATIC] for one in scripts)
     assert "&lt;script&gt;" in html
 
 
-def test_strange_numbers_do_not_stop_it(small, tmp_path):
+def test_strange_numbers_do_not_stop_it(small, tmp_path, undrawn):
     small.search("dense", 0.55, {ONE: 0.0, MANY: float("inf")}, 0.0, engine="usearch")
     small.search("dense", float("nan"), {ONE: float("nan")}, float("nan"), engine="hnswlib")
     build(small.home, tmp_path / "site")

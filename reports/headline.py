@@ -1,0 +1,163 @@
+"""The answer in one screen: a few sentences and four numbers, made from the records, losses first.
+
+The pair that is compared at scale is chosen by rule, the same for both sides. The level is the highest R@1 that both paradigms reach: that of
+the best search of the weaker one. Of the searches of each paradigm whose R@1 is as good (`Sweep.as_good`), the fastest, or smallest, stand
+against each other; flat search over un-compressed vectors stands beside.
+"""
+
+from dataclasses import dataclass
+
+from reports import comparisons
+from reports.evidence import UNTRAINED, Evidence
+from reports.scale import KINDS, Call, Search, Sweep, sweeps
+from reports.scale_ratios import FLAT, engine, points_of
+from reports.tables import integer, percent, points, size, times
+from reports.verdict import EQUAL_RATIO, LOSES, OPEN, ORDER, WINS
+
+SPEED, SIZE, PARTS = "Speed at equal R@1", "Index size at equal R@1", "The part that matters most"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison of the reference with the baseline, in a sentence and, for the main ones, in a tile. `anchor`: the section with its evidence."""
+
+    verdict: str
+    what: str
+    sentence: str
+    anchor: str
+    points: tuple[str, ...]
+    headline: str = ""
+    detail: str = ""
+
+
+def at_scale(evidence: Evidence) -> list[Finding]:
+    """Speed and size at equal R@1, of the first sweep in which both paradigms were judged; else nothing."""
+    for sweep in sweeps(evidence):
+        lexicon, dense = (
+            [search for search in sweep.at(sweep.largest, kind) if search.recall and not search.engine.endswith("-gpu")] for kind in KINDS
+        )
+        if lexicon and dense:
+            level = Level.of(sweep, lexicon, dense)
+            return [found for found in (_speed(level), _size(level)) if found]
+    return []
+
+
+@dataclass(frozen=True)
+class Level:
+    """The searches of each side that are as good as the best of the weaker one."""
+
+    sweep: Sweep
+    recall: float
+    lexicon: list[Search]
+    dense: list[Search]
+    reach: str
+
+    @classmethod
+    def of(cls, sweep: Sweep, lexicon: list[Search], dense: list[Search]) -> "Level":
+        tops = [max(side, key=lambda search: search.recall) for side in (lexicon, dense)]
+        weaker = tops[1] if sweep.as_good(tops[0], tops[1]) else tops[0]
+        sides = [[search for search in side if sweep.as_good(search, weaker)] for side in (lexicon, dense)]
+        reach = f"lexicon searches reach {percent(tops[0].recall)} %, dense ones {percent(tops[1].recall)} %"
+        return cls(sweep, weaker.recall, *sides, reach)
+
+    @property
+    def words(self) -> str:
+        return f"At the highest R@1 that both reach, {percent(self.recall)} % over {integer(self.sweep.largest)} images"
+
+
+def ranked(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: ORDER.index(finding.verdict))
+
+
+def parts(evidence: Evidence) -> Finding | None:
+    """How many ablations change R@1 beyond chance, and which the most."""
+    metric = comparisons.TESTED[0]
+    reading = evidence.reading
+    tests = [
+        test for (name, tested), test in comparisons.tests(evidence).items()
+        if tested == metric and name not in (reading.reference, reading.baseline) and not name.startswith(UNTRAINED)
+    ]  # fmt: skip
+    if not tests:
+        return None
+    clear = [test for test in tests if test.significant]
+    behind = tuple(dict.fromkeys(point for test in tests for point in test.points))
+    if not clear:
+        said = f"None of the {len(tests)} ablations tested changes R@1 by more than chance."
+        return Finding(OPEN, PARTS, said, "forest", behind, "none", said)
+    most = max(clear, key=lambda test: abs(test.estimate.value))
+    e = most.estimate
+    change = f"{most.variant}, {points(e.value)} points [{points(e.low)}, {points(e.high)}]"
+    said = f"Of {len(tests)} ablations, {len(clear)} {'changes' if len(clear) == 1 else 'change'} R@1 significantly after correction; the largest change is that of {change}."
+    detail = f"{change} against {reading.reference}; {len(clear)} of {len(tests)} significant after Holm's correction"
+    return Finding(OPEN, PARTS, said, "forest", behind, f"{points(e.value)} points", detail)
+
+
+def _speed(level: Level) -> Finding | None:
+    said = [(call, *pair) for call in _calls(level.sweep) if (pair := _fastest(level, call))]
+    if not said:
+        return None
+    call, mine, theirs, flat = said[0]
+    verdict, words = _verdict(mine.rate(call) / theirs.rate(call), "faster", "slower")
+    sentence = f"{level.words} ({level.reach}), the fastest lexicon search is " + "; ".join(_speeds(*one) for one in said) + "."
+    detail = f"{_rated(mine, call)} against {_rated(theirs, call)}; {call.label}"
+    if flat:
+        detail += f". Against un-compressed flat search: {_ratio(mine.rate(call) / flat.rate(call), 'faster', 'slower')}"
+    behind = tuple(dict.fromkeys(point for call, *searches in said for search in searches if search for point in points_of(search, call)))
+    return Finding(verdict, SPEED, sentence, "scale_engines", behind, words, detail)
+
+
+def _calls(sweep: Sweep) -> list[Call]:
+    return list(dict.fromkeys(filter(None, (sweep.call("single"), sweep.call("batched")))))
+
+
+def _fastest(level: Level, call: Call) -> tuple[Search, Search, Search | None] | None:
+    """The fastest lexicon search, dense search, and flat search."""
+    mine, theirs, flat = (
+        [search for search in side if search.rate(call)] for side in (level.lexicon, level.dense, engine(level.dense, FLAT))
+    )
+    if not mine or not theirs:
+        return None
+    return tuple(max(side, key=lambda search: search.rate(call), default=None) for side in (mine, theirs, flat))
+
+
+def _speeds(call: Call, mine: Search, theirs: Search, flat: Search | None) -> str:
+    ways = "faster than", "slower than", "as fast as"
+    said = f"{_ratio(mine.rate(call) / theirs.rate(call), *ways)} the fastest dense engine"
+    if flat:
+        said += f" and {_ratio(mine.rate(call) / flat.rate(call), *ways)} un-compressed flat search"
+    return f"{said} ({call.label})"
+
+
+def _rated(search: Search, call: Call) -> str:
+    return f"{search.label}, {integer(search.rate(call))} queries/s"
+
+
+def _size(level: Level) -> Finding | None:
+    mine, theirs, flat = (
+        [search for search in side if search.bytes_per_image] for side in (level.lexicon, level.dense, engine(level.dense, FLAT))
+    )
+    if not mine or not theirs:
+        return None
+    mine, theirs, flat = (min(side, key=lambda search: search.bytes_per_image, default=None) for side in (mine, theirs, flat))
+    gain = theirs.bytes_per_image / mine.bytes_per_image
+    verdict, words = _verdict(gain, "smaller", "larger")
+    sentence = (
+        f"The smallest lexicon index of that R@1 is {_ratio(gain, 'smaller than', 'larger than', 'as large as')} the smallest dense one"
+    )
+    detail = f"{mine.label}, {size(mine.bytes_per_image)} per image against {theirs.label}, {size(theirs.bytes_per_image)}"
+    if flat:
+        against = flat.bytes_per_image / mine.bytes_per_image
+        sentence += f" and {_ratio(against, 'smaller than', 'larger than', 'as large as')} flat float32 vectors"
+        detail += f". Against flat float32: {_ratio(against, 'smaller', 'larger')}"
+    behind = tuple(dict.fromkeys(point for search in (mine, theirs, flat) if search for point in points_of(search)))
+    return Finding(verdict, SIZE, f"{sentence}.", "scale_engines", behind, words, detail)
+
+
+def _verdict(gain: float, better: str, worse: str) -> tuple[str, str]:
+    return (OPEN if abs(gain - 1) <= EQUAL_RATIO else WINS if gain > 1 else LOSES), _ratio(gain, better, worse)
+
+
+def _ratio(gain: float, better: str, worse: str, equal: str = "about equal") -> str:
+    if abs(gain - 1) <= EQUAL_RATIO:
+        return f"{equal} ({times(gain)})" if equal == "about equal" else f"about {equal}"
+    return f"{times(gain)} {better}" if gain > 1 else f"{times(1 / gain)} {worse}"

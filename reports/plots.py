@@ -1,0 +1,149 @@
+"""Interactive twins of the figures, drawn in the browser by Vega-Lite; `static/plots.js` reads what is made here.
+
+A plot is a dict that becomes a block of JSON in the page:
+
+    rows      what is drawn; `view` is the number of the view that a row belongs to, `tip` what a reader sees who points at it
+    views     Vega-Lite specifications without data, each drawn in a box of its own width
+    filters   (field, label, values, all): a choice of values of a field; `all` says whether "all" is one. Where it is none, later choices have
+              the values that occur with the chosen one. `first` is chosen at first, or the last where `last` is true
+    axes      (channel, label, options): a choice of the quantity of an axis; an option has field, title, log, and `better`: more or less
+    front     the field whose every value gets a Pareto front over the shown rows, or null
+
+Texts in it are cleaned as everything on a page is; the browser shows them as text only.
+"""
+
+import math
+from collections.abc import Iterable
+
+from reports.figures import MUTED, Figure, Panel, Series
+from reports.tables import clean
+
+SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "cross", "*": "diamond",
+          "<": "triangle-left", ">": "triangle-right", "p": "circle", "h": "square"}  # fmt: skip
+STROKES = {"-": [1, 0], "--": [6, 3], "-.": [6, 3, 1, 3], ":": [2, 2]}
+HEIGHT, LINE = 300, 24  # pixels: of a view, of a line of a forest plot
+CONFIG = {
+    "background": "transparent",
+    "view": {"stroke": None},
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#e3e3e3", "domainColor": MUTED, "labelLimit": 260},
+    "legend": {"labelFontSize": 12, "orient": "bottom", "title": None, "labelLimit": 260, "symbolSize": 70, "symbolOpacity": 1},
+    "title": {"fontSize": 13, "anchor": "start"},
+}  # fmt: skip
+
+
+def of_figure(figure: Figure) -> dict:
+    """The plot of a figure: its own, or that of its panels."""
+    return figure.plot or of_panels(figure.panels)
+
+
+def of_panels(panels: Iterable[Panel]) -> dict:
+    rows, views = [], []
+    for view, panel in enumerate(panels):
+        rows += [row | {"view": view} for number, series in enumerate(panel.series) for row in _rows(panel, series, number)]
+        views.append(_view(panel))
+    return plot(rows, views)
+
+
+def plot(rows: list[dict], views: list[dict], filters: Iterable[dict] = (), axes: Iterable[dict] = (), front: str | None = None) -> dict:
+    """A plot, its texts cleaned."""
+    rows = [{key: cleaned(value) for key, value in row.items()} for row in rows]
+    return {"rows": rows, "views": views, "filters": list(filters), "axes": list(axes), "front": front}
+
+
+def cleaned(value):
+    """A text as a page may show it, line by line; None for a number that JSON does not know; anything else as it is."""
+    if isinstance(value, str):
+        return "\n".join(clean(line) for line in value.split("\n"))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def choice(rows: list[dict], field: str, label: str, all: bool = True, **chosen) -> dict:
+    """A filter by the values that a field has, in their order; None reads "–"."""
+    values = sorted({row[field] for row in rows}, key=lambda value: (value is None, isinstance(value, str), value))
+    return {
+        "field": field,
+        "label": label,
+        "values": [{"value": cleaned(value), "text": _written(value)} for value in values],
+        "all": all,
+    } | chosen
+
+
+def axis(field: str, title: str, better: str, log: bool = False) -> dict:
+    return {"field": field, "title": title, "better": better, "log": log}
+
+
+def _written(value) -> str:
+    return "–" if value is None else clean(value) if isinstance(value, str) else f"{value:,.0f}"
+
+
+def _rows(panel: Panel, series: Series, number: int) -> list[dict]:
+    found = []
+    bounds = series.bounds or [None] * len(series.x)
+    labels = series.labels or [""] * len(series.x)
+    details = series.details or [""] * len(series.x)
+    for x, y, bound, label, detail in zip(series.x, series.y, bounds, labels, details, strict=True):
+        at = f"{panel.x_label}: {x:,.4g}"
+        shown = [series.name, *([panel.names[int(y)], at] if panel.names else [at, f"{panel.y_label}: {y:,.4g}"])]
+        if bound:
+            shown.append(f"95% interval: {bound[0]:,.4g} to {bound[1]:,.4g}")
+        row = {"series": series.name, "number": number, "x": x, "y": panel.names[int(y)] if panel.names else y, "label": label,
+               "filled": series.filled, "line": series.line, "size": 60 if series.marker else 20, "tip": "\n".join([*shown, *filter(None, [detail])])}  # fmt: skip
+        found.append(row | ({"low": bound[0], "high": bound[1]} if bound else {}))
+    return found
+
+
+def _view(panel: Panel) -> dict:
+    """A Vega-Lite specification of a panel, without data."""
+    looks: dict[str, Series] = {}
+    for series in panel.series:
+        looks.setdefault(series.name, series)
+    domain = [clean(name) for name in looks]
+    scales = {
+        "color": [one.colour for one in looks.values()],
+        "shape": [SHAPES.get(one.marker, "circle") for one in looks.values()],
+        "strokeDash": [STROKES[one.dashes] for one in looks.values()],
+    }
+    by_series = {
+        channel: {"field": "series", "type": "nominal", "scale": {"domain": domain, "range": range_}} for channel, range_ in scales.items()
+    }
+    quantitative = {"type": "quantitative"}
+    x = quantitative | {
+        "field": "x",
+        "title": panel.x_label,
+        "scale": {"type": "log"} if panel.log_x else {"zero": False},
+        "axis": _axis(panel, "x"),
+    }
+    y = quantitative | {
+        "field": "y",
+        "title": panel.y_label,
+        "scale": {"type": "log"} if panel.log_y else {"zero": False},
+        "axis": _axis(panel, "y"),
+    }
+    if panel.names:
+        y = {"type": "nominal", "field": "y", "title": None, "sort": [clean(name) for name in panel.names]}
+    whole, along = {"x": x, "y": y, "color": by_series["color"]}, "x" if panel.names else "y"
+    bars = whole | {along: whole[along] | {"field": "low"}, f"{along}2": {"field": "high"}}
+    sized = {"field": "size", "type": "quantitative", "scale": None}
+    points = whole | {"shape": by_series["shape"], "size": sized, "tooltip": {"field": "tip", "type": "nominal"}}
+    layers = [
+        {"mark": {"type": "rule", "opacity": 0.6}, "transform": [{"filter": "isValid(datum.low)"}], "encoding": bars},
+        {"mark": {"type": "line", "strokeWidth": 1.8}, "transform": [{"filter": "datum.line"}],
+         "encoding": whole | {"detail": {"field": "number"}, "strokeDash": by_series["strokeDash"]}},
+        {"mark": {"type": "point", "filled": True, "opacity": 1}, "transform": [{"filter": "datum.filled"}], "encoding": points},
+        {"mark": {"type": "point", "filled": False, "fill": "white", "opacity": 1}, "transform": [{"filter": "!datum.filled"}], "encoding": points},
+        {"mark": {"type": "text", "dx": 8, "dy": -8, "align": "left", "fontSize": 11}, "transform": [{"filter": "datum.label"}],
+         "encoding": whole | {"text": {"field": "label"}}},
+    ]  # fmt: skip
+    if panel.names:
+        layers.insert(0, {"mark": {"type": "rule", "color": MUTED}, "encoding": {"x": {"datum": 0}}})
+        layers = [layer for layer in layers if layer["mark"]["type"] != "line"]
+    height = LINE * len(panel.names) + 20 if panel.names else HEIGHT
+    return {"title": clean(panel.title), "width": "container", "height": height, "config": CONFIG, "layer": layers}
+
+
+def _axis(panel: Panel, channel: str) -> dict:
+    """Written as in the figure; the few sizes that were measured as they are."""
+    made = {"format": "~s"} if panel.y_format and channel == "y" else {"format": ",~r"}
+    if channel == "x" and panel.ticks:
+        made["values"] = list(panel.ticks)
+    return made | {"labelOverlap": True, "tickCount": 6}

@@ -1,0 +1,135 @@
+"""Quality against each cost, of every measured way of searching: a plot to choose from, with the Pareto front of each paradigm."""
+
+from reports import plots
+from reports.evidence import Evidence
+from reports.figures import COLOURS, Figure, Panel, Series, draw
+from reports.scale import KINDS, MODES
+from reports.sections import Section
+from reports.tables import integer, percent, significant, size
+from reports.ways import Way, sources
+
+COLOUR = dict(zip((*KINDS, "unknown"), COLOURS, strict=False))
+MARKER = {"lexicon": "o", "dense": "s", "unknown": "D"}
+AXES = (
+    {"channel": "y", "label": "Quality", "options": [
+        plots.axis("recall@1", "R@1, text to image, %", "more"), plots.axis("recall@10", "R@10, text to image, %", "more"),
+    ]},
+    {"channel": "x", "label": "Cost", "options": [
+        plots.axis("qps", "queries per second", "more", log=True), plots.axis("bytes_per_image", "index bytes per image", "less", log=True),
+        plots.axis("build_seconds", "build time, s", "less", log=True),
+    ]},
+)  # fmt: skip
+BYTES, BUILD = "bytes_per_image", "build_seconds"
+
+
+def section(evidence: Evidence) -> Section:
+    found = sources(evidence)
+    return Section("explorer", "Choose: quality against speed, size and build time", figures=[figure(found)] if found else [])
+
+
+def figure(found: dict[str, list[Way]]) -> Figure:
+    """Still: R@1 against bytes and against build time, of the first source at its largest size. Interactive: everything."""
+    title, ways = next(iter(found.items()))
+    largest = max(way.images for way in ways)
+    once = list({(way.label, way.variant): way for way in ways if way.images == largest}.values())
+    panels, told = [], []
+    for metric, words in ((BYTES, "index bytes per image"), (BUILD, "build time, s")):
+        series = []
+        for kind in dict.fromkeys(way.kind for way in once):
+            mine = [way for way in once if way.kind == kind and (way.value(metric) or 0) > 0]
+            best = [mine[i] for i in front([(way.value(metric), way.value("recall@1")) for way in mine])]
+            rest = [way for way in mine if way not in best]
+            look = {"colour": COLOUR.get(kind, COLOURS[-1]), "marker": MARKER.get(kind, "X")}
+            if best:
+                series.append(_series(f"{kind}, Pareto front", best, metric, line=True, **look))
+                told.append(f"{kind} against {words}: " + "; ".join(_in_words(way, metric) for way in best))
+            if rest:
+                series.append(_series(kind, rest, metric, line=False, filled=False, strong=False, **look))
+        panels.append(Panel(f"R@1 against {words.split(',')[0]}", f"{words} (log scale)", "R@1, text to image, %", series, log_x=True))
+    caption = (
+        "Large points and lines: the Pareto front of each paradigm among the points shown, those that no other of its kind beats in both. Point at one for its record. "
+        f"The still picture, for paper and for browsers without scripts, shows R@1 against size and build time: {title}, {integer(largest)} images; up is better, to the left is cheaper."
+    )
+    still = draw("explorer", caption, f"R@1 against size and build time. Pareto fronts: {'. '.join(told) or 'none'}.", panels)
+    return Figure(still.name, still.caption, still.alt, still.svg, still.png, plot=plot(found))
+
+
+def plot(found: dict[str, list[Way]]) -> dict:
+    rows = [_row(source, way) for source, ways in found.items() for way in ways]
+    names = [plots.cleaned(name) for name in found]
+    filters = [
+        {"field": "source", "label": "Measured on", "all": False, "values": [{"value": name, "text": name} for name in names]},
+        plots.choice(rows, "images", "Images", all=False, last=True), plots.choice(rows, "mode", "Called", first=MODES["single"]),
+        plots.choice(rows, "threads", "Threads"), plots.choice(rows, "kept", "Lexicons kept"), plots.choice(rows, "engine", "Engine"),
+        plots.choice(rows, "kind", "Paradigm"), plots.choice(rows, "variant", "Model"),
+    ]  # fmt: skip
+    return plots.plot(rows, [_view(rows)], filters, AXES, front="kind")
+
+
+def _row(source: str, way: Way) -> dict:
+    cells = {metric: cell.value for metric, cell in way.cells.items()}
+    recalls = {metric: None if cells[metric] is None else 100 * cells[metric] for metric in ("recall@1", "recall@10")}
+    return {
+        "source": source, "same": f"{way.variant} {way.label} {way.images}", "images": way.images, "kind": way.kind, "variant": way.variant,
+        "engine": way.engine, "kept": way.kept, "mode": MODES.get(way.mode, "not timed"), "threads": way.threads, "tip": told(way),
+        **{metric: cells[metric] for metric in ("qps", BYTES, BUILD)}, **recalls,
+    }  # fmt: skip
+
+
+def told(way: Way) -> str:
+    """The record behind a point, in lines."""
+    recall = way.cells["recall@1"]
+    interval = "" if recall.low is None else f" (95% interval {percent(recall.low)} to {percent(recall.high)})"
+    asked = f", {integer(way.queries)} queries" if way.queries else f", {recall.n}" if recall.n else ""
+    called = f"{MODES[way.mode]}, {way.threads or '?'} threads" if way.mode in MODES else "not timed"
+    lines = [way.label, f"{way.variant} ({way.kind}), {integer(way.images)} images", f"R@1 {percent(recall.value)} %{interval}{asked}"]
+    for metric, words, written in (
+        ("recall@10", "R@10, %", percent),
+        ("qps", "queries/s", significant),
+        (BYTES, "per image", size),
+        (BUILD, "s to build", significant),
+    ):
+        if way.value(metric) is not None:
+            lines.append(f"{written(way.value(metric))} {words}" + (f", {called}" if metric == "qps" else ""))
+    lines += [note for note in way.notes if note != recall.n] + [f"records: {', '.join(way.points)}"]
+    return "\n".join(lines)
+
+
+def front(points: list[tuple[float, float]]) -> list[int]:
+    """Indices of (cost, quality) that none is as good as in both and better in one; cheapest first. Of equal points, all."""
+    found, best = [], float("-inf")
+    for cost in sorted({cost for cost, _ in points}):
+        top = max(quality for each, quality in points if each == cost)
+        if top > best:
+            found += [i for i, point in enumerate(points) if point == (cost, top)]
+            best = top
+    return found
+
+
+def _in_words(way: Way, metric: str) -> str:
+    return f"{way.label} {percent(way.value('recall@1'))} %, {size(way.value(metric)) if metric == BYTES else significant(way.value(metric)) + ' s'}"
+
+
+def _series(name: str, ways: list[Way], metric: str, **look) -> Series:
+    return Series(name, [way.value(metric) for way in ways], [100 * way.value("recall@1") for way in ways], **look)
+
+
+def _view(rows: list[dict]) -> dict:
+    """The Vega-Lite view whose axes the browser fills in."""
+    kinds = sorted({row["kind"] for row in rows}, key=lambda kind: (list(COLOUR).index(kind) if kind in COLOUR else 9, kind))
+    names = [plots.cleaned(kind) for kind in kinds]
+    colour = {"field": "kind", "type": "nominal", "scale": {"domain": names, "range": [COLOUR.get(kind, COLOURS[-1]) for kind in kinds]}}
+    shape = {
+        "field": "kind",
+        "type": "nominal",
+        "scale": {"domain": names, "range": [plots.SHAPES[MARKER.get(kind, "X")] for kind in kinds]},
+    }
+    at = {channel: {"field": channel, "type": "quantitative", "axis": {"labelOverlap": True, "tickCount": 6}} for channel in ("x", "y")}
+    size_ = {"condition": {"test": "datum.front", "value": 110}, "value": 40}
+    opacity = {"condition": {"test": "datum.front", "value": 1}, "value": 0.55}
+    layers = [
+        {"mark": {"type": "line", "strokeWidth": 1.6}, "transform": [{"filter": "datum.front"}], "encoding": at | {"color": colour, "order": {"field": "x"}}},
+        {"mark": {"type": "point", "filled": True}, "encoding": at | {"color": colour, "shape": shape, "size": size_, "opacity": opacity,
+                                                                      "tooltip": {"field": "tip", "type": "nominal"}}},
+    ]  # fmt: skip
+    return {"width": "container", "height": 420, "config": plots.CONFIG, "layer": layers}
