@@ -68,7 +68,9 @@ def scale(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, through the real commands, a file at a time on each core; flags after `--` go to pytest."""
     _install(session, "test", "engines", "lucene", "export", "positives")
-    _run(session, "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", **_pisa(session))
+    _run(
+        session, "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder", **_pisa(session)
+    )
 
 
 @nox.session

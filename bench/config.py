@@ -6,6 +6,7 @@ A YAML file may name others that it starts from: `extends: [tiny.yaml]`, relativ
 import ast
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -90,16 +91,19 @@ def code_fingerprint(*modules: str) -> str:
         sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
         for source in sources:
             digest.update(source.relative_to(origin.parent).as_posix().encode())
-            digest.update(_code_without_docstrings(source).encode())
+            about = source.stat()
+            digest.update(_code_without_docstrings(source, about.st_mtime_ns, about.st_size))
     return digest.hexdigest()[:ID_LENGTH]
 
 
-def _code_without_docstrings(source: Path) -> str:
+@functools.lru_cache(maxsize=1024)
+def _code_without_docstrings(source: Path, changed: int, size: int) -> bytes:
+    """Of a file as it was when it last changed: the same file is asked for by many fingerprints, and takes milliseconds."""
     tree = ast.parse(source.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return ast.unparse(tree).encode()
 
 
 def parse_override(override: str) -> dict:
