@@ -140,13 +140,24 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, t
         (part / "meta.json").write_text(json.dumps({"corpus": corpus.name, "fingerprint": corpus.fingerprint, "sha256": sums}))
 
 
+def _checksum(file: Path) -> str:
+    about = file.stat()
+    return _checksum_of(file, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _checksum_of(file: Path, changed: int, size: int) -> str:
+    """Of a file as it was when it last changed: all variants of a command open the same pictures, which take a second to read."""
+    return sha256(file)
+
+
 def _open(folder: Path, identity: str, text: TextConfig) -> TrainingData:
     try:
         sums = dict(json.loads((folder / "meta.json").read_text())["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'meta.json'}: missing or broken; remove the folder to make the data again") from None
     for name, expected in sums.items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
+        if not (folder / name).is_file() or _checksum(folder / name) != expected:
             raise InputError(
                 f"{folder / name}: missing, truncated or changed since it was written; remove the folder to make the data again"
             )

@@ -5,6 +5,7 @@ from reports.evidence import Evidence
 from reports.figures import COLOURS, Figure, Panel, Series, draw
 from reports.scale import KINDS, MODES
 from reports.sections import Section
+from reports.sections.scale_engines import pareto
 from reports.tables import integer, percent, significant, size
 from reports.ways import Way, sources
 
@@ -37,7 +38,7 @@ def figure(found: dict[str, list[Way]]) -> Figure:
         series = []
         for kind in dict.fromkeys(way.kind for way in once):
             mine = [way for way in once if way.kind == kind and (way.value(metric) or 0) > 0]
-            best = [mine[i] for i in front([(way.value(metric), way.value("recall@1")) for way in mine])]
+            best = [mine[i] for i in reversed(pareto([(-way.value(metric), way.value("recall@1")) for way in mine]))]  # cheapest first
             rest = [way for way in mine if way not in best]
             look = {"colour": COLOUR.get(kind, COLOURS[-1]), "marker": MARKER.get(kind, "X")}
             if best:
@@ -93,17 +94,6 @@ def told(way: Way) -> str:
             lines.append(f"{written(way.value(metric))} {words}" + (f", {called}" if metric == "qps" else ""))
     lines += [note for note in way.notes if note != recall.n] + [f"records: {', '.join(way.points)}"]
     return "\n".join(lines)
-
-
-def front(points: list[tuple[float, float]]) -> list[int]:
-    """Indices of (cost, quality) that none is as good as in both and better in one; cheapest first. Of equal points, all."""
-    found, best = [], float("-inf")
-    for cost in sorted({cost for cost, _ in points}):
-        top = max(quality for each, quality in points if each == cost)
-        if top > best:
-            found += [i for i, point in enumerate(points) if point == (cost, top)]
-            best = top
-    return found
 
 
 def _in_words(way: Way, metric: str) -> str:

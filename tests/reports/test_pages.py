@@ -13,7 +13,7 @@ from reports import headline, plots, ways
 from reports.bundle import Bundle
 from reports.evidence import Evidence
 from reports.figures import Panel, Series, draw
-from reports.sections import answer, downloads, explorer, failures, forest, iso_recall
+from reports.sections import answer, downloads, explorer, failures, forest, iso_recall, scale_engines
 from reports.tables import text
 from reports.verdict import LOSES, OPEN, WINS
 
@@ -87,9 +87,9 @@ def test_sentences_name_the_fairest_and_the_uncompressed_rival(sweep):
 
 
 def test_front_by_hand():
-    assert explorer.front([(1, 5), (2, 5), (2, 6), (3, 1), (1, 4)]) == [0, 2]
-    assert explorer.front([(1, 1), (1, 1)]) == [0, 1]
-    assert explorer.front([]) == []
+    assert scale_engines.pareto([(-1, 5), (-2, 5), (-2, 6), (-3, 1), (-1, 4)]) == [2, 0]  # costs, so less is better
+    assert scale_engines.pareto([(-1, 1), (-1, 1)]) == [0, 1]
+    assert scale_engines.pareto([]) == []
 
 
 def test_every_point_of_the_plot_is_its_records(sweep, undrawn):
