@@ -426,6 +426,8 @@ METRICS = Registry(
     | _measured(
         "qps", "QPS", "higher", "queries/s", "Queries completed over wall time at the stated threads, after warm-up; never 1 / latency."
     )
+    | _measured("qps_least", "QPS, least", "higher", "queries/s", "QPS of the slowest round.")
+    | _measured("qps_most", "QPS, most", "higher", "queries/s", "QPS of the fastest round.")
     | _latency()
     | _measured(
         "encode_images_per_second", "Images encoded", "higher", "images/s", "Images over encoder wall time, rendering not included."

@@ -303,7 +303,7 @@ class Sweep:
         }
 
     def _write_timing(self, cell: Cell) -> None:
-        """The rounds of a cell as points: the median of the rates, the percentiles of all latencies."""
+        """The rounds of a cell as points: the median of the rates and their range, the percentiles of all latencies."""
         folders = [self.home / "sweeps" / self.cell_id(cell) / f"round-{number}" for number in range(self.grid.rounds)]
         rounds = [read_json(folder / "outcome.json")["result"] for folder in folders]
         touched = read_json(folders[0].parent / "accuracy" / "outcome.json")["result"].get("touched_bytes")
@@ -312,7 +312,7 @@ class Sweep:
             mode, threads = self.modes[m]
             passes = [one["passes"][place] for one in rounds]
             rates = [one["qps"] for one in passes]
-            values, sidecar = {"qps": float(np.median(rates))}, None
+            values = {"qps": float(np.median(rates)), "qps_least": min(rates), "qps_most": max(rates)}
             if mode == "single":
                 answered = min(one["queries"] for one in passes)
                 latency_us = np.stack([np.load(folder / f"latency-{s}-{m}.npy", allow_pickle=False)[:answered] for folder in folders])
@@ -321,7 +321,7 @@ class Sweep:
                 bandwidth = float(np.median([one["bandwidth"][str(threads)] for one in rounds]))
                 values["limit_qps"] = bandwidth / touched
             point = self.timing_point(cell, cell.searches[s], mode, threads)
-            self.store.write(point, values, sidecar, note=_note(passes))
+            self.store.write(point, values, note=_note(passes))
 
     def _went_well(self, cell: Cell, what: str, outcome: Outcome) -> bool:
         """Writes how it ended to the points of the cell that are not measured yet, when it did not end well."""

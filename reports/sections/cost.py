@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import re
 
 from reports import cost
 from reports.cost import Assumptions, Called, Choice, Curve, Need, Plan, Setting
@@ -17,7 +16,6 @@ from reports.verdict import EQUAL_RATIO
 FITTED = 3  # of the largest sizes: smaller galleries spend their time on the call, and say little of larger ones
 EXTRAPOLATED = "‡"
 ON_GPU = "-gpu"  # how the names of engines end that need a GPU: their price is none of cores
-ROUNDS = re.compile(r"([\d.e+]+) to ([\d.e+]+) queries/s")
 SCRIPT = "cost.js"
 MADE = ("quality", "cores", "machines", "shards", "memory", "disk")  # columns that come from a plan
 # Name -> (label, step, least, most) of the fields of the form.
@@ -117,12 +115,11 @@ def curve(search: Search, sizes: dict[tuple, list[Search]], value) -> Curve:
 
 def called(search: Search, call: Call, sizes: dict[tuple, list[Search]]) -> Called:
     """How fast a search answers one call, with how far its rounds lie apart."""
-    rate, cell = search.rate(call), search.timed(call)
-    rounds = ROUNDS.search(cell.n)
-    slowest, fastest = (float(one) / rate for one in rounds.groups()) if rounds else (1.0, 1.0)
+    rate = search.rate(call)
+    least, most = (search.timed(call, f"qps_{end}").value or rate for end in ("least", "most"))
     behind = [search, *(one for one in _growth(search, sizes) if one is not search)]
     points = tuple(dict.fromkeys(point for one in behind for point in one.timed(call).points))
-    return Called(call.threads, curve(search, sizes, lambda s: s.rate(call)), min(slowest, 1.0), max(fastest, 1.0), points)
+    return Called(call.threads, curve(search, sizes, lambda s: s.rate(call)), least / rate, most / rate, points)
 
 
 def memory(search: Search, grows: list[Search]) -> tuple[float, float]:

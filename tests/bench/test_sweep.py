@@ -88,7 +88,9 @@ def test_rates_are_of_all_rounds(swept):
     _, rows = swept
     timed = rows[rows.batch_mode != ""]
     single = timed[(timed.engine == "impact") & (timed.batch_mode == "single")]
-    assert set(single.metric) == {"qps", "latency_p50_us", "latency_p95_us", "latency_p99_us", "limit_qps"}
+    assert set(single.metric) == {"qps", "qps_least", "qps_most", "latency_p50_us", "latency_p95_us", "latency_p99_us", "limit_qps"}
+    least, middle, most = (value(single, name) for name in ("qps_least", "qps", "qps_most"))
+    assert least <= middle <= most and middle == pytest.approx((least + most) / 2)  # of two rounds
     assert "median of 2 rounds" in single.note.iloc[0]
     assert set(timed[timed.engine == "faiss-flat"].batch_mode) == {"single", "batched"}
     # the harness alone answers faster than any engine
