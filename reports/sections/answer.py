@@ -30,6 +30,7 @@ def section(evidence: Evidence) -> Section:
         "ablations": ablation_sentences(evidence),
         "missing": not_measured(evidence),
         "caveats": caveats(evidence),
+        "equal_recall": bool(large),
     }
     return Section("answer", "The answer", data=data)
 
@@ -54,13 +55,14 @@ RECALLS = (
     ("R@1, image to text", "recall@1", "test", "image_to_text"),
     ("R@1 on unseen combinations", "recall@1", "compositional", "text_to_image"),
 )
+HARD_NEGATIVES = "A caption above the same with one detail swapped"
 SIZE, SINGLE, BATCHED = "Index bytes per image", "Speed, one query at a time", "Speed, queries in batches"
 
 
 def _findings(evidence: Evidence) -> list[Finding]:
     found = [_recall(evidence, *recall) for recall in RECALLS]
     quality = found[0]
-    found.append(_size(evidence))
+    found += [_hard_negatives(evidence), _size(evidence)]
     found += [_speed(evidence, mode, what, quality) for mode, what in (("single", SINGLE), ("batched", BATCHED))]
     return [finding for finding in found if finding]
 
@@ -69,12 +71,23 @@ def _recall(evidence: Evidence, what: str, metric: str, split: str, direction: s
     r = evidence.reading
     filters = evidence.retrieval(split, direction)
     sides = [(name, filters | evidence.operating_point(name)) for name in (r.reference, r.baseline)]
-    ours, theirs = (evidence.cell(name, metric, **f) for name, f in sides)
+    kept = f"with {r.kept} lexicons kept" if direction == "text_to_image" else "at its operating point"
+    return _compared(evidence, what, metric, sides, kept)
+
+
+def _hard_negatives(evidence: Evidence) -> Finding | None:
+    sides = [(name, {"task": "hard_negatives", "split": "test"}) for name in (evidence.reading.reference, evidence.reading.baseline)]
+    return _compared(evidence, HARD_NEGATIVES, "hard_negative_accuracy", sides, "before pruning")
+
+
+def _compared(evidence: Evidence, what: str, metric: str, sides: list[tuple[str, dict]], how: str) -> Finding | None:
+    """The reference (`how` it is searched) minus the baseline in a metric that is a mean over queries; None where one side is missing."""
+    r = evidence.reading
+    ours, theirs = (evidence.cell(name, metric, **filters) for name, filters in sides)
     if ours.missing or theirs.missing:
         return None
     estimate, _ = comparisons.difference(evidence, *sides, metric)
-    kept = f"with {r.kept} lexicons kept" if direction == "text_to_image" else "at its operating point"
-    pair = f"{r.reference} {kept} has {percent(ours.value)} %, {r.baseline} {percent(theirs.value)} %"
+    pair = f"{r.reference} {how} has {percent(ours.value)} %, {r.baseline} {percent(theirs.value)} %"
     behind = ours.points + theirs.points
     gap = ours.value - theirs.value
     if estimate is None or estimate.low is None:

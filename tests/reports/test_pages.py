@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.records import RecordStore
+from bench.records import Point, RecordStore
 from reports import headline, plots, ways
 from reports.bundle import Bundle
 from reports.evidence import Evidence
@@ -72,6 +72,20 @@ def test_the_first_page_answers(site):
     html = (site / "index.html").read_text(encoding="utf-8")
     assert html.count('<p class="headline">') == 4
     assert html.index('class="statements"') < html.index('class="tiles"') < html.index("Not measured</a>: ")
+
+
+def test_hard_negatives_that_are_lost_stand_first(tmp_path):
+    store = RecordStore(tmp_path / "home")
+    for variant, right in (("lexlip", 40), ("clip", 80)):
+        point = Point(
+            task="hard_negatives", corpus="scenes", split="test", images=100, queries=100, variant=variant, seed=0, checkpoint_id=variant
+        )
+        rows = [{"query_id": f"{i}-count", "group": f"{i:04}", "kind": "count", "correct": i < right} for i in range(100)]
+        store.write(point, {"hard_negative_accuracy": right / 100}, rows)
+    first = answer.section(Evidence(store)).data["findings"][0]
+    assert (first.verdict, first.what) == (LOSES, answer.HARD_NEGATIVES)
+    assert "lexlip before pruning has 40.0 %, clip 80.0 %: −40.0 points" in first.sentence
+    assert set(first.points) == set(store.read().point_id)
 
 
 def test_sentences_name_the_fairest_and_the_uncompressed_rival(sweep):
