@@ -6,6 +6,7 @@ nox -s scale -- --corpus 100k         dense against lexicon search: encode, buil
 nox -s tests                          the tests
 """
 
+import json
 import os
 import shutil
 import sys
@@ -67,10 +68,62 @@ def scale(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, through the real commands, a file at a time on each core; flags after `--` go to pytest."""
-    _install(session, "test", "engines", "lucene", "export", "positives")
+    _install(session, "test", "engines", "lucene", "export", "positives", "qdrant", "milvus", "opensearch")
     _run(
         session, "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder", **_pisa(session)
     )
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kills, full disks, broken files and the like, put into the real commands: their records must be those of undisturbed runs."""
+    _install(session, "test")
+    _run(session, "pytest", "tests/faults", "-m", "fault", "--reliability-home", "runs")
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Encoding and search over real Ray clusters of two and four nodes on this machine, nodes killed in the middle; flags after `--` go to pytest."""
+    _install(session, "test", "cluster")
+    _run(session, "pytest", "tests/cluster", "-m", "cluster")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Breaks files and reads them, guided by coverage where there is a wheel for it; flags after `--` go to `python -m tests.fuzz`."""
+    _install(session, "test", "fuzz")
+    _run(session, "tests.fuzz")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Searches under full load for an hour, and whether anything grows; flags after `--` go to `python -m bench.soak`."""
+    _install(session)
+    _run(session, "bench.soak")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """What is installed with every engine, as a bill of materials (CycloneDX), and what is known to be vulnerable of it, in runs/audit/."""
+    _install(session, "engines", "lucene", "export")
+    home, out = Path(session.virtualenv.location).resolve(), Path("runs/audit")
+    tools = home.parent / "audit-tools" / "bin"
+    if not (tools / "pip-audit").exists():  # beside it: the tools are not part of the bill
+        session.run_install("python", "-m", "venv", str(tools.parent))
+        session.run_install(str(tools / "python"), "-m", "pip", "install", "--quiet", "cyclonedx-bom>=7", "pip-audit>=2.9", external=True)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    bill, found = out / "sbom.json", out / "vulnerabilities.json"
+    asked = ["environment", "--pyproject", "pyproject.toml", "--output-format", "JSON", "--output-file", str(bill), str(home)]
+    session.run(str(tools / "cyclonedx-py"), *asked, external=True)
+    (packages,) = home.glob("lib/*/site-packages")
+    asked = ["--path", str(packages), "--skip-editable", "--format", "json", "--output", str(found), "--progress-spinner", "off"]
+    session.run(str(tools / "pip-audit"), *asked, external=True, success_codes=[0, 1])
+    answers = json.loads(found.read_text())["dependencies"] if found.exists() else []
+    audited = [one for one in answers if "skip_reason" not in one]  # the rest, all where it cannot be reached, are unknown to the database
+    session.warn(f"{len(audited)} of {len(answers)} packages audited: of the others nothing is known; {bill} says what is installed")
+    if vulnerable := [one["name"] for one in audited if one["vulns"]]:
+        session.error(f"known to be vulnerable: {', '.join(vulnerable)}; {found} says how")
 
 
 @nox.session
@@ -86,6 +139,13 @@ def report(session: nox.Session) -> None:
     """Build the page from the records of a home; flags after `--` go to `python -m reports.build`."""
     _install(session)
     _run(session, "reports.build")
+
+
+@nox.session
+def reference(session: nox.Session) -> None:
+    """Build the site of the reference run from results/reference/, into reference-site/ or the folder of `-- --out FOLDER`."""
+    _install(session)
+    session.run("python", "-m", "reports.build", "--results", "results/reference", "--out", "reference-site", *session.posargs)
 
 
 @nox.session

@@ -168,6 +168,8 @@ def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> R
     profile_file, variant_file = named_file("profiles", profile), named_file("variants", variant)
     tree = config.read_yaml(profile_file)
     tuned = tree.pop("variants", None) or {}
+    if not isinstance(tuned, dict) or not all(isinstance(change, dict | None) for change in tuned.values()):
+        raise InputError(f"{profile_file}: variants: expected a mapping of variants to what is tuned for each")
     if unknown := next((name for name in tuned if name not in names("variants")), None):
         raise InputError(f"{profile_file}: variants: unknown variant {unknown!r}{config.nearest(str(unknown), names('variants'))}")
     for change in (config.read_yaml(variant_file), tuned.get(variant) or {}, *map(config.parse_override, overrides or [])):
@@ -179,10 +181,16 @@ def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> R
 
 def _without_other_corpus(tree: dict, change: dict) -> dict:
     """Without the parameters of a corpus that a change replaces by another one: they are not those of its name."""
-    before, after = ((part.get("data") or {}).get("corpus") or {} for part in (tree, change))
-    if not isinstance(after, dict) or after.get("name", before.get("name")) == before.get("name"):
+    before, after = _data(tree).get("corpus") or {}, _data(change).get("corpus") or {}
+    if not (isinstance(before, dict) and isinstance(after, dict)) or after.get("name", before.get("name")) == before.get("name"):
         return tree
-    return tree | {"data": {key: value for key, value in tree["data"].items() if key != "corpus"}}
+    return tree | {"data": {key: value for key, value in _data(tree).items() if key != "corpus"}}
+
+
+def _data(tree: dict) -> dict:
+    """The section, where it is one: what is none is refused when the tree is laid over the defaults."""
+    data = tree.get("data")
+    return data if isinstance(data, dict) else {}
 
 
 def _at_the_models_pixels(run: RunConfig) -> RunConfig:

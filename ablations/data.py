@@ -18,7 +18,7 @@ from ablations.config import DataConfig
 from bench import cli
 from bench.config import code_fingerprint, fingerprint
 from bench.corpora import Corpus, open_corpus
-from bench.files import atomic_folder, sha256
+from bench.files import atomic_folder, mapped_array, sha256
 from models.config import TextConfig
 from models.errors import InputError
 from models.objective import Batch
@@ -110,9 +110,7 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, t
             cli.progress(stream, total=config.train_images, desc="rendering train", unit="image")
         ):
             if images is None:
-                images = np.lib.format.open_memmap(
-                    part / "images.npy", mode="w+", dtype=np.uint8, shape=(config.train_images, *image_HWC.shape)
-                )
+                images = mapped_array(part / "images.npy", np.uint8, (config.train_images, *image_HWC.shape))
             images[index] = image_HWC
             position[image_id] = index
         if len(position) != config.train_images:

@@ -23,12 +23,14 @@ from bench.config import as_tree, fingerprint
 from bench.corpora import open_corpus
 from bench.diagnostics import measure_diagnostics
 from bench.encode import Encoder, encode
+from bench.inside import look_inside
 from bench.recall import measure_recall
 from bench.records import Point, RecordStore
 from bench.zero_shot import measure_zero_shot
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
+COMPARED = ("lexlip", "clip")  # the variants that the report looks inside
 
 
 def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int, run: RunConfig, command: str, force: bool = False) -> None:
@@ -62,9 +64,20 @@ def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int,
 
 
 def one(job: Job, outcome: Trained | Exception) -> str | None:
-    """Measure one trained variant; what went wrong, or None. A failure is a record too."""
+    """Measure one trained variant; what went wrong, or None. A failure is a record too, until the same run ends well."""
     started = time.perf_counter()
     home, profile, variant, seed, run, command, force = job
+    point = Point(
+        task="training",
+        corpus=str(run.data.corpus.get("name", "")),
+        split="train",
+        images=run.data.train_images,
+        profile=profile,
+        variant=variant,
+        seed=seed,
+        config_id=fingerprint(as_tree(run)),
+        command=command,
+    )
     try:
         if isinstance(outcome, Exception):
             raise outcome
@@ -72,21 +85,25 @@ def one(job: Job, outcome: Trained | Exception) -> str | None:
     except FAILURES as error:
         if not isinstance(error, InputError):
             log.exception("%s, seed %d", variant, seed)
-        point = Point(
-            task="training",
-            corpus=str(run.data.corpus.get("name", "")),
-            split="train",
-            images=run.data.train_images,
-            profile=profile,
-            variant=variant,
-            seed=seed,
-            config_id=fingerprint(as_tree(run)),
-            command=command,
-        )
         note = str(error) or type(error).__name__
         status = "out_of_memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else "failed"
         RecordStore(home).write(point, {}, status=status, note=note, seconds=time.perf_counter() - started)
         return note
+    RecordStore(home).remove(point)
+    return None
+
+
+def inside(home: Path, checkpoints: dict[tuple[str, int], Path], seed: int, run: RunConfig | None, force: bool = False) -> str | None:
+    """What the two compared variants of a seed put first where they disagree, and heat maps, once both were measured; what went wrong, or None."""
+    folders = [checkpoints.get((variant, seed)) for variant in COMPARED]
+    if not all(folders):
+        return None
+    measured = run.measure
+    of_points = {"kept": measured.kept, "bits": measured.bits, "force": force}
+    try:
+        look_inside(RecordStore(home), home, folders, run.data.corpus, "test", measured.images, **of_points)
+    except FAILURES as error:
+        return str(error) or type(error).__name__
     return None
 
 
@@ -105,18 +122,23 @@ def main(arguments) -> None:
             command = f"python -m ablations.run --profile {arguments.profile} --variants {variant} --seeds {seed}"
             command = " ".join([command, *arguments.overrides])
             jobs.append(Job(arguments.home, arguments.profile, variant, seed, run, command, arguments.force))
-    failed = {}
+    failed, checkpoints, problems = {}, {}, []
     number = min(arguments.at_once or at_once(len(jobs)), len(jobs))
     for job, outcome in zip(jobs, trained(jobs, number, train, _finished), strict=True):
         if problem := one(job, outcome):
             failed[f"{job.variant} (seed {job.seed})"] = problem
             log.warning("%s, seed %d: failed: %s", job.variant, job.seed, problem)
+        else:
+            checkpoints[job.variant, job.seed] = outcome.checkpoint
+    for seed in arguments.seeds:
+        if problem := inside(arguments.home, checkpoints, seed, runs.get(COMPARED[0]), arguments.force):
+            problems.append(f"looking inside {' and '.join(COMPARED)} (seed {seed}) failed: {problem}")
     build_report(arguments.home, arguments.profile)
     if failed:
-        raise InputError(
-            f"{len(failed)} of {len(jobs)} runs failed, the others are reported: "
-            + "; ".join(f"{name}: {why}" for name, why in failed.items())
-        )
+        each = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        problems.insert(0, f"{len(failed)} of {len(jobs)} runs failed, the others are reported: {each}")
+    if problems:
+        raise InputError("; ".join(problems))
 
 
 def _finished(job: Job) -> bool:
@@ -134,7 +156,7 @@ def _seeds(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    flags = cli.parser("Train every variant and the CLIP baseline, measure each, write records and the report page.")
+    flags = cli.parser("Train every variant and the CLIP baseline, measure each, write records and the report page.", writes=True)
     add_training_flags(flags)
     known = f"core: {', '.join(configs.CORE)}; all: {', '.join(configs.names('variants'))}"
     flags.add_argument("--variants", default="core", help=f"separated by commas, or core, or all. {known}")

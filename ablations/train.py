@@ -97,7 +97,7 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
             described = {"profile": profile, "variant": variant, "seed": seed, "command": command, **as_tree(run)}
             (folder / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
         _loop(folder, data, run, seed, precision, label=f"{variant} seed {seed}")
-    summary = read_json(folder / "summary.json")
+    summary = read_json(folder / "summary.json", f"remove {folder} to train again")
     if processes.is_first():
         if not (folder / "best" / card.NAME).exists():
             card.write(folder / "best", profile, variant, seed, run, summary, command)
@@ -222,7 +222,7 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
             "threads": torch.get_num_threads(),
             "curve": curve,
         }
-        write_json(folder / "summary.json", summary)
+        write_json(folder / "summary.json", summary, seal=True)
         state_of.remove(folder)
     processes.barrier()
 
@@ -294,7 +294,7 @@ def main(arguments) -> None:
 
 
 if __name__ == "__main__":
-    arguments = cli.parser("Train one variant; prints the folder of the checkpoint chosen on val.")
+    arguments = cli.parser("Train one variant; prints the folder of the checkpoint chosen on val.", writes=True)
     add_training_flags(arguments)
     arguments.add_argument("--variant", default="lexlip", help=f"one of {', '.join(configs.names('variants'))}, or a YAML file")
     arguments.add_argument("--seed", type=int, default=0)

@@ -6,6 +6,7 @@ its traceback.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import shlex
@@ -15,15 +16,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bench.lock import locked
 from models.errors import InputError
 
 BAD_INPUT = 2
+LONGEST = 2000  # characters of a message: it can quote a file that has no end of line
 ROW: int | None = None
 """Line of the terminal, from the cursor down, of the progress bars of this process, where several share it."""
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """An argument parser with the flags that every command has: `--home`, `--force`, `--verbose`."""
+def parser(description: str, writes: bool = False) -> argparse.ArgumentParser:
+    """An argument parser with the flags that every command has: `--home`, `--force`, `--verbose`.
+
+    writes: the command makes something in the home, so it locks it while it runs, and has the flag `--wait`.
+    """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument(
         "--home",
@@ -33,6 +39,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--force", action="store_true", help="make again what exists and is whole")
     made.add_argument("--verbose", action="store_true", help="log what is reused and what is made")
+    if writes:
+        made.add_argument("--wait", action="store_true", help="where another run uses the home, wait for it to end")
     return made
 
 
@@ -41,11 +49,18 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     parsed = arguments.parse_args(argv)
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        main(parsed)
+        with locked(parsed.home, command_line(), parsed.wait) if "wait" in parsed else contextlib.nullcontext():
+            main(parsed)
     except (InputError, OSError) as error:
-        print(f"{arguments.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{arguments.prog}: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     return 0
+
+
+def one_line(error: Exception) -> str:
+    """What is printed of an error."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
 
 
 def command_line() -> str:

@@ -1,6 +1,7 @@
 """Configuration: frozen dataclasses hold the defaults, YAML files hold differences, dotted flags come last.
 
-A YAML file may name others that it starts from: `extends: [tiny.yaml]`, relative to itself.
+A YAML file may name others that it starts from: `extends: [tiny.yaml]`, relative to itself. Aliases (`*name`) are refused, since a few lines
+of them can stand for more than any memory holds.
 """
 
 import ast
@@ -45,20 +46,51 @@ def build(kind: type[Config], tree: dict, where: str) -> Config:
         raise InputError(f"{where}: {key}: {first['msg']} (got {first.get('input')!r})") from None
 
 
-def read_yaml(file: Path) -> dict:
+class _Plain(yaml.SafeLoader):
+    """Plain values only, each written out, in text that UTF-8 can hold."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "an alias; write the value out", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_scalar(self, node):
+        value = super().construct_scalar(node)
+        value.encode()  # a lone surrogate, which an escape can make
+        return value
+
+
+def parse_yaml(text: str, where: str):
+    """The plain values of a YAML text; `where` names it in messages. Raises InputError."""
+    try:
+        loader = _Plain(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # of dates that are none, say
+        raise InputError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
+
+
+def read_yaml(file: Path, _extended: tuple[Path, ...] = ()) -> dict:
     """A YAML mapping with its `extends` resolved, the extending file winning. Raises InputError."""
     file = Path(file)
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a YAML configuration") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8; or a NUL in the name
         raise InputError(f"{file}: not readable as YAML: {error}") from None
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise InputError(f"{file}: expected a mapping of keys to values, got {type(tree).__name__}")
-    base: dict = {}
-    for parent in tree.pop("extends", []):
-        base = merge(base, read_yaml(file.parent / parent))
+    parents, base, behind = tree.pop("extends", []), {}, (*_extended, file.resolve())
+    if not isinstance(parents, list) or not all(isinstance(parent, str) and "\0" not in parent for parent in parents):
+        raise InputError(f"{file}: extends: expected a list of files, got {parents!r}")
+    for parent in parents:
+        if (file.parent / parent).resolve() in behind:
+            raise InputError(f"{file}: extends: {parent} extends this file in turn")
+        base = merge(base, read_yaml(file.parent / parent, behind))
     return merge(base, tree)
 
 
@@ -111,10 +143,7 @@ def parse_override(override: str) -> dict:
     key, sign, value = override.partition("=")
     if not (key and sign):
         raise InputError(f"{override!r}: expected key=value, such as train.steps=100")
-    try:
-        tree = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"{override!r}: the value is not readable as YAML") from None
+    tree = parse_yaml(value, override)
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return tree

@@ -179,7 +179,7 @@ def main(arguments) -> None:
 
 
 def _parser():
-    parser = cli.parser("Sparsity diagnostics of a checkpoint's lexicon vectors.")
+    parser = cli.parser("Sparsity diagnostics of a checkpoint's lexicon vectors.", writes=True)
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
     parser.add_argument("--split", default="test")

@@ -1,5 +1,8 @@
 """Slices of a corpus through both encoders of one or more checkpoints, to vectors on disk, in one pass of rendering.
 
+    python -m bench.encode --home runs --checkpoint A --checkpoint B --corpus scenes --split test --images 5000
+    python -m bench.encode --ray HOST:PORT ...    the same vectors, encoded by all nodes of a Ray cluster (`bench.cluster`)
+
 Notable choices
 - What vectors are made of decides their id: checkpoint, corpus, slices, precision, code. Whole ones are opened, not made again; images
   that begin a larger set of vectors are a prefix of it. A killed run goes on after its last whole shard (`bench.shards`).
@@ -13,6 +16,8 @@ Notable choices
 import contextlib
 import functools
 import logging
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +25,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench import cli, config
+from bench.cluster import Nodes, add_flag, joined
+from bench.corpora import open_corpus, read_spec
 from bench.encode_pass import Job, Run, batches, encode_captions, encode_images, find
 from bench.rendering import BATCH
 from bench.shards import SHARD_ROWS
@@ -110,10 +118,12 @@ def encode_slices(
     force: bool = False,
     shard_rows: int = SHARD_ROWS,
     workers: int | None = None,
+    nodes: Nodes | None = None,
 ) -> dict[str, Encoded]:
     """Encodes the first images of each slice (split, count), one slice after the other, and the captions of the first slice.
 
-    Each picture is rendered once for all encoders, by `workers` threads (one for each core). What is there already is opened, not made.
+    Each picture is rendered once for all encoders, by `workers` threads (one for each core), or by the `nodes` of a cluster. What is
+    there already is opened, not made.
     shard_rows: images per shard, a multiple of 128; a killed run loses less than that. Raises InputError for a broken checkpoint or
     shard, for a split that is too short, and when the disk has too little room.
     """
@@ -124,7 +134,7 @@ def encode_slices(
         raise InputError(f"slices {slices}: expected at least one image")
     made = {"images": [Job.of(home, encoder, corpus, slices, "images") for encoder in encoders.values()]}
     made["captions"] = [Job.of(home, encoder, corpus, slices[:1], "captions") for encoder in encoders.values()]
-    run = Run(shard_rows, workers, force)
+    run = Run(shard_rows, workers, force, nodes)
     for part, jobs in made.items():
         there = {} if force else {job.id: vectors for job in jobs if (vectors := find(home, job.made_from)) is not None}
         for vectors in there.values():
@@ -145,3 +155,41 @@ def _encoded(home: Path, images: Job, captions: Job) -> Encoded:
 
 def _numpy(tensor) -> np.ndarray:
     return np.asarray(tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else tensor, np.float32)
+
+
+# --- python -m bench.encode -------------------------------------------------------------------------------------------------------
+
+
+def main(arguments) -> None:
+    """Encodes a slice and prints where its vectors are."""
+    encoders = {str(source): Encoder(source, arguments.precision) for source in arguments.checkpoint}
+    corpus, slices = open_corpus(read_spec(arguments.corpus)), [(arguments.split, arguments.images)]
+    if arguments.split not in corpus.splits:
+        raise InputError(f"corpus {corpus.name}: unknown split '{arguments.split}'{config.nearest(arguments.split, corpus.splits)}")
+    with joined(arguments.ray) as nodes:
+        began = time.perf_counter()
+        made = encode_slices(arguments.home, encoders, corpus, slices, arguments.force, arguments.shard_rows, arguments.workers, nodes)
+        seconds = time.perf_counter() - began
+    for name, encoded in made.items():
+        print(f"{name}: {encoded.images.count} images: {encoded.images.folder}")
+        print(f"{name}: {encoded.captions.count} captions: {encoded.captions.folder}")
+    print(f"{seconds:.1f} s")
+
+
+def _parser():
+    parser = cli.parser("Vectors of the first images of a split and of their captions, by one or more checkpoints. Resumable.", writes=True)
+    parser.add_argument("--checkpoint", action="append", required=True, help="checkpoint folder; give it once for each model")
+    parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
+    parser.add_argument("--split", default="test", help="split of the images whose captions are encoded too")
+    parser.add_argument("--images", type=int, default=1000, help="images of the split")
+    parser.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the models compute in")
+    parser.add_argument("--shard-rows", type=int, default=SHARD_ROWS, help="images per shard: what a killed run loses at most")
+    parser.add_argument("--workers", type=int, default=None, help="threads that render and encode; one for each core unless given")
+    add_flag(parser, "encode over all cores of")
+    return parser
+
+
+if __name__ == "__main__":
+    from bench import encode as itself  # nodes of a cluster look classes up by the name of their module, which `__main__` is not
+
+    sys.exit(cli.run(itself.main, itself._parser()))

@@ -9,6 +9,7 @@ draw 50,000 scenes/s, processes 32,000 to 52,000 after 2 to 5 seconds of start.
 """
 
 import contextlib
+import functools
 import itertools
 import logging
 import shutil
@@ -25,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 from bench import cli, config
+from bench.cluster import Nodes
 from bench.environment import cores
 from bench.files import read_json
 from bench.rendering import BATCH, batch_spans, render
@@ -43,11 +45,12 @@ ID_BYTES = 24  # of an item's id on disk, about
 
 @dataclass(frozen=True)
 class Run:
-    """How a pass is run. shard_rows: items per shard; workers: threads; force: make again what is there."""
+    """How a pass is run. shard_rows: items per shard; workers: threads; force: make again what is there; nodes: of a cluster, not threads."""
 
     shard_rows: int
     workers: int | None = None
     force: bool = False
+    nodes: Nodes | None = None
 
 
 def batches(items, size: int = BATCH) -> Iterator[list]:
@@ -154,17 +157,19 @@ def _timed(encode: Callable, job: Job, batch) -> tuple:
 
 
 def _encode(jobs: list[Job], source: Callable, make: Callable, total: int | None, label: str, run: Run) -> None:
-    """source: start -> batches from that item on; make: (batch, jobs that want it) -> _Made, called by the threads."""
-    workers = run.workers or cores()
+    """source: start -> batches from that item on; make: (batch, jobs that want it) -> _Made, called by the threads or on the nodes."""
+    workers = run.nodes.cores if run.nodes else run.workers or cores()
     with contextlib.ExitStack() as stack:
         writers = {job.id: stack.enter_context(job.writer(run)) for job in jobs}
         written = {id: writer.count for id, writer in writers.items()}
         start = at = min(written.values())
-        tasks = ((batch, [job for job in jobs if written[job.id] <= start + BATCH * n]) for n, batch in enumerate(source(start)))
+        tasks = ((batch, [id for id, count in written.items() if count <= start + BATCH * n]) for n, batch in enumerate(source(start)))
+        work = functools.partial(_work, make, {job.id: job for job in jobs})
+        results = run.nodes.in_order(work, tasks, run.shard_rows // BATCH) if run.nodes else _in_order(work, tasks, workers)
         bar = stack.enter_context(cli.progress(total=total, initial=start, desc=label, unit="item"))
         stack.enter_context(_one_thread_each())
         began, seconds, item_bytes = time.perf_counter(), dict.fromkeys(writers, 0.0), {}
-        for made in stack.enter_context(contextlib.closing(_in_order(lambda task: make(*task), tasks, workers))):
+        for made in stack.enter_context(contextlib.closing(results)):
             if total is not None and not made.rows.keys() <= item_bytes.keys():
                 item_bytes |= {id: _item_bytes(rows) for id, (rows, _) in made.rows.items()}
                 _check_room(jobs[0].folder.parent, sum(each * (total - writers[id].count) for id, each in item_bytes.items()))
@@ -178,6 +183,12 @@ def _encode(jobs: list[Job], source: Callable, make: Callable, total: int | None
     at_once = min(workers, -(-(at - start) // BATCH))
     for job in jobs:
         job.rate = (at - written[job.id]) * at_once / seconds[job.id] if seconds[job.id] else None
+
+
+def _work(make: Callable, jobs: dict[str, Job], task: tuple) -> _Made:
+    """A task names its jobs, so that a node gets their models once and not with each."""
+    batch, wanted = task
+    return make(batch, [jobs[id] for id in wanted])
 
 
 def _in_order(work: Callable, tasks: Iterable, workers: int) -> Iterator:

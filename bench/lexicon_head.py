@@ -147,7 +147,7 @@ def _ways(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("Time and memory of the lexicon head, computed in several ways.")
+    parser = cli.parser("Time and memory of the lexicon head, computed in several ways.", writes=True)
     for name, meaning in (
         ("items", "pictures in the batch"),
         ("tokens", "of each"),

@@ -356,6 +356,51 @@ def _distribution() -> dict[str, Metric]:
     return made
 
 
+def _reliability() -> dict[str, Metric]:
+    """Broken input, faults and long runs."""
+    made = {}
+    for name, label, direction, unit, text in (
+        ("fuzz_executions", "Inputs tried", "higher", "inputs", "Broken files that a reader was given."),
+        (
+            "fuzz_mishandled",
+            "Mishandled",
+            "lower",
+            "inputs",
+            "Broken files that ended in a traceback, a hang or a crash instead of one clear line, or that were read as other values than were "
+            "written where a change must be noticed.",
+        ),
+        ("faults_injected", "Faults injected", "higher", "faults", "Faults that a test injected."),
+        ("faults_survived", "Faults survived", "higher", "faults", "Of those, the ones after which everything that the test asks held."),
+        (
+            "fault_bytes_lost",
+            "Bytes lost",
+            "lower",
+            "bytes",
+            "Bytes of finished work (records, vectors, checkpoints, indexes) that were there before the fault and not after it.",
+        ),
+        ("soak_minutes", "Soak", "higher", "min", "Minutes under full load, warm-up not included."),
+        ("soak_queries", "Queries served", "higher", "queries", "Queries answered, those of the warm-up included."),
+        ("soak_wrong", "Wrong answers", "lower", "queries", "Of those, the ones that were answered otherwise than at first."),
+        (
+            "soak_noticeable",
+            "Least growth told",
+            "",
+            "bytes/h",
+            "The least growth of private memory per hour that could be told from noise in so short a soak.",
+        ),
+    ):
+        made[name] = Metric(label, direction, unit, text)
+    for name, label, unit in (
+        ("memory", "Memory", "bytes/h"),
+        ("private", "Private memory", "bytes/h"),
+        ("handles", "File handles", "files/h"),
+        ("threads", "Threads", "threads/h"),
+    ):
+        text = f"{label} of the serving process: median slope over all pairs of samples (Theil and Sen), per hour."
+        made[f"soak_growth_{name}"] = Metric(f"{label}, growth", "lower", unit, text)
+    return made
+
+
 def _measured(name: str, label: str, direction: str, unit: str, definition: str) -> dict[str, Metric]:
     return {name: Metric(label, direction, unit, definition)}
 
@@ -428,6 +473,13 @@ METRICS = Registry(
     )
     | _measured("qps_least", "QPS, least", "higher", "queries/s", "QPS of the slowest round.")
     | _measured("qps_most", "QPS, most", "higher", "queries/s", "QPS of the fastest round.")
+    | _measured(
+        "network_share",
+        "Network",
+        "lower",
+        "share",
+        "Of the wall time of a search over shards, the share outside the slowest shard's own search: sending, waiting, receiving, merging.",
+    )
     | _latency()
     | _measured(
         "encode_images_per_second", "Images encoded", "higher", "images/s", "Images over encoder wall time, rendering not included."
@@ -465,4 +517,5 @@ METRICS = Registry(
         "steps",
         "Step of the checkpoint with the best val R@1, mean of both directions; it is the one measured on test.",
     )
+    | _reliability()
 )

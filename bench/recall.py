@@ -342,7 +342,7 @@ def main(arguments) -> None:
 
 
 def _parser():
-    parser = cli.parser("Recall@K of a model on a corpus: brute force, pruned, and through the index.")
+    parser = cli.parser("Recall@K of a model on a corpus: brute force, pruned, and through the index.", writes=True)
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--checkpoint", type=Path, help="checkpoint folder")
     model.add_argument(

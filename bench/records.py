@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench import cli
@@ -28,13 +29,16 @@ from models.errors import InputError
 
 STATUSES = ("ok", "failed", "timeout", "out_of_memory", "absent")
 SIDECARS = ("queries", "examples")
+SEAL = b"sha256"  # key of a file's metadata
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
     """Identity of one measurement, and the command that makes it again. "" and None: does not apply; `knobs` may be given as a dict."""
 
-    task: str  # retrieval, training, hard_negatives, zero_shot, diagnostics, encoding, scale, vectors, false_negatives, lexicon_head
+    task: (
+        str  # retrieval, training, hard_negatives, zero_shot, diagnostics, encoding, scale, vectors, false_negatives, lexicon_head, sharded
+    )
     corpus: str = ""
     split: str = ""
     images: int | None = None
@@ -124,6 +128,8 @@ EXAMPLES_SCHEMA = pa.schema(
         pa.field("score", pa.float64()),
         pa.field("lexicons", pa.string()),  # JSON [[lexicon, query weight, document weight, share of the score], ...]
         pa.field("image", pa.binary()),  # WebP or PNG
+        pa.field("chosen", pa.string()),  # why the query is shown; null: evenly spaced. What follows is younger: earlier files lack it
+        pa.field("heat_maps", pa.string()),  # JSON [[lexicon, first pooled token, [logit of each token of the picture]], ...]
     ]
 )
 
@@ -194,6 +200,15 @@ class RecordStore:
         self._write(self._rows(point.id), pa.Table.from_pylist(rows, schema=SCHEMA))
         return point.id
 
+    def replace_examples(self, point_id: str, examples) -> None:
+        """Other examples for a point that is there, as `write` takes them."""
+        self._write(self._sidecar(point_id, "examples"), _table(examples, EXAMPLES_SCHEMA))
+
+    def remove(self, point: Point) -> None:
+        """Removes a point, where it is there."""
+        for path in (self._rows(point.id), *(self._sidecar(point.id, name) for name in SIDECARS)):
+            path.unlink(missing_ok=True)
+
     def read(self) -> pd.DataFrame:
         """All rows, sorted by point and metric; integers are pandas' nullable Int64. A broken file is an InputError that names it."""
         tables = [self._read(path, SCHEMA) for path in self._all()]
@@ -235,6 +250,7 @@ class RecordStore:
         return sorted(path for path in self.folder.glob("*.parquet") if path.name.count(".") == 1)
 
     def _write(self, path: Path, table: pa.Table) -> None:
+        table = table.replace_schema_metadata({SEAL: _digest(table)})
         with atomic_file(path) as partial:
             pq.write_table(table, partial, compression="zstd", write_page_checksum=True, use_dictionary=False, write_statistics=False)
 
@@ -253,10 +269,40 @@ class RecordStore:
 
 
 def _table_or_refuse(path: Path) -> pa.Table:
+    """A whole file of records. One that was written before files had a seal is read without comparing it."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: broken record file ({str(error).splitlines()[0]}); remove it to measure the point again") from None
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        seal = (table.schema.metadata or {}).get(SEAL)
+        if seal and seal.decode() != _digest(table):  # pages have checksums of their own, and what says where they are has none
+            raise ValueError("changed since it was written")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the disk
+        first = (str(error).splitlines() or ["no reason given"])[0]
+        raise InputError(f"{path}: broken record file ({first}); remove it to measure the point again") from None
+    return table
+
+
+def _digest(table: pa.Table) -> str:
+    """SHA-256 over names, types and values, however they are laid out in memory."""
+    types = [str(field.type).replace("<element: ", "<item: ") for field in table.schema]  # Parquet has a name of its own for an item
+    found = hashlib.sha256(repr(list(zip(table.schema.names, types, strict=True))).encode())
+    for column in table.columns:
+        for part in _parts(column.combine_chunks()):
+            found.update(part)
+    return found.hexdigest()
+
+
+def _parts(array: pa.Array):
+    yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
+    if pa.types.is_list(array.type):
+        yield array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).tobytes()
+        yield from _parts(array.flatten())
+    elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+        yield pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False).tobytes()
+        yield b"".join(value for value in array.cast(pa.binary()).to_pylist() if value is not None)
+    else:
+        yield array.fill_null(False if pa.types.is_boolean(array.type) else 0).to_numpy(zero_copy_only=False).tobytes()
 
 
 def _sidecar_schema(name: str, task: str) -> pa.Schema:

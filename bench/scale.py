@@ -7,19 +7,20 @@ Killed, the same command goes on where it stood.
     --corpus 1M              1,000 test images and 999,000 distractors of `scenes`; any size: 250k, 5000, 10M
     --corpus synthetic:10M   vectors fitted to those of an encoded gallery: engines are compared, no task is measured
     --corpus vectors         your own: --documents FOLDER --queries FOLDER (as `python -m bench.encode` or `bench.vectors` writes them)
+    --ray HOST:PORT          each index in --shards, over the nodes of a Ray cluster (`bench.engines.sharded`)
 """
 
 import argparse
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import psutil
-import yaml
 
-from bench import cli, config, engines
+from bench import cli, cluster, config, engines
 from bench.commands import build_report
 from bench.files import read_json
 from bench.isolate import Limits
@@ -56,8 +57,15 @@ def _content_id(vectors: Vectors) -> str:
 
 def main(arguments) -> None:
     """Encodes, builds, sweeps; prints where the time went, and builds the page."""
+    if arguments.shards is not None and (arguments.ray is None or arguments.shards < 1):
+        raise InputError(f"--shards {arguments.shards}: expected at least 1, and --ray, which says where they go")
+    with cluster.joined(arguments.ray) as nodes:
+        _main(arguments, shards=nodes and (arguments.shards or len(nodes.alive)))
+
+
+def _main(arguments, shards: int | None) -> None:
     grid = Grid.read(arguments.grid, tuple(arguments.overrides))
-    chosen = engines.names() if arguments.engines == "all" else arguments.engines.split(",")
+    chosen = engines.unasked() if arguments.engines == "all" else arguments.engines.split(",")
     for name in chosen:
         engines.get(name)
     limits = Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
@@ -69,6 +77,8 @@ def main(arguments) -> None:
         started = time.perf_counter()
         record_vectors(store, side, size, arguments.force)
         cells = plan(side, size, grid, chosen, largest)
+        if shards:
+            cells = [replace(cell, engine=f"{engines.SHARDED}{cell.engine}", knobs=cell.knobs | {"shards": shards}) for cell in cells]
         steps = Sweep(store, arguments.home, side, grid, limits, arguments.force).run(cells)
         taken = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in steps.items())
         whole = f"{len(cells)} indexes, {time.perf_counter() - started:.0f} s"
@@ -80,7 +90,7 @@ def main(arguments) -> None:
     for side in _stretched(store, arguments, sides, sizes[-1], grid.vocabularies):
         swept(side, sizes[-1], largest=False)
     rows = store.read()
-    print(table(rows[(rows.task == "scale") & rows.images.isin(sizes)]))
+    print(table(rows[(rows.task == ("sharded" if shards else "scale")) & rows.images.isin(sizes)]))
     build_report(arguments.home, sides[0].base.profile)
 
 
@@ -118,17 +128,18 @@ def _stretched(store: RecordStore, arguments, sides: list[Side], size: int, voca
 
 
 def table(rows) -> str:
-    """One line for each engine, setting and size: quality, bytes, and the rates of the modes."""
+    """One line for each corpus, engine, setting and size: quality, bytes, and the rates of the modes."""
     if not len(rows):
         return "no records"
-    keys = ["images", "kind", "engine", "kept", "bits", "knobs"]
+    keys = ["corpus", "images", "kind", "engine", "kept", "bits", "knobs"]
     points = rows.drop_duplicates("point_id").set_index("point_id")[[*keys, "batch_mode", "threads", "status"]]
     values = rows[rows.metric != ""].pivot_table(index="point_id", columns="metric", values="value").reindex(points.index)
-    lines = [
-        f"{'images':>10} {'engine':<16} {'kept':>5} {'bits':>5} {'R@1':>6} {'engine R@10':>11} {'bytes/image':>11}  rates (queries/s), knobs"
-    ]
+    heads = f"{'images':>10} {'engine':<16} {'kept':>5} {'bits':>5} {'R@1':>6} {'engine R@10':>11} {'bytes/image':>11}"
+    lines = []
     for key, group in points.groupby(keys, dropna=False, sort=True):
-        images, _, engine, kept, bits, knobs = key
+        corpus, images, _, engine, kept, bits, knobs = key
+        if (head := f"{heads}  rates (queries/s), knobs: {corpus}") not in lines:
+            lines.append(head)
         accuracy = group[group.batch_mode == ""]
         if not len(accuracy) or accuracy.status.iloc[0] != "ok":
             lines.append(f"{images:>10,} {engine:<16} {group.status.iloc[0]}")
@@ -136,7 +147,8 @@ def table(rows) -> str:
         at = values.loc[accuracy.index[0]]
         timed = group[(group.batch_mode != "") & (group.status == "ok")]
         rates = ", ".join(f"{row.batch_mode} x{row.threads} {values.loc[point, 'qps']:.0f}" for point, row in timed.iterrows())
-        quality = f"{at.get('recall@1', float('nan')):>6.3f} {at['engine_recall@10']:>11.3f} {at['bytes_per_image']:>11.1f}"
+        unknown = float("nan")
+        quality = f"{at.get('recall@1', unknown):>6.3f} {at['engine_recall@10']:>11.3f} {at.get('bytes_per_image', unknown):>11.1f}"
         lines.append(f"{images:>10,} {engine:<16} {_text(kept):>5} {_text(bits):>5} {quality}  {rates}  {knobs}")
     return "\n".join(lines)
 
@@ -147,8 +159,8 @@ def _text(value) -> str:
 
 def _mapping(text: str) -> dict:
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
+        found = config.parse_yaml(text, "--corpus")
+    except InputError:
         found = None
     if not isinstance(found, dict | str):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a corpus by name, or a mapping such as '{{name: scenes, concepts: 200}}'")
@@ -163,10 +175,14 @@ def _kinds(text: str) -> list[str]:
 
 
 def _parser():
-    parser = cli.parser("Dense against lexicon search at scale: encode, build every index, sweep every knob. Resumable point by point.")
+    parser = cli.parser(
+        "Dense against lexicon search at scale: encode, build every index, sweep every knob. Resumable point by point.", writes=True
+    )
     parser.add_argument("--corpus", default="1M", help="images in the gallery such as 100k or 1M, synthetic:10M, or vectors")
     parser.add_argument("--sizes", default="", help="gallery sizes, separated by commas; every power of ten up to the corpus unless given")
-    parser.add_argument("--engines", default="all", help=f"separated by commas; all: {', '.join(engines.names())}")
+    only_named = [name for name in engines.names() if name not in engines.unasked()]
+    which = f"separated by commas; all: {', '.join(engines.unasked())}; only when named: {', '.join(only_named)}"
+    parser.add_argument("--engines", default="all", help=which)
     parser.add_argument("--kinds", type=_kinds, default=list(KINDS), help="lexicon, dense, or both separated by a comma")
     parser.add_argument("--lexicon", type=Path, default=None, help="checkpoint of the lexicon model; trained by --profile unless given")
     parser.add_argument("--dense", type=Path, default=None, help="checkpoint of the dense model; trained by --profile unless given")
@@ -175,6 +191,8 @@ def _parser():
     parser.add_argument("--documents", type=Path, default=None, help="with --corpus vectors: folder of the vectors to search")
     parser.add_argument("--queries", type=Path, default=None, help="with --corpus vectors: folder of the vectors to search with")
     parser.add_argument("--vocabulary", type=int, default=None, help="with synthetic: lexicons to stretch the fitted vocabulary to")
+    cluster.add_flag(parser, "search shards over the nodes of")
+    parser.add_argument("--shards", type=int, default=None, help="with --ray: shards of each index; one for each node unless given")
     parser.add_argument("--grid", type=Path, default=GRID, help="YAML of what is swept and how it is measured")
     parser.add_argument("--time-limit", type=float, default=3600.0, help="seconds for one job: building an index, one round of it")
     parser.add_argument("--memory-limit", type=float, default=round(0.9 * psutil.virtual_memory().total / 2**30, 1), help="GiB for one job")

@@ -15,13 +15,14 @@ import numpy as np
 import scipy.sparse as sp
 from filelock import FileLock, Timeout
 
-from bench.files import atomic_file, atomic_folder, read_json, sha256, write_json
+from bench.files import BrokenFileError, atomic_file, atomic_folder, read_json, sha256, write_json
 from models.errors import InputError
 
 FORMAT = 1
 SHARD_ROWS = 65_536
 PARTS = {"dense": ("values",), "lexicon": ("indptr", "lexicons", "weights")}
 LOCK = "lock"
+AGAIN = "encode it again (--force)"
 
 
 @contextlib.contextmanager
@@ -110,7 +111,7 @@ class VectorsWriter:
         if vocabulary is not None:
             if len(vocabulary) != self.dimension:
                 raise ValueError(f"a vocabulary of {len(vocabulary)} for {self.dimension} lexicons")
-            write_json(self.folder / "vocabulary.json", list(vocabulary))
+            write_json(self.folder / "vocabulary.json", list(vocabulary), seal=True)
         meta = {
             "format": FORMAT,
             "kind": self.kind,
@@ -120,7 +121,7 @@ class VectorsWriter:
             "made_from": made_from,
             "shards": self.shards,
         }
-        write_json(self.folder / "meta.json", meta)
+        write_json(self.folder / "meta.json", meta, seal=True)
 
     def _flush(self, count: int) -> None:
         rows = sp.vstack(self._batches, format="csr") if self.kind == "lexicon" else np.concatenate(self._batches)
@@ -146,7 +147,7 @@ class _Resumable(VectorsWriter):
 
     def _flush(self, count: int) -> None:
         super()._flush(count)
-        write_json(_description(self.folder, len(self.shards) - 1), self.shards[-1])
+        write_json(_description(self.folder, len(self.shards) - 1), self.shards[-1], seal=True)
 
     def _write(self, path: Path, values: np.ndarray) -> None:
         with atomic_file(path) as partial, open(partial, "wb") as file:
@@ -164,14 +165,14 @@ def check_size(folder: Path, entry: dict) -> Path:
     size = path.stat().st_size if path.exists() else -1
     if size != entry["bytes"]:
         found = "missing" if size < 0 else f"{size} bytes"
-        raise InputError(f"{path}: {found}, expected {entry['bytes']} bytes; encode it again (--force)")
+        raise BrokenFileError(f"{path}: {found}, expected {entry['bytes']} bytes; {AGAIN}")
     return path
 
 
 def check_content(folder: Path, entry: dict) -> None:
     """Reads a shard's file. Raises InputError when it is missing or differs from what was written."""
     if sha256(check_size(folder, entry)) != entry["sha256"]:
-        raise InputError(f"{folder / entry['name']}: its content has changed since it was written; encode it again (--force)")
+        raise BrokenFileError(f"{folder / entry['name']}: its content has changed since it was written; {AGAIN}")
 
 
 def to_csr(rows) -> sp.csr_array:
@@ -207,11 +208,11 @@ def _description(parts: Path, number: int) -> Path:
 def _whole_shards(parts: Path) -> list[dict]:
     """Shards that an earlier run described, their content checked."""
     if (parts / "meta.json").exists():  # killed between the last shard and the rename
-        shards = read_json(parts / "meta.json")["shards"]
+        shards = read_json(parts / "meta.json", AGAIN)["shards"]
     else:
         shards = []
         while (described := _description(parts, len(shards))).exists():
-            shards.append(read_json(described))
+            shards.append(read_json(described, AGAIN))
     for shard in shards:
         for entry in shard["files"].values():
             check_content(parts, entry)

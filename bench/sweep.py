@@ -14,6 +14,7 @@ import logging
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,11 +26,14 @@ from bench.isolate import Limits, Outcome, raise_if_broken, run_job
 from bench.records import Point, RecordStore
 from bench.relevance import Relevance
 from bench.vectors import Vectors
-from bench.worker import vectors_of
+from bench.worker import load, vectors_of
+from models.config import Count, Positive
 
 log = logging.getLogger(__name__)
 
 GRID = Path(__file__).with_name("sweep.yaml")
+QUALITY = ("engine_recall@10", "recall@1")  # what is told of partial results
+CLIENTS = ("build_cpu_seconds", "build_peak_bytes", "resident_bytes")  # where a server does the work, of no use
 CODE = ("bench.sweep", "bench.worker", "bench.measure", "bench.metrics", "bench.impacts", "bench.exact", "bench.engines.ranking")
 
 
@@ -43,6 +47,14 @@ class Lexicons:
 
 
 @dataclass(frozen=True)
+class LeastBatch:
+    """Queries that a batch holds at least, by the kind of vectors."""
+
+    lexicon: Count = 64
+    dense: Count = 256
+
+
+@dataclass(frozen=True)
 class Grid:
     """What is swept, and how it is measured; `sweep.yaml` says what each means."""
 
@@ -51,15 +63,15 @@ class Grid:
     bits: tuple[int, ...] = ()
     query_kept: tuple[int | None, ...] = ()
     scales: dict[int, float] = field(default_factory=dict)
-    depth: int = 10
-    accuracy_depth: int = 100
-    queries: int = 1000
-    checked: int = 200
-    rounds: int = 3
-    seconds: float = 1.0
-    batch_seconds: float = 5.0
-    least_batch: int = 256
-    modes: tuple[tuple[str, int | str], ...] = ()
+    depth: Count = 10
+    accuracy_depth: Count = 100
+    queries: Count = 1000
+    checked: Count = 200
+    rounds: Count = 3
+    seconds: Positive = 1.0
+    batch_seconds: Positive = 5.0
+    least_batch: LeastBatch = LeastBatch()
+    modes: tuple[tuple[Literal["single", "batched"], Count | Literal["all"]], ...] = ()
     vocabularies: tuple[int, ...] = ()
 
     @classmethod
@@ -167,7 +179,7 @@ class Sweep:
             knobs |= {"query_kept": cell.lexicons.query_kept, "scale": self.grid.scales.get(cell.lexicons.bits, 1.0)}
         return replace(
             self.side.base,
-            task="scale",
+            task="sharded" if "shards" in cell.knobs else "scale",
             images=cell.count,
             engine=cell.engine,
             knobs=knobs,
@@ -247,24 +259,27 @@ class Sweep:
             return True
         request = {"folder": index["folder"], "queries": self._asked(cell), "search": cell.searches, "depth": self._depth(cell)}
         outcome, folder = self._job(cell, "accuracy", "accuracy", request | {"threads": cores()})
-        if not self._went_well(cell, "search", outcome):
+        whole = self._went_well(cell, "search", outcome)
+        if not (whole or outcome.result):
             return False
         documents, asked = vectors_of(self.documents(cell)), vectors_of(self.queries(cell))
         sampled = asked.rows(0, asked.count)[self.which[self.sample]]
         best = self._best_scores(cell)
         for number, search in enumerate(cell.searches):
-            ids = np.load(folder / f"ids-{number}.npy", allow_pickle=False)
+            ids = load(folder / f"ids-{number}.npz")
             found = exact.true_scores(documents, sampled, ids[self.sample][:, : self.grid.depth])
             recall = exact.recall(found, best, min(self.grid.depth, cell.count))
             values = {
                 "engine_recall@10": recall,
-                "index_bytes": index["bytes"],
-                "bytes_per_image": index["bytes"] / cell.count,
                 "build_seconds": index["seconds"],
                 "build_cpu_seconds": index["cpu_seconds"],
                 "build_peak_bytes": index["peak_bytes"],
                 "resident_bytes": max(0, outcome.result["resident_bytes"]),
             }
+            if engines.get(cell.engine).served == engines.BY_URL or "shards" in cell.knobs:  # then these are the client's
+                values = {name: value for name, value in values.items() if name not in CLIENTS}
+            if index["bytes"] is not None:
+                values |= {"index_bytes": index["bytes"], "bytes_per_image": index["bytes"] / cell.count}
             note = "called exact, and is not on these vectors" if engines.get(cell.engine).exact and recall < 1 else ""
             sidecar = None
             if self.relevance:
@@ -273,17 +288,19 @@ class Sweep:
                 sidecar = self.relevance.sidecar(self.which, ranks)
             if "touched_bytes" in outcome.result:
                 values["touched_bytes"] = outcome.result["touched_bytes"]
-            self.store.write(self.accuracy_point(cell, search), values, sidecar, note=note)
-        return True
+            if not whole:
+                note = f"{outcome.note}; without it {', '.join(f'{name} {values[name]:.4f}' for name in QUALITY if name in values)}"
+            self.store.write(self.accuracy_point(cell, search), values, sidecar if whole else None, status=outcome.status, note=note)
+        return whole
 
     def _best_scores(self, cell: Cell) -> np.ndarray:
         """(checked, depth) exact scores of the sampled queries over what the cell's index was given; computed once for all engines."""
         spec = {"documents": self.documents(cell), "queries": self.queries(cell) | {"which": self.which[self.sample].tolist()}}
         ids = [self.side.documents_id, self.side.queries_id, config.code_fingerprint("bench.exact", "bench.impacts")]
         folder = self.home / "sweeps" / f"exact-{config.fingerprint([spec, self.grid.depth, ids])}"
-        if not (folder / "best.npy").exists() or self.force:
+        if not (folder / "best.npz").exists() or self.force:
             raise_if_broken(run_job("truth", spec | {"depth": self.grid.depth}, folder, self.limits), "exact search by brute force")
-        return np.load(folder / "best.npy", allow_pickle=False)
+        return load(folder / "best.npz")
 
     def _round(self, cell: Cell, index: dict, number: int) -> bool:
         """Times a cell once, at all its search knobs, in all modes; False when that ended badly."""
@@ -299,14 +316,14 @@ class Sweep:
             "depth": self.grid.depth,
             "seconds": self.grid.seconds,
             "batch_seconds": self.grid.batch_seconds,
-            "least_batch": self.grid.least_batch,
+            "least_batch": getattr(self.grid.least_batch, self.side.kind),
         }
 
     def _write_timing(self, cell: Cell) -> None:
         """The rounds of a cell as points: the median of the rates and their range, the percentiles of all latencies."""
         folders = [self.home / "sweeps" / self.cell_id(cell) / f"round-{number}" for number in range(self.grid.rounds)]
-        rounds = [read_json(folder / "outcome.json")["result"] for folder in folders]
-        touched = read_json(folders[0].parent / "accuracy" / "outcome.json")["result"].get("touched_bytes")
+        rounds = [_answer(folder)["result"] for folder in folders]
+        touched = _answer(folders[0].parent / "accuracy")["result"].get("touched_bytes")
         combined = [(s, m) for s in range(len(cell.searches)) for m in range(len(self.modes))]
         for place, (s, m) in enumerate(combined):
             mode, threads = self.modes[m]
@@ -315,13 +332,16 @@ class Sweep:
             values = {"qps": float(np.median(rates)), "qps_least": min(rates), "qps_most": max(rates)}
             if mode == "single":
                 answered = min(one["queries"] for one in passes)
-                latency_us = np.stack([np.load(folder / f"latency-{s}-{m}.npy", allow_pickle=False)[:answered] for folder in folders])
+                latency_us = np.stack([load(folder / f"latency-{s}-{m}.npz")[:answered] for folder in folders])
                 values |= {f"latency_p{share}_us": metrics.percentile(latency_us.ravel(), share) for share in (50, 95, 99)}
             if touched:
                 bandwidth = float(np.median([one["bandwidth"][str(threads)] for one in rounds]))
                 values["limit_qps"] = bandwidth / touched
-            point = self.timing_point(cell, cell.searches[s], mode, threads)
-            self.store.write(point, values, note=_note(passes))
+            note = _note(passes)
+            if "network_share" in passes[0]:
+                values["network_share"] = float(np.median([one["network_share"] for one in passes]))
+                note += f"; {passes[0]['nodes']} nodes, whose other work is not watched"
+            self.store.write(self.timing_point(cell, cell.searches[s], mode, threads), values, note=note)
 
     def _went_well(self, cell: Cell, what: str, outcome: Outcome) -> bool:
         """Writes how it ended to the points of the cell that are not measured yet, when it did not end well."""
@@ -337,19 +357,25 @@ class Sweep:
         folder = self.home / "sweeps" / self.cell_id(cell) / name
         kept, made_from = folder / "outcome.json", config.fingerprint([request, self.code])
         if kept.exists() and not self.force:
-            answer = read_json(kept)
-            if answer.pop("made_from", "") == made_from:
-                return Outcome(**answer), folder
+            answer = _answer(folder)
+            removed = job == "build" and not Path(answer["result"]["folder"]).exists()  # because a file in it was broken, say
+            if answer["made_from"] == made_from and not removed:
+                return Outcome(answer["status"], answer["result"], answer["note"]), folder
         log.info("%s %s: %s", cell.engine, cell.knobs or "", name)
         outcome = run_job(job, request, folder, self.limits)
         if outcome.status == "ok":
-            write_json(kept, dataclasses.asdict(outcome) | {"made_from": made_from})
+            write_json(kept, dataclasses.asdict(outcome) | {"made_from": made_from}, seal=True)
         return outcome, folder
 
     @functools.cached_property
     def relevance(self) -> Relevance | None:
         """None where the vectors do not say which image a query belongs to: then engines are compared, and no task is measured."""
         return Relevance(self.side.documents, self.side.queries) if self.side.judged else None
+
+
+def _answer(folder: Path) -> dict:
+    """How a job ended, and what was asked."""
+    return read_json(folder / "outcome.json", f"remove {folder} to run its job again")
 
 
 def _note(passes: list[dict]) -> str:

@@ -104,7 +104,8 @@ def _opened(folder: Path | None, flag: str) -> Vectors:
 
 def _parser():
     parser = cli.parser(
-        "Synthetic vectors, fitted to measured ones: fit a model, make a collection of it, describe vectors beside what a model was fitted to."
+        "Synthetic vectors, fitted to measured ones: fit a model, make a collection of it, describe vectors beside what a model was fitted to.",
+        writes=True,
     )
     parser.add_argument("action", choices=("fit", "make", "describe"))
     parser.add_argument(

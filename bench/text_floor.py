@@ -171,7 +171,7 @@ def main(arguments) -> None:
 
 
 def _parser():
-    parser = cli.parser("The text-only baseline: BM25 over the names of what is in a picture, or over a held-out caption.")
+    parser = cli.parser("The text-only baseline: BM25 over the names of what is in a picture, or over a held-out caption.", writes=True)
     parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
     parser.add_argument("--split", default="test")
     parser.add_argument("--images", type=int, default=1000, help="images of the split")

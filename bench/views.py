@@ -3,18 +3,15 @@
 `python -m bench.views --checkpoint FOLDER --corpus scenes --image 3 --text "two red balloons over a lake" --out views.html` writes a page
 without scripts that holds its pictures itself; with `--out views.json` the same as JSON.
 
-A heat map shows logits over the grid of patches, from the model's own head on the token states: the highest of them, over all tokens that
-are pooled, is what the lexicon's weight is made of. [CLS] is one of these tokens, so a lexicon can be fired by no patch at all.
+`bench.heat` says what a heat map is.
 """
 
 import base64
 import hashlib
 import io
 import json
-import math
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -27,23 +24,13 @@ from bench.corpora import open_corpus, read_spec
 from bench.corpora.decode import decode
 from bench.encode import Encoder
 from bench.files import atomic_file
+from bench.heat import HOT, WINNER, HeatMap, heat_map, shares
 from bench.rendering import render
 from models.backbones import as_images
 from models.errors import InputError
 
 SHOWN = 192  # pixels of a picture on the page
-HOT, WINNER = (225, 40, 20), (255, 215, 0)  # colours of a heat map and of the frame around the winning patch
 DIMMED = 0.6  # how far the picture under a heat map is faded to grey
-
-
-class HeatMap(NamedTuple):
-    """Logits of one lexicon: over the patches (H, W), of the tokens before them ([CLS]), the winning token's place among all tokens, and
-    the (row, column) of its patch, None when it is none."""
-
-    patches_HW: np.ndarray
-    before: np.ndarray
-    token: int
-    patch: tuple[int, int] | None
 
 
 def top_lexicons(weights_V: np.ndarray, vocabulary: list[str], count: int | None = None) -> list[tuple[str, float]]:
@@ -61,19 +48,6 @@ def matched(image_V: np.ndarray, text_V: np.ndarray, vocabulary: list[str]) -> l
     order, score = np.argsort(-products_V, kind="stable"), products_V.sum()
     shared = [v for v in order if products_V[v] > 0]
     return [(vocabulary[v], float(image_V[v]), float(text_V[v]), float(products_V[v]), float(products_V[v] / score)) for v in shared]
-
-
-def heat_map(logits_L: np.ndarray, first_pooled: int = 0) -> HeatMap:
-    """Where a lexicon was fired, from its logit at each token: a few tokens such as [CLS], then a square grid of patches, row by row.
-
-    first_pooled: tokens before it do not count for the winner, as with heads that leave [CLS] out. Of equal logits the first token wins.
-    The trap: the grid's side is the largest that fits, so there may be at most 2 x side tokens before the patches.
-    """
-    side = math.isqrt(len(logits_L))
-    before = len(logits_L) - side * side
-    token = first_pooled + int(np.argmax(logits_L[first_pooled:]))
-    patch = divmod(token - before, side) if token >= before else None
-    return HeatMap(logits_L[before:].reshape(side, side), logits_L[:before], token, patch)
 
 
 @torch.inference_mode()
@@ -196,8 +170,7 @@ PAGE = """<!DOCTYPE html>
 
 def heat_png(picture: np.ndarray, patches_HW: np.ndarray, patch: tuple[int, int] | None) -> bytes:
     """A PNG of the picture, faded, with red where the positive logits are, and a frame around the winning patch."""
-    positive_HW = np.maximum(patches_HW, 0.0)
-    heat_HW = np.rint(255 * positive_HW / max(positive_HW.max(), np.finfo(np.float32).tiny)).astype(np.uint8)
+    heat_HW = np.rint(255 * shares(patches_HW)).astype(np.uint8)
     mask = Image.fromarray(heat_HW).resize((SHOWN, SHOWN), Image.Resampling.NEAREST)
     under = Image.fromarray(picture).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
     under = Image.blend(under, under.convert("L").convert("RGB"), DIMMED)

@@ -13,9 +13,11 @@ import psutil
 
 from bench import engines, exact, measure
 from bench.bandwidth import memory_bandwidth
-from bench.files import atomic_file, read_json, write_json
+from bench.engines.sharded import Sharded
+from bench.files import REFUSALS, BrokenFileError, atomic_file, read_json, write_json
 from bench.impacts import Impacts
 from bench.indexes import build_index, open_index
+from bench.isolate import REFUSED, end_with
 from bench.measure import Timing
 from bench.vectors import open_vectors
 from models.errors import InputError
@@ -25,7 +27,7 @@ KIB = 1024
 
 def vectors_of(spec: dict):
     """Vectors as a request names them: a folder, how many of its items, and for lexicon vectors `kept`, `bits`, `scale`."""
-    vectors = open_vectors(spec["folder"])
+    vectors = open_vectors(spec["folder"], check=False)  # the command that started this job has checked them
     vectors = vectors if spec.get("count") is None else vectors.prefix(spec["count"])
     return vectors if vectors.kind == "dense" else Impacts(vectors, spec["kept"], spec["bits"], spec["scale"])
 
@@ -54,25 +56,25 @@ def build(request: dict, folder: Path) -> dict:
 
 
 def truth(request: dict, folder: Path) -> dict:
-    """The best exact scores of a sample of queries, saved as best.npy (Q, depth)."""
+    """The best exact scores of a sample of queries, saved as best.npz (Q, depth)."""
     best = exact.best_scores(vectors_of(request["documents"]), _queries_of(request["queries"]), request["depth"])
-    _save(folder / "best.npy", best)
+    _save(folder / "best.npz", best)
     return {}
 
 
 def accuracy(request: dict, folder: Path) -> dict:
-    """All queries at each setting of the search knobs: ids-<i>.npy (Q, depth); and memory after loading."""
+    """All queries at each setting of the search knobs: ids-<i>.npz (Q, depth); and memory after loading."""
     queries, before = _queries_of(request["queries"]), _resident()
     with open_index(Path(request["folder"])) as engine:
         for number, knobs in enumerate(request["search"]):
             with measure.pinned(request["threads"]):
                 ids, _ = engine.search(engine.prepare(queries, **knobs), request["depth"], request["threads"], **knobs)
-            _save(folder / f"ids-{number}.npy", ids)
-        return {"resident_bytes": _resident() - before} | _touched(engine, queries)
+            _save(folder / f"ids-{number}.npz", ids)
+        return {"resident_bytes": _resident() - before, "missing": engine.what_is_missing()} | _touched(engine, queries)
 
 
 def timing(request: dict, folder: Path) -> dict:
-    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npy of single queries.
+    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npz of single queries.
 
     A batch holds as many queries as the engine would answer one by one in `batch_seconds`, at least `least_batch`: an engine that takes a
     minute for all of them is timed over fewer.
@@ -91,11 +93,16 @@ def timing(request: dict, folder: Path) -> dict:
                 if mode == "single":
                     one_by_one = measured.values["qps"]
                 passes.append({"qps": measured.values["qps"], "queries": measured.queries, "other_cores": measured.other_cores})
+                if isinstance(engine, Sharded):
+                    share = engine.network_share(measured.queries if mode == "single" else 1)
+                    passes[-1] |= {"network_share": share, "nodes": engine.nodes, "other_cores": 0.0}  # the shards' own work would count
                 if measured.latency_us is not None:
-                    _save(folder / f"latency-{number}-{place}.npy", measured.latency_us)
+                    _save(folder / f"latency-{number}-{place}.npz", measured.latency_us)
         limited = hasattr(engine, "touched_bytes")  # by how fast memory is read, which is then measured beside
+        missing = engine.what_is_missing()
     return {
         "passes": passes,
+        "missing": missing,
         "bandwidth": {threads: _bandwidth(threads) for threads in {threads for _, threads in request["modes"] if limited}},
     }
 
@@ -115,7 +122,16 @@ def _resident() -> int:
 
 def _save(path: Path, array: np.ndarray) -> None:
     with atomic_file(path) as partial, partial.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.savez(file, array)  # with a checksum, which a .npy file has not
+
+
+def load(path: Path) -> np.ndarray:
+    """An array that a job left. Raises BrokenFileError that names the file."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return saved["arr_0"]
+    except Exception as error:  # a changed byte comes up as almost any of them
+        raise BrokenFileError(f"{path}: missing, truncated or changed ({error}); remove {path.parent} to run its job again") from None
 
 
 def lexicon_head(request: dict, folder: Path) -> dict:
@@ -131,14 +147,24 @@ JOBS = {"build": build, "truth": truth, "accuracy": accuracy, "timing": timing, 
 def main(job: str, folder: Path) -> None:
     """Runs a job and leaves its answer; what is not foreseen keeps its traceback, in the folder's stderr.txt."""
     status, note, result = "ok", "", {}
+    request = read_json(folder / "request.json")
+    end_with(request["parent"])
     try:
-        result = JOBS[job](read_json(folder / "request.json"), folder)
+        result = JOBS[job](request, folder)
+        if missing := result.pop("missing", ""):
+            status, note = "failed", f"partial: {missing}"
+    except BrokenFileError as error:
+        status, note = REFUSED, str(error)
     except engines.AbsentError as error:
         status, note = "absent", str(error)
     except InputError as error:
         status, note = "failed", str(error)
     except MemoryError as error:
         status, note = "out_of_memory", str(error) or "no memory left"
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        status, note = REFUSED, str(error)
     write_json(folder / "result.json", {"status": status, "note": note, "result": result})
 
 

@@ -233,7 +233,7 @@ def main(arguments) -> None:
 
 
 def _parser():
-    parser = cli.parser("Zero-shot classification of pictures by prompts over the names of classes.")
+    parser = cli.parser("Zero-shot classification of pictures by prompts over the names of classes.", writes=True)
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--checkpoint", type=Path, help="checkpoint folder")
     model.add_argument("--model", help="a pre-trained one, such as open_clip:ARCHITECTURE/TAG; see python -m bench.recall --help")

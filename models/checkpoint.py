@@ -1,7 +1,7 @@
 """Checkpoints of retrieval models: a folder of `model.safetensors`, `model.json` and `tokenizer.json`.
 
-`model.json` holds the configuration and the sha256 of the two other files; a truncated or changed one is refused by name.
-Nothing is unpickled.
+`model.json` holds the configuration, its sha256 and that of the two other files; a truncated or changed one is refused by name. (A
+configuration that was written before it had a sum is read without.) Nothing is unpickled.
 """
 
 import hashlib
@@ -27,6 +27,8 @@ MODELS = {"lexlip": (LexLIP, LexLIPObjective), "clip": (Clip, ClipObjective)}
 """kind of a configuration -> (the retrieval model, what it is trained on)."""
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
+OF_CONFIG = "config"
+"""Key of the configuration's own sum among those of the files."""
 
 
 def create(config: ModelConfig, tokenizer: LexiconTokenizer) -> torch.nn.Module:
@@ -40,15 +42,18 @@ def objective(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def save(model: torch.nn.Module, folder: Path) -> None:
-    """Write a checkpoint whole or not at all, in place of one that stands there."""
+    """Write a checkpoint whole or not at all, in place of one that stands there. Raises OSError when the disk is full."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        save_model(model, str(part / WEIGHTS))
+        try:
+            save_model(model, str(part / WEIGHTS))
+        except SafetensorError as error:  # of the disk: there is nothing else to go wrong
+            raise OSError(f"{folder / WEIGHTS}: {error}") from None
         model.tokenizer.save(part / TOKENIZER)
         config = TypeAdapter(ModelConfig).dump_python(model.config, mode="json")
-        sums = {name: _sha256(part / name) for name in (WEIGHTS, TOKENIZER)}
+        sums = {name: _sha256(part / name) for name in (WEIGHTS, TOKENIZER)} | {OF_CONFIG: _sha256_of(config)}
         (part / CONFIG).write_text(json.dumps({"config": config, "sha256": sums}, indent=2), encoding="utf-8")
         for file in part.iterdir():
             with open(file, "rb") as written:
@@ -112,10 +117,10 @@ def fingerprint(folder: Path) -> str:
 def _read_whole(folder: Path) -> dict:
     """The description of a checkpoint whose files are as it says."""
     description = _read_description(folder)
-    for name, expected in description["sha256"].items():
+    for name in (WEIGHTS, TOKENIZER):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}")
-        if _sha256(folder / name) != expected:
+        if _sha256(folder / name) != description["sha256"][name]:
             raise InputError(
                 f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file"
             )
@@ -126,13 +131,19 @@ def _read_description(folder: Path) -> dict:
     file = folder / CONFIG
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
-        if not (isinstance(description["config"], dict) and set(description["sha256"]) == {WEIGHTS, TOKENIZER}):
+        if not (isinstance(description["config"], dict) and {*description["sha256"], OF_CONFIG} == {WEIGHTS, TOKENIZER, OF_CONFIG}):
             raise ValueError("expected the keys config and sha256")
+        if description["sha256"].get(OF_CONFIG) not in (None, _sha256_of(description["config"])):
+            raise ValueError("its configuration changed since it was written (sha256 differs); train it again or restore the file")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{file}: no such file; expected a checkpoint folder with {WEIGHTS}, {CONFIG}, {TOKENIZER}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: not a checkpoint description: {error}") from None
     return description
+
+
+def _sha256_of(config: dict) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

@@ -81,6 +81,12 @@ class PretrainedClip(nn.Module):
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(described[name], dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_one_at_a_time": None}  # a lock is of one process
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__({**state, "_one_at_a_time": threading.Lock()})
+
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
         """uint8 (B, pixels, pixels, 3), tensor or array, to L2-normalised vectors, float32 (B, D) on the CPU."""

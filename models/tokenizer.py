@@ -97,7 +97,8 @@ class LexiconTokenizer:
         return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
 
     def save(self, file: Path) -> None:
-        self._tokenizer.save(str(file))
+        """Raises OSError when the disk is full, which the library's own `save` says in an error of no kind."""
+        Path(file).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()

@@ -1,7 +1,8 @@
 """Builds the report from records: `python -m reports.build --home runs`.
 
 Writes index.html and the other pages, tables/*.csv, *.md, *.tex, figures/*.png, *.svg, and the records themselves (data/). Tables and figures need
-no script; interactive plots run those that stand beside the pages (static/). Nothing else is loaded.
+no script; interactive plots run those that stand beside the pages (static/). Nothing else is loaded. `nox -s reference` builds the site of the
+reference run, from results/reference/.
 """
 
 import sys

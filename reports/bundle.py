@@ -6,6 +6,10 @@
 The second takes the records of a sweep alone, and adds them to those of a bundle that stands there.
 The rows are what `python -m bench.records export` writes; in the other two a point_id column says whose rows they are. A folder of these
 files is read like a home's results. Latencies and picture bytes are kept; only the files are fewer and better compressed.
+
+Notable choices
+- A column is one page of one row group: every point has the same queries, and a compressor sees that only within a page.
+- Ranks are split into their bytes, most of which are zero.
 """
 
 import functools
@@ -22,6 +26,8 @@ from bench.records import SIDECARS, RecordStore
 from models.errors import InputError
 
 ROWS = "records.parquet"
+WHOLE = 2**30  # bytes, rows: of a page and of a dictionary; more than any column has
+RANKS = "ranks.list.element"
 
 
 class Bundle:
@@ -71,13 +77,22 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
         seen |= set(rows.point_id)
     everything = pd.concat([rows for _, rows in parts], ignore_index=True)
     with atomic_folder(folder) as partial:
-        pq.write_table(pa.Table.from_pandas(everything, preserve_index=False), partial / ROWS, compression="zstd", compression_level=19)
+        _write(everything, partial / ROWS)
         for name in SIDECARS:
             found = [(point_id, getattr(store, name)(point_id)) for store, rows in parts for point_id in rows.point_id.unique()]
             found = [part.assign(point_id=point_id) for point_id, part in found if part is not None and len(part)]
             if found:
-                merged = pa.Table.from_pandas(pd.concat(found, ignore_index=True), preserve_index=False)
-                pq.write_table(merged, partial / f"{name}.parquet", compression="zstd", compression_level=19)
+                _write(pd.concat(found, ignore_index=True), partial / f"{name}.parquet")
+
+
+def _write(rows: pd.DataFrame, path: Path) -> None:
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    split = {RANKS: "BYTE_STREAM_SPLIT"} if "ranks" in table.column_names else None
+    pq.write_table(
+        table, path, compression="zstd", compression_level=19, write_statistics=False, column_encoding=split,
+        use_dictionary=[name for name in table.column_names if name != "ranks"], row_group_size=WHOLE, max_rows_per_page=WHOLE,
+        data_page_size=WHOLE, dictionary_pagesize_limit=WHOLE,
+    )  # fmt: skip
 
 
 def _read(path: Path) -> pd.DataFrame:

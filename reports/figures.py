@@ -1,6 +1,5 @@
 """Figures drawn by matplotlib, each as SVG (in the page) and PNG. What to draw is decided in the sections; this file knows no record."""
 
-import base64
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,19 +10,26 @@ matplotlib.use("Agg")
 from matplotlib import patheffects, pyplot
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
 
-# Okabe and Ito's colours, distinct to colour-blind readers; the reference and the baseline always have the first two.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a6a00", "#56b4e9", "#5b3a8c", "#6b6b6b")
+from reports import svg
+
+# Near Okabe and Ito's colours, distinct to colour-blind readers, dark enough on white; the reference and the baseline always have the first two.
+COLOURS = ("#0072b2", "#c25500", "#009e73", "#cc79a7", "#7a6a00", "#3d92c4", "#5b3a8c", "#6b6b6b")
 MARKERS = "osD^vPX*<>ph"
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 11.0  # inches, of one panel or of several: text then has the same size in all figures
 LINE = 0.3  # inches, of a line of a forest plot
-INK, MUTED, GRID = "#1a1a1a", "#595959", "#e3e3e3"
+INK, MUTED, GRID, PAPER = "#1a1a1a", "#595959", "#e3e3e3", "#ffffff"
+# Colour -> the one in its place where a reader prefers the dark: that of the page's style, and of each series a lighter one.
+IN_THE_DARK = ("#4fa8e0", "#ff8a3c", "#2fc79a", "#e79cc6", "#d6c34a", "#a5d8f7", "#b79af0", "#a9a9a9")
+DARK = {INK: "#e8eaed", MUTED: "#a9b1bc", GRID: "#363c45", PAPER: "#14171b"} | dict(zip(COLOURS, IN_THE_DARK, strict=True))
+RESOLUTION, SHADES = 160, 256  # of a PNG: dots per inch, colours
 STYLE = {
     "font.size": 10, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelcolor": INK,
     "axes.edgecolor": MUTED, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED, "text.color": INK, "legend.frameon": False,
-    "legend.fontsize": 9, "figure.facecolor": "white", "savefig.facecolor": "white", "lines.linewidth": 1.8, "svg.hashsalt": "lexlip-bench",
+    "legend.fontsize": 9, "figure.facecolor": PAPER, "axes.facecolor": PAPER, "savefig.facecolor": PAPER, "lines.linewidth": 1.8, "svg.hashsalt": "lexlip-bench",
     "text.parse_math": False,
 }  # fmt: skip
 
@@ -42,10 +48,6 @@ class Figure:
     png: bytes
     panels: tuple["Panel", ...] = ()
     plot: dict | None = None
-
-    @property
-    def data_uri(self) -> str:
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """`names`: of the lines of a forest plot, top line first; y is then the number of a line, and bounds are of x."""
+    """`names`: of the lines of a forest plot, top line first; y is then the number of a line, and bounds are of x. `x_range`: what is shown."""
 
     title: str
     x_label: str
@@ -82,6 +84,7 @@ class Panel:
     y_format: Callable[[float], str] | None = None
     ticks: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
+    x_range: tuple[float, float] | None = None
 
 
 def palette(names: Iterable[str]) -> dict[str, dict]:
@@ -127,7 +130,7 @@ def _plot(ax, series: Series, panel: Panel):
     width = 1.9 if series.strong else 1.2
     handle = ax.errorbar(
         series.x, series.y, **{"xerr" if panel.names else "yerr": errors}, color=series.colour, marker=series.marker, markersize=6.5 if series.strong else 4.5,
-        markerfacecolor=series.colour if series.filled else "white", linestyle=series.dashes if series.line else "none",
+        markerfacecolor=series.colour if series.filled else PAPER, linestyle=series.dashes if series.line else "none",
         linewidth=width, elinewidth=1, capsize=2, alpha=1 if series.strong else 0.85, zorder=2 if series.strong else 3,
     )  # fmt: skip
     labelled = zip(series.x, series.y, series.labels, strict=True) if series.labels else ()
@@ -135,7 +138,7 @@ def _plot(ax, series: Series, panel: Panel):
         above = (i % 2 == 0) == series.filled  # neighbours on opposite sides
         place = (7, 6) if above else (7, -13)
         note = ax.annotate(label, (x, y), xytext=place, textcoords="offset points", fontsize=9, color=series.colour, zorder=4)
-        note.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])  # readable across a line
+        note.set_path_effects([patheffects.withStroke(linewidth=3, foreground=PAPER)])  # readable across a line
     return handle
 
 
@@ -148,6 +151,8 @@ def _dress(ax, panel: Panel) -> None:
         ax.xaxis.set_major_locator(FixedLocator(panel.ticks) if panel.ticks else LogLocator(subs=(1,) if high / low > 1e4 else (1, 2, 5)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
+    if panel.x_range:
+        ax.set_xlim(panel.x_range)
     if panel.log_y:
         ax.set_yscale("log")
         written = panel.y_format or (lambda value: f"{value:,.0f}" if value >= 1 else f"{value:g}")
@@ -162,6 +167,13 @@ def _dress(ax, panel: Panel) -> None:
 
 
 def _saved(canvas: Canvas, kind: str) -> bytes:
+    """The bytes of a "svg", or of a "png" with the colours that it needs: a quarter of what one for every colour takes."""
     stream = io.BytesIO()
-    canvas.savefig(stream, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
-    return stream.getvalue()
+    if kind == "svg":
+        canvas.savefig(stream, format=kind, metadata={"Date": None})
+        return svg.compact(stream.getvalue().decode(), DARK).encode()
+    canvas.savefig(stream, format="png", dpi=RESOLUTION, pil_kwargs={"compress_level": 0})
+    picture = Image.open(stream).convert("RGB")
+    made = io.BytesIO()
+    picture.quantize(SHADES, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+    return made.getvalue()

@@ -1,33 +1,37 @@
 """Interactive twins of the figures, drawn in the browser by Vega-Lite; `static/plots.js` reads what is made here.
 
-A plot is a dict that becomes a block of JSON in the page:
+A plot is a dict:
 
     rows      what is drawn; `view` is the number of the view that a row belongs to, `tip` what a reader sees who points at it
     views     Vega-Lite specifications without data, each drawn in a box of its own width
+    shared    whether all views have the same x axis; a view without a row that is shown is left out
     filters   (field, label, values, all): a choice of values of a field; `all` says whether "all" is one. Where it is none, later choices have
               the values that occur with the chosen one. `first` is chosen at first, or the last where `last` is true
     axes      (channel, label, options): a choice of the quantity of an axis; an option has field, title, log, and `better`: more or less
     front     the field whose every value gets a Pareto front over the shown rows, or null
 
-Texts in it are cleaned as everything on a page is; the browser shows them as text only.
+Texts in it are cleaned as everything on a page is; the browser shows them as text only. `packed` makes the block of JSON of a page: its rows by
+column, and each line of text once. Colours are those of the light scheme; the browser puts those of `figures.DARK` in their place.
 """
 
 import math
 from collections.abc import Iterable
 
-from reports.figures import MUTED, Figure, Panel, Series
+from reports.figures import GRID, INK, MUTED, PAPER, Figure, Panel, Series
 from reports.tables import clean
 
 SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "cross", "*": "diamond",
           "<": "triangle-left", ">": "triangle-right", "p": "circle", "h": "square"}  # fmt: skip
 STROKES = {"-": [1, 0], "--": [6, 3], "-.": [6, 3, 1, 3], ":": [2, 2]}
+DIGITS = 7  # of a number that is only drawn: the records have it in full
 HEIGHT, LINE = 300, 24  # pixels: of a view, of a line of a forest plot
 CONFIG = {
     "background": "transparent",
     "view": {"stroke": None},
-    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#e3e3e3", "domainColor": MUTED, "labelLimit": 260},
-    "legend": {"labelFontSize": 12, "orient": "bottom", "title": None, "labelLimit": 260, "symbolSize": 70, "symbolOpacity": 1},
-    "title": {"fontSize": 13, "anchor": "start"},
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED,
+             "labelColor": MUTED, "titleColor": INK, "labelLimit": 260},
+    "legend": {"labelFontSize": 12, "orient": "bottom", "title": None, "labelColor": INK, "labelLimit": 260, "symbolSize": 70, "symbolOpacity": 1},
+    "title": {"fontSize": 13, "anchor": "start", "color": INK},
 }  # fmt: skip
 
 
@@ -44,10 +48,34 @@ def of_panels(panels: Iterable[Panel]) -> dict:
     return plot(rows, views)
 
 
-def plot(rows: list[dict], views: list[dict], filters: Iterable[dict] = (), axes: Iterable[dict] = (), front: str | None = None) -> dict:
+def plot(
+    rows: list[dict],
+    views: list[dict],
+    filters: Iterable[dict] = (),
+    axes: Iterable[dict] = (),
+    front: str | None = None,
+    shared: bool = False,
+) -> dict:
     """A plot, its texts cleaned."""
     rows = [{key: cleaned(value) for key, value in row.items()} for row in rows]
-    return {"rows": rows, "views": views, "filters": list(filters), "axes": list(axes), "front": front}
+    return {"rows": rows, "views": views, "filters": list(filters), "axes": list(axes), "front": front, "shared": shared}
+
+
+def packed(plot: dict) -> dict:
+    """A plot as a page holds it: `rows` is then their number, `texts` every line of text once, and `columns` has of each field its values in
+    the order of the rows, or one value where all are the same; a text is the list of the numbers of its lines; null stands where a row lacks the field.
+    """
+    lines: dict[str, int] = {}
+
+    def coded(value):
+        if isinstance(value, str):
+            return [lines.setdefault(line, len(lines)) for line in value.split("\n")]
+        return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+    rows = plot["rows"]
+    columns = {key: [coded(row.get(key)) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    same = {key: {"all": values[0]} for key, values in columns.items() if all(value == values[0] for value in values)}
+    return plot | {"rows": len(rows), "columns": columns | same, "texts": list(lines), "config": CONFIG}
 
 
 def cleaned(value):
@@ -121,24 +149,26 @@ def _view(panel: Panel) -> dict:
     }
     if panel.names:
         y = {"type": "nominal", "field": "y", "title": None, "sort": [clean(name) for name in panel.names]}
-    whole, along = {"x": x, "y": y, "color": by_series["color"]}, "x" if panel.names else "y"
-    bars = whole | {along: whole[along] | {"field": "low"}, f"{along}2": {"field": "high"}}
+    along = "x" if panel.names else "y"
+    bars = {along: {"x": x, "y": y}[along] | {"field": "low"}, f"{along}2": {"field": "high"}}
     sized = {"field": "size", "type": "quantitative", "scale": None}
-    points = whole | {"shape": by_series["shape"], "size": sized, "tooltip": {"field": "tip", "type": "nominal"}}
+    points = {"shape": by_series["shape"], "size": sized, "tooltip": {"field": "tip", "type": "nominal"}}
     layers = [
         {"mark": {"type": "rule", "opacity": 0.6}, "transform": [{"filter": "isValid(datum.low)"}], "encoding": bars},
         {"mark": {"type": "line", "strokeWidth": 1.8}, "transform": [{"filter": "datum.line"}],
-         "encoding": whole | {"detail": {"field": "number"}, "strokeDash": by_series["strokeDash"]}},
+         "encoding": {"detail": {"field": "number"}, "strokeDash": by_series["strokeDash"]}},
         {"mark": {"type": "point", "filled": True, "opacity": 1}, "transform": [{"filter": "datum.filled"}], "encoding": points},
-        {"mark": {"type": "point", "filled": False, "fill": "white", "opacity": 1}, "transform": [{"filter": "!datum.filled"}], "encoding": points},
+        {"mark": {"type": "point", "filled": False, "fill": PAPER, "opacity": 1}, "transform": [{"filter": "!datum.filled"}], "encoding": points},
         {"mark": {"type": "text", "dx": 8, "dy": -8, "align": "left", "fontSize": 11}, "transform": [{"filter": "datum.label"}],
-         "encoding": whole | {"text": {"field": "label"}}},
+         "encoding": {"text": {"field": "label"}}},
     ]  # fmt: skip
+    whole = {"x": x, "y": y, "color": by_series["color"]}
     if panel.names:
-        layers.insert(0, {"mark": {"type": "rule", "color": MUTED}, "encoding": {"x": {"datum": 0}}})
         layers = [layer for layer in layers if layer["mark"]["type"] != "line"]
+        at_zero = [{"sample": 1}, {"calculate": "0", "as": "x"}]
+        layers.insert(0, {"mark": {"type": "rule"}, "transform": at_zero, "encoding": {"y": None, "color": {"value": MUTED}}})
     height = LINE * len(panel.names) + 20 if panel.names else HEIGHT
-    return {"title": clean(panel.title), "width": "container", "height": height, "config": CONFIG, "layer": layers}
+    return {"title": clean(panel.title), "width": "container", "height": height, "encoding": whole, "layer": layers}
 
 
 def _axis(panel: Panel, channel: str) -> dict:

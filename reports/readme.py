@@ -16,7 +16,7 @@ from reports.figures import Figure
 from reports.scale import sweeps
 from reports.scale_answer import findings, verdicts
 from reports.scale_ratios import comparisons
-from reports.sections import ablations, efficiency, scale, scale_engines
+from reports.sections import ablations, efficiency, forest, scale, scale_engines
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
@@ -28,9 +28,12 @@ NOT_MEASURED = "Not measured yet.\n"
 def quick(evidence: Evidence) -> tuple[str, list[Figure]]:
     """The ablations: Markdown, and the figures it shows."""
     tables = {table.name: table for table in ablations.section(evidence).tables}
-    figure = next(figure for figure in efficiency.section(evidence).figures)
-    shown = _shown("R@1 against queries per second and bytes per picture", figure)
-    return "\n".join([*(tables[name].to_markdown() for name in TABLES), shown]), [figure]
+    pictures = {
+        "What each variant differs from the reference by, in points of R@1 and R@10": forest.section(evidence).figures,
+        "R@1 against queries per second and bytes per picture": efficiency.section(evidence).figures,
+    }
+    shown = [_shown(alt, figure) for alt, figures in pictures.items() for figure in figures]
+    return "\n".join([*(tables[name].to_markdown() for name in TABLES), *shown]), [one for figures in pictures.values() for one in figures]
 
 
 def at_scale(evidence: Evidence) -> tuple[str, list[Figure]]:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from bench.files import atomic_folder
 from reports import plots, tables
 from reports.evidence import Evidence
+from reports.figures import DARK
 from reports.sections import (
     Section,
     ablations,
@@ -25,6 +26,7 @@ from reports.sections import (
     claims,
     compression,
     cost,
+    diagnostics,
     downloads,
     efficiency,
     explorer,
@@ -33,10 +35,12 @@ from reports.sections import (
     iso_recall,
     learning,
     method,
+    reliability,
     retrieved,
     scale,
     scale_engines,
     scale_growth,
+    zero_shot,
 )
 from reports.tables import clean
 
@@ -64,7 +68,12 @@ PAGES = (
         (explorer, iso_recall, scale_engines, efficiency, compression),
     ),
     Page("claim", "The claim", "What the paper says of its speed and size, in both versions, beside what was measured.", (scale, claims)),
-    Page("ablations", "Ablations", "What each part of LexLIP is worth, and what it costs.", (forest, ablations, learning)),
+    Page(
+        "ablations",
+        "Ablations",
+        "What each part of LexLIP is worth, and what it costs.",
+        (forest, ablations, zero_shot, diagnostics, learning),
+    ),
     Page(
         "scale",
         "Scale",
@@ -79,6 +88,12 @@ PAGES = (
         "Machines, memory, disk and money per month for your number of images and queries, at your prices.",
         (cost,),
         "python -m bench.scale --corpus 1M",
+    ),
+    Page(
+        "reliability",
+        "Reliability",
+        "What was done to break it, and what came of it: figures from records, with the commands that wrote them.",
+        (reliability,),
     ),
     Page("method", "Method and reproduction", "How it was measured, on what, and how to make each number again.", (method, downloads)),
 )
@@ -160,6 +175,13 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"cell_text": tables.text, "is_number": tables.is_number, "plot_of": plots.of_figure, "size": tables.size}
+    made.globals |= {
+        "cell_text": tables.text,
+        "is_number": tables.is_number,
+        "plot_of": plots.of_figure,
+        "packed": plots.packed,
+        "dark": DARK,
+        "size": tables.size,
+    }
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True, "sort_keys": False}
     return made

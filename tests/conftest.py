@@ -4,6 +4,7 @@ import os
 
 from hypothesis import settings
 
+pytest_plugins = ["tests.reliability"]
 settings.register_profile("here", deadline=None)
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "here")

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import yaml
 
-from bench.config import nearest
+from bench.config import nearest, parse_yaml
 from bench.corpora.folder import Folder
 from bench.corpora.karpathy import Coco, Flickr30k
 from bench.corpora.pictures import Pictures
 from bench.corpora.scenes import Scenes
+from bench.corpora.stored import StoredCorpus
 from bench.corpora.webdataset import WebDataset
 from models.errors import InputError
 
@@ -38,10 +38,7 @@ CORPORA = {corpus.name: corpus for corpus in (Scenes, Pictures, Coco, Flickr30k,
 
 def read_spec(text: str) -> str | dict:
     """What a command line says of a corpus: its name, or a mapping such as `{name: scenes, concepts: 200}`. Raises InputError."""
-    try:
-        return yaml.safe_load(text) if text.startswith("{") else text
-    except yaml.YAMLError:
-        raise InputError(f"--corpus {text}: expected a name, or a mapping such as '{{name: scenes, concepts: 200}}'") from None
+    return parse_yaml(text, f"--corpus {text}") if text.startswith("{") else text
 
 
 def open_corpus(spec: dict | str) -> Corpus:
@@ -51,7 +48,7 @@ def open_corpus(spec: dict | str) -> Corpus:
     """
     parameters = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = parameters.pop("name", None)
-    if name not in CORPORA:
+    if not isinstance(name, str) or name not in CORPORA:
         raise InputError(f"corpus: {name!r} is unknown{nearest(str(name), CORPORA)}")
     known = inspect.signature(CORPORA[name]).parameters
     for key in parameters:
@@ -60,4 +57,7 @@ def open_corpus(spec: dict | str) -> Corpus:
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in parameters:
             raise InputError(f"corpus {name}: {key} is missing; give it as '{{name: {name}, {key}: ...}}'")
-    return CORPORA[name](**parameters)
+    corpus = CORPORA[name](**parameters)
+    if isinstance(corpus, StoredCorpus):
+        corpus.spec = spec
+    return corpus

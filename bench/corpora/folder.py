@@ -52,7 +52,7 @@ def _column(file: Path, names: list[str], key: str, given: str | None, usual: tu
         return given
     found = [name for name in usual if name in names]
     if len(found) != 1:
-        raise InputError(f"{file}: columns {', '.join(map(repr, names))}, expected one of {', '.join(usual)}; name the right one as {key}")
+        raise InputError(f"{file}: columns {table.listed(names)}, expected one of {', '.join(usual)}; name the right one as {key}")
     return found[0]
 
 

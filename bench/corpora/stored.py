@@ -6,10 +6,12 @@ as far as was asked, by one thread for each core, and given out at once to whoev
 once, captions alone or a jump ahead cost the decoding of all that come before. What was found is kept as long as the corpus is.
 """
 
+import functools
 import hashlib
 import itertools
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +79,7 @@ class StoredCorpus:
     """
 
     name: str
+    spec: str | dict  # what `open_corpus` made it of
 
     def __init__(self, pixels: int, splits: Mapping[str, Iterable[Stored | LeftOut]], made_of):
         self.pixels = checked_pixels(pixels)
@@ -114,12 +117,34 @@ class StoredCorpus:
         """What was left out so far, of a split or of all; all there is once a split was streamed to its end."""
         return [left for name, intact in self._intact.items() if split in (None, name) for left in intact.left_out]
 
+    def __reduce__(self) -> tuple:
+        return Elsewhere, (self.spec, self.fingerprint)
+
     def _of(self, split: str, start: int, stop: int | None) -> "_Intact":
         if split not in self._intact:
             raise InputError(f"corpus {self.name}: unknown split {split!r}{nearest(str(split), self.splits)}")
         if start < 0 or (stop is not None and stop < start):
             raise InputError(f"{split}: {start} to {stop} is no range of images")
         return self._intact[split]
+
+
+class Elsewhere:
+    """A stored corpus that was sent to another process: opened anew at its first use, from the same paths, and refused when it is another there."""
+
+    def __init__(self, spec: str | dict, fingerprint: str):
+        self._spec, self._fingerprint = spec, fingerprint
+
+    def __getattr__(self, name: str):
+        return getattr(self._corpus, name)
+
+    @functools.cached_property
+    def _corpus(self) -> StoredCorpus:
+        from bench.corpora import open_corpus
+
+        corpus = open_corpus(self._spec)
+        if corpus.fingerprint != self._fingerprint:
+            raise InputError(f"corpus {corpus.name}: on {socket.gethostname()} it differs from the one that the run began with")
+        return corpus
 
 
 class _Intact:

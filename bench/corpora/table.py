@@ -1,7 +1,9 @@
 """Columns of text from a CSV, TSV or Parquet file, row by row, as they are: no value is taken for a missing one, a number or a date."""
 
+import contextlib
 import csv
 import itertools
+import reprlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from models.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET = ".parquet"
+SHORT = reprlib.Repr()  # a file that is no table can have a first line without end
+SHORT.maxlist, SHORT.maxstring = 20, 60
 
 
 def header(file: Path, quoted: bool = True) -> list[str]:
@@ -29,6 +33,11 @@ def header(file: Path, quoted: bool = True) -> list[str]:
     return first[1]
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names of columns for a message."""
+    return SHORT.repr(list(names))[1:-1]
+
+
 def rows(file: Path, columns: Sequence[str], quoted: bool = True) -> Iterator[tuple[int, tuple[str, ...]]]:
     """(number, values of `columns`) of each row; the number is that of the row's last line, or, in Parquet, of the row from 1 on.
 
@@ -39,7 +48,7 @@ def rows(file: Path, columns: Sequence[str], quoted: bool = True) -> Iterator[tu
     names = header(file, quoted)
     for column in columns:
         if names.count(column) != 1:
-            raise InputError(f"{file}: {names.count(column)} columns named {column!r}; it has {', '.join(map(repr, names))}")
+            raise InputError(f"{file}: {names.count(column)} columns named {column!r}; it has {listed(names)}")
     if file.suffix.lower() == PARQUET:
         yield from _parquet_rows(file, columns)
         return
@@ -62,11 +71,16 @@ def _lines(file: Path, quoted: bool) -> Iterator[tuple[int, list[str]]]:
             raise InputError(f"{file}: not UTF-8 after line {reader.line_num} ({error.reason})") from None
 
 
-def _parquet(file: Path) -> pyarrow.parquet.ParquetFile:
+@contextlib.contextmanager
+def _parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """An open file. Raises InputError for whatever Arrow raises on damaged bytes while it is open: at once, or at any row."""
     try:
-        return pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowInvalid as error:
-        raise InputError(f"{file}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+        with pyarrow.parquet.ParquetFile(file) as table:
+            yield table
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError among the last
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the disk
+        raise InputError(f"{file}: not a whole Parquet file ({(str(error).splitlines() or ['no reason given'])[0]})") from None
 
 
 def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:

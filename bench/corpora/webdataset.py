@@ -41,6 +41,8 @@ class WebDataset(StoredCorpus):
     name = "webdataset"
 
     def __init__(self, shards, pixels: int = 224, caption: str | None = None):
+        if not isinstance(caption, str | None):
+            raise InputError(f"caption: {caption!r} is not a key of KEY.json")
         stated = isinstance(shards, dict)
         if stated and not (shards and all(isinstance(split, str) for split in shards)):
             raise InputError(f"shards: {shards!r}; expected a pattern for each split by its name")
@@ -166,7 +168,10 @@ def _captions(content: bytes | None, key: str | None) -> list[str]:
     if content is None:
         raise ValueError(f"no caption of at most {MOST_TEXT:,} bytes")
     text = content.decode("utf-8")
-    found = text if key is None else json.loads(text)
+    try:
+        found = text if key is None else json.loads(text)
+    except RecursionError:
+        raise ValueError("values within values without end") from None
     if key is not None:
         found = found.get(key) if isinstance(found, dict) else None
     captions = [found] if isinstance(found, str) else found

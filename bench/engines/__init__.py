@@ -27,6 +27,8 @@ from models.errors import InputError
 
 GRIDS = Path(__file__).with_name("grids.yaml")
 NO_RESULT, NO_SCORE = -1, -np.inf
+EMBEDDED, BY_URL = "embedded", "by URL"
+SHARDED = "sharded-"  # before an engine's name: that engine in shards over a Ray cluster (`bench.engines.sharded`)
 
 
 class Engine(abc.ABC):
@@ -38,6 +40,7 @@ class Engine(abc.ABC):
     weights: ClassVar[tuple[int | None, ...]] = (None,)  # what it takes: None = float32, 8 = uint8, 16 = uint16 impacts
     parts: ClassVar[tuple[str, ...]] = ()  # other modules that decide what it returns
     compiles: ClassVar[bool] = False  # at its first use: a small index is built and thrown away before a build is timed
+    served: str = ""  # of a server engine EMBEDDED or BY_URL, as the environment says: a build knob, and so part of every record
 
     @abc.abstractmethod
     def build(self, vectors, folder: Path, threads: int = 1, **knobs) -> None:
@@ -58,9 +61,13 @@ class Engine(abc.ABC):
     def search(self, queries, k: int, threads: int = 1, **knobs) -> tuple[np.ndarray, np.ndarray]:
         """The top k of each prepared query: ids (Q, k) int64, scores (Q, k) float32."""
 
-    def bytes_on_disk(self, folder: Path) -> int:
-        """Bytes of the files that search opens."""
+    def bytes_on_disk(self, folder: Path) -> int | None:
+        """Bytes of the files that search opens; None when a server has them and does not tell."""
         return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file() and file.name != "index.json")
+
+    def what_is_missing(self) -> str:
+        """One line on the part of an index that gives no answer any more, so that results are partial; "" when they are whole."""
+        return ""
 
     def close(self) -> None:  # noqa: B027  (most have nothing to let go of)
         """Lets go of files and threads."""
@@ -86,8 +93,17 @@ def names(kind: str | None = None) -> list[str]:
     return [name for name, entry in _registry().items() if kind in (None, entry["kind"]) or entry["kind"] == "any"]
 
 
+def unasked() -> list[str]:
+    """What "all" engines stands for: those that are not run only when asked for by name (`by_name: true` in `grids.yaml`)."""
+    return [name for name, entry in _registry().items() if not entry.get("by_name")]
+
+
 def get(name: str) -> Engine:
     """A new engine of that name. Raises InputError for an unknown one, naming the nearest."""
+    if name.startswith(SHARDED):
+        from bench.engines.sharded import Sharded
+
+        return Sharded(name.removeprefix(SHARDED))
     if name not in _registry():
         raise InputError(f"unknown engine '{name}'{nearest(name, _registry())}")
     module, _, cls = _registry()[name]["class"].partition(":")
@@ -96,13 +112,22 @@ def get(name: str) -> Engine:
 
 def modules(name: str) -> tuple[str, ...]:
     """The modules of an engine: their code is part of the identity of what it returns."""
+    if name.startswith(SHARDED):
+        return "bench.engines.sharded", *modules(name.removeprefix(SHARDED))
     return _registry()[name]["class"].partition(":")[0], *get(name).parts
+
+
+def gpus(name: str) -> int:
+    """How many it computes on."""
+    return int(_registry()[name]["extra"] == "gpu")
 
 
 def grid(name: str, stage: str) -> list[dict]:
     """Every combination of an engine's knobs. stage: "build" or "search"; [{}] when it has none."""
-    get(name)
+    served = get(name).served
     knobs = _registry()[name].get(stage) or {}
+    if served and stage == "build":
+        knobs = knobs | {"served": [served]}
     return [dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values())]
 
 

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 from bench.engines import Engine, impact_kernels, ranking
 from bench.engines.impact_kernels import ACCUMULATORS, BLOCK
-from bench.files import read_json, write_json
+from bench.files import mapped_array, read_json, write_json
 from bench.vectors import load_mapped
 from models.errors import InputError
 
@@ -184,7 +184,7 @@ def _gather(packed: Path, sizes: list[np.ndarray], folder: Path) -> None:
     if not total:
         np.save(folder / "postings.npy", np.zeros(0, np.uint16))
         return
-    postings = np.lib.format.open_memmap(folder / "postings.npy", mode="w+", dtype=np.uint16, shape=(total,))
+    postings = mapped_array(folder / "postings.npy", np.uint16, (total,))
     with open(packed, "rb") as file:
         for block, of_block in enumerate(sizes):
             segments = np.fromfile(file, np.uint16, int(of_block.sum(dtype=np.int64)))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.engines import NO_RESULT, Engine, needs, ranking
-from bench.files import read_json, write_json
+from bench.files import mapped_array, read_json, write_json
 from models.errors import InputError
 
 BRUTE_FORCE_BELOW, TREE_FROM = 20_000, 100_000
@@ -97,7 +97,7 @@ def _one_array(vectors, folder: Path):
         yield np.ascontiguousarray(shards[0], np.float32)
         return
     path, first = folder / "vectors.npy", 0
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(vectors.count, vectors.dimension))
+    array = mapped_array(path, np.float32, (vectors.count, vectors.dimension))
     for shard in shards:
         array[first : first + len(shard)] = shard
         first += len(shard)

@@ -4,8 +4,10 @@ A part that has nothing to say without certain records returns None, and is left
 `reports.site.PAGES` says which parts stand on which page, in order; a new part is a file, a template and its name there.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bench.metrics import METRICS
 from reports.figures import Figure
 from reports.tables import Table
 
@@ -20,3 +22,8 @@ class Section:
     figures: list[Figure] = field(default_factory=list)
     data: dict = field(default_factory=dict)
     scripts: tuple[str, ...] = ()
+
+
+def definitions(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Label and definition of metrics, from the registry."""
+    return [(METRICS[name].label, METRICS[name].definition) for name in names]

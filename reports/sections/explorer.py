@@ -5,7 +5,7 @@ from reports.evidence import Evidence
 from reports.figures import COLOURS, Figure, Panel, Series, draw
 from reports.scale import KINDS, MODES
 from reports.sections import Section
-from reports.sections.scale_engines import pareto
+from reports.sections.scale_engines import pareto, ticks
 from reports.tables import integer, percent, significant, size
 from reports.ways import Way, sources
 
@@ -21,6 +21,7 @@ AXES = (
     ]},
 )  # fmt: skip
 BYTES, BUILD = "bytes_per_image", "build_seconds"
+AROUND = 1.5  # of the slowest and the fastest, as a factor
 
 
 def section(evidence: Evidence) -> Section:
@@ -29,42 +30,62 @@ def section(evidence: Evidence) -> Section:
 
 
 def figure(found: dict[str, list[Way]]) -> Figure:
-    """Still: R@1 against bytes and against build time, of the first source at its largest size. Interactive: everything."""
+    """Still: R@1 of the first source, against speed at each size of the gallery, and against bytes and build time at the largest. Interactive: everything."""
     title, ways = next(iter(found.items()))
-    largest = max(way.images for way in ways)
-    once = list({(way.label, way.variant): way for way in ways if way.images == largest}.values())
+    sizes = sorted({way.images for way in ways})
+    largest = f"{integer(sizes[-1])} images"
+    asked = [way for way in ways if way.mode == "single"] or ways
+    fewest = min((way.threads for way in asked if way.threads), default=None)
+    asked = [way for way in asked if way.threads == fewest and way.value("qps")]
+    rates = [way.value("qps") for way in asked]
     panels, told = [], []
-    for metric, words in ((BYTES, "index bytes per image"), (BUILD, "build time, s")):
-        series = []
-        for kind in dict.fromkeys(way.kind for way in once):
-            mine = [way for way in once if way.kind == kind and (way.value(metric) or 0) > 0]
-            best = [mine[i] for i in reversed(pareto([(-way.value(metric), way.value("recall@1")) for way in mine]))]  # cheapest first
-            rest = [way for way in mine if way not in best]
-            look = {"colour": COLOUR.get(kind, COLOURS[-1]), "marker": MARKER.get(kind, "X")}
-            if best:
-                series.append(_series(f"{kind}, Pareto front", best, metric, line=True, **look))
-                told.append(f"{kind} against {words}: " + "; ".join(_in_words(way, metric) for way in best))
-            if rest:
-                series.append(_series(kind, rest, metric, line=False, filled=False, strong=False, **look))
-        panels.append(Panel(f"R@1 against {words.split(',')[0]}", f"{words} (log scale)", "R@1, text to image, %", series, log_x=True))
+    for images in sizes if asked else ():
+        mine = [way for way in asked if way.images == images]
+        same = (min(rates) / AROUND, max(rates) * AROUND)
+        panels.append(_panel(f"{integer(images)} images: speed", mine, "qps", "queries per second", told, same))
+    once = list({(way.label, way.variant): way for way in ways if way.images == sizes[-1]}.values())
+    for metric, short, words in ((BYTES, "size", "index bytes per image"), (BUILD, "build time", "build time, s")):
+        panels.append(_panel(f"{largest}: {short}", once, metric, words, told))
+    panels = [panel for panel in panels if panel.series] or panels[:1]
+    speed = f"against speed ({_called(asked[0].mode, fewest)}) at each size of the gallery, and " if asked else ""
     caption = (
         "Large points and lines: the Pareto front of each paradigm among the points shown, those that no other of its kind beats in both. Point at one for its record. "
-        f"The still picture, for paper and for browsers without scripts, shows R@1 against size and build time: {title}, {integer(largest)} images; up is better, to the left is cheaper."
+        f"The still picture, for paper and for browsers without scripts: R@1 in {title}, {speed}against size and build time over {largest}; up is better."
     )
-    still = draw("explorer", caption, f"R@1 against size and build time. Pareto fronts: {'. '.join(told) or 'none'}.", panels)
+    still = draw("explorer", caption, f"R@1 against speed, size and build time. Pareto fronts: {'. '.join(told) or 'none'}.", panels)
     return Figure(still.name, still.caption, still.alt, still.svg, still.png, plot=plot(found))
 
 
+def _panel(title: str, ways: list[Way], metric: str, words: str, told: list[str], shown: tuple[float, float] | None = None) -> Panel:
+    """R@1 against a cost, with the front of each paradigm, which is said in `told` too."""
+    series = []
+    for kind in dict.fromkeys(way.kind for way in ways):
+        mine = [way for way in ways if way.kind == kind and (way.value(metric) or 0) > 0]
+        sign = 1 if metric == "qps" else -1
+        best = [mine[i] for i in pareto([(sign * way.value(metric), way.value("recall@1")) for way in mine])]
+        best.sort(key=lambda way: way.value(metric))
+        rest = [way for way in mine if way not in best]
+        look = {"colour": COLOUR.get(kind, COLOURS[-1]), "marker": MARKER.get(kind, "X")}
+        if best:
+            series.append(_series(f"{kind}, Pareto front", best, metric, line=True, **look))
+            told.append(f"{title}, {kind}: " + "; ".join(_in_words(way, metric) for way in best))
+        if rest:
+            series.append(_series(kind, rest, metric, line=False, filled=False, strong=False, **look))
+    label = f"{words} (log scale)"
+    return Panel(title, label, "R@1, text to image, %", series, log_x=True, ticks=ticks(series), x_range=shown)
+
+
 def plot(found: dict[str, list[Way]]) -> dict:
-    rows = [_row(source, way) for source, ways in found.items() for way in ways]
+    sizes = sorted({way.images for ways in found.values() for way in ways})  # each a view of its own
+    rows = [_row(source, way) | {"view": sizes.index(way.images)} for source, ways in found.items() for way in ways]
     names = [plots.cleaned(name) for name in found]
     filters = [
         {"field": "source", "label": "Measured on", "all": False, "values": [{"value": name, "text": name} for name in names]},
-        plots.choice(rows, "images", "Images", all=False, last=True), plots.choice(rows, "mode", "Called", first=MODES["single"]),
+        plots.choice(rows, "images", "Images"), plots.choice(rows, "mode", "Called", first=MODES["single"]),
         plots.choice(rows, "threads", "Threads"), plots.choice(rows, "kept", "Lexicons kept"), plots.choice(rows, "engine", "Engine"),
         plots.choice(rows, "kind", "Paradigm"), plots.choice(rows, "variant", "Model"),
     ]  # fmt: skip
-    return plots.plot(rows, [_view(rows)], filters, AXES, front="kind")
+    return plots.plot(rows, [_view(rows, images) for images in sizes], filters, AXES, front="kind", shared=True)
 
 
 def _row(source: str, way: Way) -> dict:
@@ -82,7 +103,7 @@ def told(way: Way) -> str:
     recall = way.cells["recall@1"]
     interval = "" if recall.low is None else f" (95% interval {percent(recall.low)} to {percent(recall.high)})"
     asked = f", {integer(way.queries)} queries" if way.queries else f", {recall.n}" if recall.n else ""
-    called = f"{MODES[way.mode]}, {way.threads or '?'} threads" if way.mode in MODES else "not timed"
+    called = _called(way.mode, way.threads)
     lines = [way.label, f"{way.variant} ({way.kind}), {integer(way.images)} images", f"R@1 {percent(recall.value)} %{interval}{asked}"]
     for metric, words, written in (
         ("recall@10", "R@10, %", percent),
@@ -96,16 +117,22 @@ def told(way: Way) -> str:
     return "\n".join(lines)
 
 
+def _called(mode: str, threads: int | None) -> str:
+    return f"{MODES[mode]}, {threads or '?'} thread{'' if threads == 1 else 's'}" if mode in MODES else "not timed"
+
+
 def _in_words(way: Way, metric: str) -> str:
-    return f"{way.label} {percent(way.value('recall@1'))} %, {size(way.value(metric)) if metric == BYTES else significant(way.value(metric)) + ' s'}"
+    value = way.value(metric)
+    cost = size(value) if metric == BYTES else f"{significant(value)} {'queries/s' if metric == 'qps' else 's'}"
+    return f"{way.label} {percent(way.value('recall@1'))} %, {cost}"
 
 
 def _series(name: str, ways: list[Way], metric: str, **look) -> Series:
     return Series(name, [way.value(metric) for way in ways], [100 * way.value("recall@1") for way in ways], **look)
 
 
-def _view(rows: list[dict]) -> dict:
-    """The Vega-Lite view whose axes the browser fills in."""
+def _view(rows: list[dict], images: int) -> dict:
+    """The Vega-Lite view of one size, whose axes the browser fills in; all have the same legend."""
     kinds = sorted({row["kind"] for row in rows}, key=lambda kind: (list(COLOUR).index(kind) if kind in COLOUR else 9, kind))
     names = [plots.cleaned(kind) for kind in kinds]
     colour = {"field": "kind", "type": "nominal", "scale": {"domain": names, "range": [COLOUR.get(kind, COLOURS[-1]) for kind in kinds]}}
@@ -118,8 +145,8 @@ def _view(rows: list[dict]) -> dict:
     size_ = {"condition": {"test": "datum.front", "value": 110}, "value": 40}
     opacity = {"condition": {"test": "datum.front", "value": 1}, "value": 0.55}
     layers = [
-        {"mark": {"type": "line", "strokeWidth": 1.6}, "transform": [{"filter": "datum.front"}], "encoding": at | {"color": colour, "order": {"field": "x"}}},
-        {"mark": {"type": "point", "filled": True}, "encoding": at | {"color": colour, "shape": shape, "size": size_, "opacity": opacity,
-                                                                      "tooltip": {"field": "tip", "type": "nominal"}}},
+        {"mark": {"type": "line", "strokeWidth": 1.6}, "transform": [{"filter": "datum.front"}], "encoding": {"order": {"field": "x"}}},
+        {"mark": {"type": "point", "filled": True}, "encoding": {"shape": shape, "size": size_, "opacity": opacity, "tooltip": {"field": "tip", "type": "nominal"}}},
     ]  # fmt: skip
-    return {"width": "container", "height": 420, "config": plots.CONFIG, "layer": layers}
+    title = f"{integer(images)} images"
+    return {"title": title, "width": "container", "height": 420, "encoding": at | {"color": colour}, "layer": layers}

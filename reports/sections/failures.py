@@ -1,45 +1,55 @@
-"""Where the two models disagree most, chosen by rule: the largest differences of rank, both ways."""
+"""Where the two models disagree most, chosen by rule (`bench.apart`): the largest differences of rank, both ways, with what each put first."""
 
 import math
 
 import pandas as pd
 
+from bench.apart import APART, SHOWN, furthest, paired
+from bench.records import EXAMPLES_SCHEMA
 from reports.evidence import Evidence
-from reports.sections import Section, retrieved
+from reports.pictures import examples_of, picture
+from reports.sections import Section
 from reports.tables import Cell, Column, Table, integer
 
-SHOWN = 5  # each way
 NOT_KEPT = "not kept with the records"
+NOT_RETRIEVED = "not retrieved"
 
 
 def section(evidence: Evidence) -> Section:
     r = evidence.reading
-    sides = {name: _ranks(evidence, name) for name in (r.reference, r.baseline)}
+    names = (r.reference, r.baseline)
+    sides = {name: _ranks(evidence, name) for name in names}
     missing = [name for name, found in sides.items() if found is None]
     if missing:
-        return Section("failures", "Where they disagree most", data={"missing": missing, "tables": [], "kept": len(_texts(evidence))})
+        return Section("failures", "Where they disagree most", data={"missing": missing})
     (ours, depth), (theirs, other_depth) = sides.values()
-    paired = ours.merge(theirs[["query_id", "first"]], on="query_id", suffixes=("", "_baseline"))
-    paired = paired.assign(gap=_finite(paired["first"], depth) - _finite(paired["first_baseline"], other_depth))
-    texts = _texts(evidence)
-    kept = int(paired.query_id.isin(texts).sum())
-    made = [
-        _table(evidence, "failures_reference", f"{r.reference} ranks the right picture lower than {r.baseline}", paired, texts, -1),
-        _table(evidence, "failures_baseline", f"{r.baseline} ranks the right picture lower than {r.reference}", paired, texts, 1),
-    ]
-    hit, hit_baseline = paired["first"] <= 1, paired["first_baseline"] <= 1
+    both = paired(ours, theirs, depth, other_depth)
+    examples = {name: _examples(evidence, name) for name in names}
+    texts = {row.query_id: str(row.query) for found in examples.values() for row in found.itertuples()}
+    ways = []
+    for key, lower, other in (("reference", *names), ("baseline", *reversed(names))):
+        worst = furthest(both, lower == r.reference)
+        if len(worst):
+            caption = f"{lower} ranks the right picture lower than {other}: the {len(worst)} largest differences"
+            ways.append((_table(evidence, f"failures_{key}", caption, worst, texts), _cases(worst, examples, texts)))
+    cases = [case for _, of_way in ways for case in of_way]
+    hit, hit_baseline = both["first"] <= 1, both["first_baseline"] <= 1
     counts = {
         "both": int((hit & hit_baseline).sum()), "reference": int((hit & ~hit_baseline).sum()), "baseline": int((~hit & hit_baseline).sum()),
         "neither": int((~hit & ~hit_baseline).sum()),
     }  # fmt: skip
     data = {
         "missing": [],
-        "tables": [one.name for one in made if one.rows],
+        "ways": [{"table": table.name, "cases": of_way} for table, of_way in ways],
         "counts": counts,
-        "queries": len(paired),
-        "kept": kept,
+        "queries": len(both),
+        "shown": SHOWN,
+        "without": sum(not case["pictures"] for case in cases),
+        "cases": len(cases),
+        "heated": sum(bool(shown["heat_maps"]) for case in cases for shown in case["pictures"]),
+        "lexicon": [name for name in names if evidence.kinds.get(name) == "lexicon"],
     }
-    return Section("failures", "Where they disagree most", tables=[one for one in made if one.rows], data=data)
+    return Section("failures", "Where they disagree most", tables=[table for table, _ in ways], data=data)
 
 
 def _ranks(evidence: Evidence, variant: str) -> tuple[pd.DataFrame, float] | None:
@@ -51,27 +61,34 @@ def _ranks(evidence: Evidence, variant: str) -> tuple[pd.DataFrame, float] | Non
     return None
 
 
-def _finite(first: pd.Series, depth: float) -> pd.Series:
-    """A picture that was not retrieved stands just below the last that was."""
-    last = depth if depth == depth else first[first < math.inf].max()
-    return first.where(first < math.inf, last + 1).astype(float)
+def _examples(evidence: Evidence, variant: str) -> pd.DataFrame:
+    """All examples that were kept; none is a table without rows."""
+    found = examples_of(evidence, variant)
+    return pd.DataFrame(columns=EXAMPLES_SCHEMA.names) if found is None else found[0]
 
 
-def _texts(evidence: Evidence) -> dict[str, str]:
-    """Query id -> caption, of the queries whose results were kept."""
+def _cases(worst: pd.DataFrame, examples: dict[str, pd.DataFrame], texts: dict[str, str]) -> list[dict]:
+    """Of each query its caption, and its pictures: the right one, and what each model put first. Without pictures where they were not kept."""
+    cases = []
+    for row in worst.itertuples():
+        mine = {name: found[(found.chosen == APART) & (found.query_id == row.query_id)] for name, found in examples.items()}
+        right = [item for found in mine.values() for item in found.itertuples() if item.relevant]
+        first = {
+            name: item for name, found in mine.items() for item in found[found["rank"].eq(1).fillna(False)].itertuples()
+        }  # null: not retrieved
+        ranks = [(name, _rank(rank)) for name, rank in zip(examples, (row.first, row.first_baseline), strict=True)]
+        pictures = [{"label": "The right picture", "ranks": ranks} | picture(right[0])] if right else []
+        pictures += [{"label": f"{name} puts first", "ranks": []} | picture(item) for name, item in first.items()]
+        cases.append({"id": row.query_id, "text": texts.get(row.query_id), "pictures": pictures})
+    return cases
+
+
+def _table(evidence: Evidence, name: str, caption: str, worst: pd.DataFrame, texts: dict[str, str]) -> Table:
     r = evidence.reading
-    found = [retrieved.examples_of(evidence, name) for name in (r.reference, r.baseline)]
-    return {str(row.query_id): str(row.query) for examples in found if examples for row in examples[0].itertuples()}
-
-
-def _table(evidence: Evidence, name: str, caption: str, paired: pd.DataFrame, texts: dict[str, str], sign: int) -> Table:
-    r = evidence.reading
-    worst = paired.assign(order=sign * paired.gap).sort_values(["order", "query_id"])
-    worst = worst[worst.order < 0].head(SHOWN)
     rows = [
         {
             "query": Cell(row.query_id), "image": Cell(str(row.group)), "text": Cell(texts[row.query_id]) if row.query_id in texts else Cell(missing=NOT_KEPT),
-            "reference": _rank(row.first), "baseline": _rank(row.first_baseline), "gap": Cell(abs(row.gap)),
+            "reference": _cell(row.first), "baseline": _cell(row.first_baseline), "gap": Cell(row.apart),
         }
         for row in worst.itertuples()
     ]  # fmt: skip
@@ -79,8 +96,12 @@ def _table(evidence: Evidence, name: str, caption: str, paired: pd.DataFrame, te
         Column("query", "Query"), Column("text", "Caption"), Column("image", "Its picture"), Column("reference", r.reference, integer, "Rank of the right picture"),
         Column("baseline", r.baseline, integer, "Rank of the right picture"), Column("gap", "Ranks apart", integer),
     )  # fmt: skip
-    return Table(name, f"{caption}: the {len(rows)} largest differences", columns, rows)
+    return Table(name, caption, columns, rows)
 
 
-def _rank(first: float) -> Cell:
-    return Cell(missing="not retrieved") if math.isinf(first) else Cell(float(first))
+def _cell(first: float) -> Cell:
+    return Cell(missing=NOT_RETRIEVED) if math.isinf(first) else Cell(float(first))
+
+
+def _rank(first: float) -> str:
+    return NOT_RETRIEVED if math.isinf(first) else f"rank {integer(first)}"

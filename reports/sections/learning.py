@@ -1,6 +1,9 @@
 """Learning curves of every variant, the baseline's among them: a reader must see whether each had converged."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pandas as pd
 
 from reports.evidence import Evidence
 from reports.figures import Figure, Panel, Series, draw, palette
@@ -14,15 +17,27 @@ def section(evidence: Evidence) -> Section:
     return Section("learning", "Learning curves", tables=[table(evidence, curves)], figures=figures)
 
 
-def curve(evidence: Evidence, variant: str, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values, the mean over seeds at each step that all seeds have."""
+def runs(evidence: Evidence, variant: str, metric: str, split: str) -> pd.DataFrame:
+    """Values by step (rows) and seed (columns, −1 for none), at the steps that all seeds have."""
     rows = evidence.matching(variant, metric, task="training", split=split, direction=("text_to_image", ""))
     rows = rows[(rows.status == "ok") & np.isfinite(rows.value) & rows.step.notna()].sort_values("started")
-    rows = rows.drop_duplicates(["seed", "step"], keep="last")
-    if rows.empty:
-        return np.array([]), np.array([])
-    grid = rows.assign(seed=rows.seed.fillna(-1)).pivot(index="step", columns="seed", values="value").dropna().sort_index()
-    return grid.index.to_numpy(float), grid.mean(axis=1).to_numpy()
+    rows = rows.drop_duplicates(["seed", "step"], keep="last").assign(seed=lambda rows: rows.seed.fillna(-1))
+    return rows.pivot(index="step", columns="seed", values="value").dropna().sort_index()
+
+
+def curve(evidence: Evidence, variant: str, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, the mean over seeds."""
+    grid = runs(evidence, variant, metric, split)
+    return grid.index.to_numpy(float), grid.mean(axis=1).to_numpy(float)
+
+
+def told(grid: pd.DataFrame, written: Callable[[float], str]) -> list[str]:
+    """Whose each point of a curve is: its seed; of several seeds, each one's value."""
+    seeds = ["no seed" if seed < 0 else f"seed {seed:.0f}" for seed in grid.columns]
+    if len(seeds) == 1:
+        return seeds * len(grid)
+    each = [", ".join(f"{seed} {written(value)}" for seed, value in zip(seeds, values, strict=True)) for values in grid.to_numpy()]
+    return [f"mean of {said}" for said in each]
 
 
 def seconds(evidence: Evidence, variant: str, steps: np.ndarray) -> np.ndarray | None:
@@ -42,13 +57,16 @@ def figure(evidence: Evidence) -> Figure:
         look = {k: v for k, v in looks[variant].items() if k != "marker"} | {"marker": "", "strong": variant in strong}
         steps, values = curve(evidence, variant, "recall@1", "val")
         if len(steps):
-            look_of_one = look | {"marker": looks[variant]["marker"]} if len(steps) == 1 else look
+            details = told(runs(evidence, variant, "recall@1", "val"), lambda value: f"R@1 {percent(value)} %")
+            look_of_one = look | {"details": details} | ({"marker": looks[variant]["marker"]} if len(steps) == 1 else {})
             by_step.append(Series(variant, list(steps), list(100 * values), **look_of_one))
             if (elapsed := seconds(evidence, variant, steps)) is not None:
-                by_time.append(Series(variant, list(elapsed), list(100 * values), **look_of_one))
+                at = [f"optimiser step: {step:,.0f}\n{whose}" for step, whose in zip(steps, details, strict=True)]
+                by_time.append(Series(variant, list(elapsed), list(100 * values), **look_of_one | {"details": at}))
         steps, values = curve(evidence, variant, "loss", "train")
         if len(steps):
-            loss.append(Series(variant, list(steps), list(values), **look))
+            details = told(runs(evidence, variant, "loss", "train"), lambda value: f"loss {significant(value)}")
+            loss.append(Series(variant, list(steps), list(values), details=details, **look))
     panels = [Panel("Validation R@1 by step", "optimiser step", "R@1, text to image, %", by_step)]
     if by_time:
         panels.append(Panel("Validation R@1 by time", "training seconds", "R@1, text to image, %", by_time))

@@ -152,7 +152,7 @@ def figure(sweep: Sweep) -> Figure:
             )
         panels.append(
             Panel(
-                call.label.capitalize(), "queries per second (log scale)", "R@1, text to image, %", series, log_x=True, ticks=_ticks(series)
+                call.label.capitalize(), "queries per second (log scale)", "R@1, text to image, %", series, log_x=True, ticks=ticks(series)
             )
         )
     caption = (
@@ -167,7 +167,7 @@ def _labels(front: list[tuple[Search, float]]) -> list[str]:
     return [str(s.kept or "all") if s.engine == "impact" and s.bits == 8 and not s.query_kept else "" for s, _ in front]
 
 
-def _ticks(series: list[Series]) -> tuple[float, ...]:
+def ticks(series: list[Series]) -> tuple[float, ...]:
     """Powers of ten, which do not run into each other; with 2 and 5 where there are few."""
     rates = [rate for one in series for rate in one.x]
     if not rates:

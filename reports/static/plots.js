@@ -3,7 +3,23 @@
 "use strict";
 
 (function () {
-  const ALL = "";
+  const ALL = "", SMALL = 300; // pixels: height of one of several views beside each other
+  const inTheDark = window.matchMedia("(prefers-color-scheme: dark)");
+
+  // The rows of a plot as Python packed them: by column, each line of text once.
+  function unpacked(plot) {
+    const read = (value) => (Array.isArray(value) ? value.map((number) => plot.texts[number]).join("\n") : value);
+    const columns = Object.entries(plot.columns);
+    const row = (i) => Object.fromEntries(columns.map(([field, values]) => [field, read("all" in values ? values.all : values[i])]));
+    return { ...plot, rows: Array.from({ length: plot.rows }, (_, i) => row(i)) };
+  }
+
+  // A specification with the colours of the reader's scheme.
+  function coloured(made) {
+    if (!inTheDark.matches) return structuredClone(made);
+    const dark = JSON.parse(document.body.dataset.dark);
+    return JSON.parse(JSON.stringify(made).replace(/#[0-9a-f]{6}/g, (colour) => dark[colour] ?? colour));
+  }
 
   // Indices of the rows that no other is at least as good as in both coordinates and better in one.
   function front(rows, x, y) {
@@ -36,7 +52,10 @@
         return !seen.has(key) && seen.add(key);
       });
     const groups = new Map();
-    for (const row of rows) groups.set(row[plot.front], [...(groups.get(row[plot.front]) || []), row]);
+    for (const row of rows) {
+      const key = JSON.stringify([row.view, row[plot.front]]);
+      groups.set(key, [...(groups.get(key) || []), row]);
+    }
     for (const group of groups.values()) {
       const best = front(group, axes.x, axes.y);
       group.forEach((row, i) => (row.front = best.has(i)));
@@ -44,23 +63,26 @@
     return rows;
   }
 
-  function specification(plot, view, number, rows, chosen, width) {
-    const made = structuredClone(view);
-    made.data = { values: rows.filter((row) => !("view" in row) || row.view === number) };
-    const named = (made.layer.find((layer) => layer.encoding.color?.scale) || {}).encoding?.color.scale.domain || [];
-    const longest = Math.max(8, ...named.map((name) => name.length));
-    const columns = Math.max(1, Math.floor((width - 60) / (7 * longest + 30)));
-    made.config = { ...made.config, legend: { ...made.config.legend, columns } };
+  const of = (rows, number) => rows.filter((row) => !("view" in row) || row.view === number);
+
+  // What Vega-Lite compiles: a view with its rows, its legend as wide as its box, and the axes that were chosen.
+  function specification(plot, number, rows, chosen, width, several) {
+    const made = coloured({ ...plot.views[number], config: plot.config });
+    const longest = Math.max(8, ...(made.encoding.color.scale.domain || []).map((name) => name.length));
+    made.config.legend.columns = Math.max(1, Math.floor((width - 60) / (7 * longest + 30)));
     for (const axis of plot.axes) {
       const option = axis.options[Number(chosen[axis.channel])];
-      for (const layer of made.layer) {
-        const encoding = layer.encoding[axis.channel];
-        if (!encoding) continue;
-        encoding.title = option.title;
-        encoding.scale = option.log ? { type: "log" } : { zero: false };
-        encoding.axis = { ...encoding.axis, format: option.log ? "~s" : ",~r" };
-      }
+      const encoding = made.encoding[axis.channel];
+      encoding.title = option.title;
+      encoding.scale = option.log ? { type: "log" } : { zero: false };
+      encoding.axis = { ...encoding.axis, format: option.log ? "~s" : ",~r" };
     }
+    if (several && plot.shared) {
+      made.height = SMALL;
+      const costs = rows.map((row) => row.x);
+      made.encoding.x.scale = { ...made.encoding.x.scale, domain: [Math.min(...costs), Math.max(...costs)], padding: 10 };
+    }
+    made.data = { values: of(rows, number) };
     return made;
   }
 
@@ -96,7 +118,7 @@
   }
 
   async function show(figure, tip) {
-    const plot = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
+    const plot = unpacked(JSON.parse(figure.querySelector("script[type='application/json']").textContent));
     const still = figure.querySelector(".still");
     const live = element("div", "live");
     const chosen = {};
@@ -144,22 +166,26 @@
     }
     if (selects.length) offer();
     if (controls.children.length) live.append(controls, count);
-    const grid = element("div", plot.views.length > 1 ? "views" : "views one");
+    const grid = element("div", plot.shared ? "views wide" : "views");
     grid.append(...boxes);
     live.append(grid);
     still.before(live);
     figure.classList.add("alive");
 
-    let views = [];
+    let views = [], latest = 0;
     async function draw() {
+      const mine = ++latest;
       const rows = shown(plot, chosen);
       count.textContent = `${rows.length.toLocaleString("en")} points shown`;
       views.forEach((view) => view.finalize());
       views = [];
+      boxes.forEach((box, number) => (box.hidden = plot.shared && !of(rows, number).length));
+      const visible = boxes.filter((box) => !box.hidden).length;
+      grid.classList.toggle("one", visible === 1);
       for (const [number, box] of boxes.entries()) {
-        const made = specification(plot, plot.views[number], number, rows, chosen, box.clientWidth);
-        const compiled = vegaLite.compile(made).spec;
         box.replaceChildren();
+        if (box.hidden) continue;
+        const compiled = vegaLite.compile(specification(plot, number, rows, chosen, box.clientWidth, visible > 1)).spec;
         const view = new vega.View(vega.parse(compiled, null, { ast: true }), {
           expr: vega.expressionInterpreter, // no code is made from text: the policy forbids it
           renderer: rows.length > 3000 ? "canvas" : "svg",
@@ -170,6 +196,7 @@
         });
         views.push(view);
         await view.runAsync();
+        if (mine !== latest) return; // a later choice, or another scheme, is being drawn
         box.firstElementChild.setAttribute("aria-hidden", "true"); // the box says in words what it shows
       }
     }
@@ -185,6 +212,7 @@
       return;
     }
     let width = document.documentElement.clientWidth, waiting = 0;
+    inTheDark.addEventListener("change", () => draw().catch(fail));
     window.addEventListener("resize", () => {
       if (document.documentElement.clientWidth === width) return;
       width = document.documentElement.clientWidth;

@@ -16,16 +16,17 @@ from models.errors import InputError
 def start(monkeypatch, tmp_path, tiny):
     """The command in this process, with training replaced: what fails is up to the test. Returns (exit code, variants measured)."""
 
-    def start(failures: dict[str, BaseException]):
+    def start(failures: dict[str, BaseException], look_inside=lambda *_, **__: None):
         measured = []
 
         def train(home, profile, variant, seed, *_):
             if variant in failures:
                 raise failures[variant]
-            return variant
+            return Trained("run", tmp_path, tmp_path / variant, {})
 
         monkeypatch.setattr(runner, "train", train)
-        monkeypatch.setattr(runner, "measure", lambda home, trained, *_: measured.append(trained))
+        monkeypatch.setattr(runner, "measure", lambda home, trained, *_: measured.append(trained.checkpoint.name))
+        monkeypatch.setattr(runner, "look_inside", look_inside)
         monkeypatch.setattr(runner, "build_report", lambda home, profile: measured.append("report"))
         flags = cli.parser("")
         runner.add_training_flags(flags)
@@ -47,6 +48,34 @@ def test_a_failed_variant_is_a_record_and_the_others_go_on(start, tmp_path, caps
     note = str(error) or "MemoryError"
     assert (row["variant"], row["seed"], row["status"], row["note"]) == ("no_momentum", 3, status, note)
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"1 of 3 runs failed, the others are reported: no_momentum (seed 3): {note}")
+
+
+def test_what_both_models_say_is_looked_at_once_both_are_measured(start, tmp_path, resolve):
+    asked = []
+    look_inside = lambda store, home, folders, *rest, **options: asked.append((store.folder.parent, home, folders, rest, options))  # noqa: E731
+    assert start({"no_momentum": InputError("no")}, look_inside)[0] == 2
+    measure = resolve().measure
+    options = {"kept": measure.kept, "bits": measure.bits, "force": False}
+    folders = [tmp_path / "lexlip", tmp_path / "clip"]
+    assert asked == [(tmp_path, tmp_path, folders, (resolve().data.corpus, "test", measure.images), options)]
+    assert start({"clip": InputError("no")}, look_inside)[0] == 2 and len(asked) == 1, "there is nothing to compare with"
+
+
+def test_a_look_inside_that_fails_stops_no_report(start, capsys):
+    def look_inside(*_, **__):
+        raise InputError("a shard is broken")
+
+    code, measured = start({}, look_inside)
+    assert code == 2 and measured == ["lexlip", "no_momentum", "clip", "report"]
+    err = capsys.readouterr().err
+    assert "looking inside lexlip and clip (seed 3) failed: a shard is broken" in err and "runs failed" not in err
+
+
+def test_a_failure_is_forgotten_when_the_same_run_ends_well(start, tmp_path):
+    start({"no_momentum": RuntimeError("boom"), "clip": RuntimeError("boom")})
+    assert set(RecordStore(tmp_path).read().variant) == {"no_momentum", "clip"}
+    start({"clip": RuntimeError("boom")})
+    assert set(RecordStore(tmp_path).read().variant) == {"clip"}
 
 
 def test_a_full_disk_ends_the_command(start):

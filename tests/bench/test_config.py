@@ -44,7 +44,26 @@ def test_a_file_extends_another_and_wins(tmp_path):
     assert config.read_yaml(tmp_path / "own.yaml") == {"inner": {"rate": 1}, "name": "own"}
 
 
-@pytest.mark.parametrize("text", ["a: [1", "- a list", "!!python/object/apply:os.getcwd []"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1",
+        "- a list",
+        "0",
+        "!!python/object/apply:os.getcwd []",
+        "a: &all [1]\nb: *all",  # nine such lines of ten each would be a thousand million values
+        "a: &all {b: *all}",
+        "a: 2026-02-30",
+        "a: !!timestamp never",
+        "a: !!int ''",
+        'a: "\\ud800"',
+        "a: " + "[" * 5000,
+        "extends: own.yaml",
+        "extends: [1]",
+        "extends: [broken.yaml]",
+        'extends: ["\\0"]',
+    ],
+)
 def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path, text):
     file = tmp_path / "broken.yaml"
     file.write_text(text)

@@ -106,7 +106,7 @@ def test_killed_and_run_again_gives_the_bytes_of_an_undisturbed_run(tmp_path, ch
     encode_gallery(undisturbed, {folder.name: Encoder(folder) for folder in checkpoints}, open_corpus(SCENES), shard_rows=256, **sizes)
     torch.set_num_threads(threads)
     assert len(list(undisturbed.glob("vectors/*"))) == 4
-    assert content(killed) == content(undisturbed)
+    assert content(killed / "vectors") == content(undisturbed / "vectors")
 
 
 def interrupted(home, corpus, at):
@@ -269,11 +269,12 @@ def test_a_split_that_is_too_short_is_refused(tmp_path, words, corpus):
     ],
 )
 def test_bad_flags_are_one_line_and_exit_code_2(tmp_path, checkpoints, capsys, flags, message):
-    argv = ["--home", tmp_path, "--checkpoint", checkpoints[0], *flags]
+    home = tmp_path / "home"
+    argv = ["--home", home, "--checkpoint", checkpoints[0], *flags]
     assert cli.run(gallery.main, gallery._parser(), [str(argument) for argument in argv]) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert not home.exists()
 
 
 def test_command(tmp_path, checkpoints, capsys):

@@ -1,5 +1,6 @@
 """Jobs in processes of their own: every way that one can end."""
 
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from models.errors import InputError
 BODIES = {
     "ok": "write('ok', '', {'value': 7})",
     "absent": "write('absent', 'the package is not installed', {})",
+    "meets_a_broken_file": "write('refused', 'x.npy: truncated', {})",
     "hangs": "import time; time.sleep(60)",
     "eats": "kept = []\nwhile True: kept.append(bytearray(10**7)); time.sleep(0.01)",
     "fails": "raise RuntimeError('a broken wheel')",
@@ -60,6 +62,19 @@ def test_a_job_that_the_system_kills_ran_out_of_memory(job):
 
 def test_a_defect_is_its_last_line(job):
     assert job("fails") == Outcome("failed", {}, "exit code 1: RuntimeError: a broken wheel")
+
+
+def test_a_broken_file_ends_the_command(job):
+    with pytest.raises(InputError, match=r"^x\.npy: truncated$"):
+        job("meets_a_broken_file")
+
+
+@pytest.mark.parametrize("name", ["fails", "is_killed"])
+def test_a_job_that_ends_badly_on_a_full_disk_ends_the_command(job, monkeypatch, name):
+    full = shutil.disk_usage("/")._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(OSError, match="No space left on device"):
+        job(name)
 
 
 def test_an_old_result_is_not_taken_for_a_new_one(job):

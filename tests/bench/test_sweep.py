@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
 from bench import cli, engines, scale, sizes, sweep
 from bench.isolate import Limits, Outcome
 from bench.records import Point, RecordStore
-from bench.sweep import Grid, Lexicons, Side, Sweep, plan
+from bench.sweep import Grid, LeastBatch, Lexicons, Side, Sweep, plan
 from bench.vectors import open_vectors, write_vectors
 from models.errors import InputError
 
@@ -97,6 +98,15 @@ def test_rates_are_of_all_rounds(swept):
     assert value(timed, "qps", engine="dummy", batch_mode="batched") > value(timed, "qps", engine="impact", batch_mode="batched")
 
 
+def test_the_table_keeps_corpora_apart(swept):
+    _, rows = swept
+    flat = rows[rows.engine == "faiss-flat"]
+    twin = flat.assign(corpus="synthetic:scenes", point_id="twin " + flat.point_id)
+    lines, one = scale.table(pd.concat([flat, twin])).splitlines(), scale.table(flat).splitlines()
+    assert [line.endswith("synthetic:scenes") for line in lines] == [False, False, True, False]
+    assert lines[1] == lines[3] == one[1] and lines[1].count("single x1") == 1
+
+
 def test_what_is_measured_is_not_measured_again(swept, folders, monkeypatch):
     home, rows = swept
     monkeypatch.setattr(sweep, "run_job", lambda *_: pytest.fail("a job was run"))
@@ -132,7 +142,7 @@ def test_a_slow_engine_is_timed_over_smaller_batches(folders, tmp_path):
     """A batch is what is answered one by one in `batch_seconds`, within the least and all."""
     side, asked = side_of(folders, "lexicon"), []
     for seconds in (0.0, 1e6):
-        grid, home = replace(GRID, rounds=1, batch_seconds=seconds, least_batch=3), tmp_path / str(seconds)
+        grid, home = replace(GRID, rounds=1, batch_seconds=seconds, least_batch=LeastBatch(3, 3)), tmp_path / str(seconds)
         Sweep(RecordStore(home), home, side, grid, Limits(60)).run(plan(side, 200, grid, ["impact"], largest=False))
         rows = RecordStore(home).read()
         asked.append(rows[(rows.batch_mode == "batched") & (rows.metric == "qps")].note.iloc[0])

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import shutil
 import socket
 from pathlib import Path
@@ -89,6 +90,12 @@ def assert_same(model: pretrained.PretrainedClip, square, expected) -> None:
     for ours, theirs in zip((model.encode_image(square), model.encode_text(CAPTIONS)), expected, strict=True):
         assert ours.dtype == torch.float32 and ours.shape == (3, model.dimension)
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
+
+
+def test_a_pickled_model_is_whole(files, square):
+    """So it travels to the nodes of a cluster."""
+    model = pretrained.load(f"open_clip:{ARCHITECTURE}/{files['safetensors']}")
+    assert_same(pickle.loads(pickle.dumps(model)), square, (model.encode_image(square), model.encode_text(CAPTIONS)))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])

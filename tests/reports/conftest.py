@@ -94,7 +94,11 @@ class Made:
                 self.retrieval(at, skill - 1.2 * lost, bytes_per_image=4.1 * entries, active_lexicons_image=0.95 * entries)
                 self.timing(at, "batched", 40000 / entries)
                 self.timing(at, "single", 12000 / entries)
-        self.hard_negatives(dataclasses.replace(point, task="hard_negatives", engine="", kept=None, bits=None, direction="", depth=None))
+        beside = dataclasses.replace(point, engine="", kept=None, bits=None, direction="", depth=None)
+        self.hard_negatives(dataclasses.replace(beside, task="hard_negatives"))
+        self.zero_shot(dataclasses.replace(beside, task="zero_shot", queries=self.images), skill)
+        if not dense:
+            self.diagnostics(dataclasses.replace(beside, task="diagnostics"))
         self.training(name, seed, skill)
 
     def hard_negatives(self, point) -> None:
@@ -107,6 +111,27 @@ class Made:
         for kind in ("attribute", "count", "relation"):
             values[f"hard_negative_accuracy_{kind}"] = float(np.mean([row["correct"] for row in rows if row["kind"] == kind]))
         self.store.write(point, values, rows, started=STARTED)
+
+    def zero_shot(self, point, skill) -> None:
+        """Two kinds of class: of eight, and of two, which have no top-5."""
+        for kind, classes in (("concept", 8), ("time", 2)):
+            right = int(skill * self.images)
+            ranks = [1] * right + [2] * (self.images - right)
+            rows = [
+                {"query_id": f"{i:04}/a", "group": f"{i:04}", "ranks": [rank], "relevant": 1, "latency_us": None}
+                for i, rank in enumerate(ranks)
+            ]
+            values = {"zero_shot_per_class": skill / 2, "zero_shot_classes": classes, "zero_shot_pictures": self.images, "zero_shot_broken": 0,
+                      "zero_shot_chance": 1 / classes, "zero_shot_most_frequent": 0.6, "zero_shot_top1": right / self.images}  # fmt: skip
+            values |= {"zero_shot_top5": 1.0} if classes > 5 else {}
+            self.store.write(dataclasses.replace(point, knobs={"classes": kind}), values, rows, started=STARTED)
+
+    def diagnostics(self, point) -> None:
+        shares = ("postings_top_share", "caption_precision", "caption_precision_weighted", "caption_recall", "caption_recall_weighted")
+        values = {"items": self.images, "dimension": 1000, "empty_items": 1, "lexicons_used": 600, "dead_lexicons": 400,
+                  "always_on_lexicons": 3, "lexicons_in_all": 2, "postings_gini": 0.7} | dict.fromkeys(shares, 0.25)  # fmt: skip
+        values |= {f"{whose}active_{which}": 30.0 for whose in ("", "query_") for which in ("mean", "p5", "p50", "p95")}
+        self.store.write(point, values, started=STARTED)
 
     def training(self, name, seed, skill) -> None:
         base = {

@@ -254,7 +254,7 @@ def test_hostile_text_is_text(made, tmp_path, whole, undrawn):
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
     assert all(a.get("type") == "application/json" or a.get("src", "").removeprefix("static/") in STATIC for a in scripts)
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on") or a == "style"]
-    assert all(attributes["src"].startswith("data:image/") for tag, attributes in page.tags if tag == "img")
+    assert all(re.match(r"data:image/|figures/\w+\.svg$", attributes["src"]) for tag, attributes in page.tags if tag == "img")
     assert name in page.text
     assert "<script>alert('x')</script>" in page.text
     assert "\u202e" not in html and "\\u202e" not in html
@@ -262,7 +262,7 @@ def test_hostile_text_is_text(made, tmp_path, whole, undrawn):
 
 def test_policy_allows_scripts_of_the_site_only_and_no_request(each):
     policy = next(a["content"] for tag, a in each.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; img-src 'self' data:; style-src 'sha256-")
     assert "unsafe" not in policy and "connect-src" not in policy
     drawn = [a for tag, a in each.tags if tag == "figure" and "data-plot" in a]
     assert ("script-src 'self'" in policy) == bool([a for tag, a in each.tags if tag == "script" and "src" in a])
@@ -298,6 +298,7 @@ def test_links_lead_to_files_and_anchors(each, site):
     for page in PAGES:
         parsed = Page((site / f"{page.name}.html").read_text(encoding="utf-8"))
         anchors[f"{page.name}.html"] = {a["id"] for _, a in parsed.tags if "id" in a}
+    assert all((site / a["src"]).is_file() for tag, a in each.tags if tag == "img" and not a["src"].startswith("data:"))
     links = [a["href"] for tag, a in each.tags if tag == "a"]
     assert {f"{page.name}.html" for page in PAGES} <= set(links)
     for link in links:
@@ -423,7 +424,9 @@ def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, mad
     assert len(Bundle(tmp_path / "reference").queries(ours)) == 300
     shared = made.point("lexlip").id  # measured in both: the first store's stands
     assert set(after[after.point_id == shared].value) == set((mine := made.store.read())[mine.point_id == shared].value)
-    with pytest.raises(InputError, match="no records of the task 'scale'; there are hard_negatives, retrieval, training"):
+    with pytest.raises(
+        InputError, match="no records of the task 'scale'; there are diagnostics, hard_negatives, retrieval, training, zero_shot"
+    ):
         write([made.store], tmp_path / "other", {"scale"})
 
 

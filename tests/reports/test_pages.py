@@ -13,8 +13,8 @@ from reports import headline, plots, ways
 from reports.bundle import Bundle
 from reports.evidence import Evidence
 from reports.figures import Panel, Series, draw
-from reports.sections import answer, downloads, explorer, failures, forest, iso_recall, scale_engines
-from reports.tables import text
+from reports.sections import answer, downloads, explorer, failures, forest, iso_recall, learning, scale_engines
+from reports.tables import percent, text
 from reports.verdict import LOSES, OPEN, WINS
 
 FLAT = {"engine": "faiss-flat", "knobs": {"blas_from": 4}, "exact": True}
@@ -231,7 +231,43 @@ def test_a_plot_holds_the_series_and_nothing_that_json_cannot():
     assert first["tip"] == "a\ufffd</script>\ncost: 1\nquality: 2\n95% interval: 1 to 3\nrecord p1"
     assert second["y"] is None
     json.dumps(plot, allow_nan=False)
-    assert plot["views"][0]["layer"][0]["encoding"]["x"]["axis"]["values"] == [1.0, 10.0]
+    assert plot["views"][0]["encoding"]["x"]["axis"]["values"] == [1.0, 10.0]
+
+
+def test_a_page_holds_each_line_and_each_constant_of_a_plot_once():
+    rows = [
+        {"x": 1.0, "kind": "a", "tip": "first\nshared", "low": None},
+        {"x": 0.123456789, "kind": "a", "tip": "second\nshared"},
+        {"x": 12345678.9, "kind": "a", "tip": "first\nshared"},
+    ]
+    packed = plots.packed(plots.plot(rows, []))
+    assert packed["rows"] == 3 and packed["texts"] == ["a", "first", "shared", "second"]
+    assert packed["columns"] == {
+        "x": [1.0, 0.1234568, 12345680.0],  # seven digits: what is drawn
+        "kind": {"all": [0]},
+        "tip": [[1, 2], [3, 2], [1, 2]],
+        "low": {"all": None},
+    }
+    assert plots.packed(plots.plot([], []))["columns"] == {}
+
+
+def test_learning_curves_say_whose_a_point_is():
+    rows = pd.DataFrame({0: [0.25, 0.5], 1: [0.75, 0.25]}, index=[100, 200])
+    assert learning.told(rows, percent) == ["mean of seed 0 25.0, seed 1 75.0", "mean of seed 0 50.0, seed 1 25.0"]
+    assert learning.told(rows[[1]], percent) == ["seed 1", "seed 1"]
+    assert learning.told(rows[[1]].rename(columns={1: -1}), percent) == ["no seed", "no seed"]
+
+
+def test_every_size_has_a_panel_and_a_view_of_its_own(sweep, undrawn):
+    sweep.impact(32, 0.7, 5000.0, 64.0, images=1_000)
+    sweep.search("dense", 0.8, 4000.0, 2048.0, images=1_000, **FLAT)
+    (figure,) = explorer.section(sweep.evidence).figures
+    assert [view["title"] for view in figure.plot["views"]] == ["1,000 images", "10,000 images"]
+    assert sorted((row["view"], row["images"]) for row in figure.plot["rows"]) == [(0, 1_000)] * 2 + [(1, 10_000)] * 7
+    assert "1,000 images: speed, lexicon: impact, 32 kept, 8 bits 70.0 %, 5,000 queries/s" in figure.alt
+    assert "against speed (one query at a time, 1 thread)" in figure.caption
+    # At 10,000 the dense front: flat search is best, both settings of HNSW faster.
+    assert "10,000 images: speed, dense: faiss-flat blas_from=4 50.0 %, 10.0 queries/s; faiss-hnsw ef=64" in figure.alt
 
 
 def test_values_of_a_choice_are_in_order():

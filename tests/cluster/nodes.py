@@ -1,0 +1,58 @@
+"""Real clusters on one machine: a home node that stays, where this process runs, and others that a test may kill."""
+
+import contextlib
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+ITEMS, LEXICONS, QUERIES = 300, 40, 20
+STORE_BYTES = 100 * 2**20
+# A machine with other work starts processes slowly.
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_register_timeout_seconds": "600"}
+
+
+@contextlib.contextmanager
+def started(nodes: int):
+    """A cluster of that many nodes of one core; the first is the home."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_log_monitor": False}
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(wait=False, **node)
+        cluster.wait_for_nodes(timeout=600)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+@contextlib.contextmanager
+def killing_when(condition, cluster, node):
+    """Kills a node of the cluster as soon as `condition()` holds while the block runs, which must happen."""
+    done = threading.Event()
+
+    def watch():
+        while not condition():
+            if done.wait(0.01):
+                return
+        cluster.remove_node(node, allow_graceful=False)
+        killed.append(time.monotonic())
+
+    killed, watcher = [], threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield killed
+    finally:
+        done.set()
+        watcher.join()
+    assert killed, "it was to be killed in the middle"
+
+
+def same(first, second, queries, ks=(1, 7, 100, 400)):
+    """Two engines return the same ids and scores, the second one from queries as they are."""
+    for k in ks:
+        for found, expected in zip(second.search(queries, k), first.search(first.prepare(queries), k), strict=True):
+            assert np.array_equal(found, expected)

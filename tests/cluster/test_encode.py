@@ -1,0 +1,92 @@
+"""Encoding over a cluster gives the bytes of one machine, also when a node is killed in the middle, and goes on where it stood."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import cli, encode
+from bench.cluster import joined
+from bench.corpora import open_corpus
+from bench.encode import Encoder, encode_slices
+from models import checkpoint
+from models.config import ClipConfig, ImageConfig, ModelConfig, TextConfig
+from models.tokenizer import LexiconTokenizer
+from tests.cluster.nodes import killing_when, started
+
+pytestmark = pytest.mark.cluster
+SCENES = {"name": "scenes", "concepts": 10}
+SLICES = [("test", 100), ("distractors", 2460)]  # 10 shards, the last one cut short by no batch
+ROWS = 256
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Folders of a LexLIP and a CLIP that have learned nothing."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    captions = [text for _, text, _ in open_corpus(SCENES).captions("train", 0, 40)]
+    tokenizer = LexiconTokenizer.train(captions, vocabulary_size=128, max_tokens=24)
+    for kind in ("lexlip", "clip"):
+        torch.manual_seed(0)
+        config = ModelConfig(
+            kind=kind,
+            image=ImageConfig(layers=1, width=16, heads=2, patch=32, stem="patch"),
+            text=TextConfig(layers=1, width=16, heads=2, max_tokens=24, vocabulary=len(tokenizer)),
+            clip=ClipConfig(embedding=16),
+        )
+        checkpoint.save(checkpoint.create(config, tokenizer), folder / kind)
+    return [folder / "lexlip", folder / "clip"]
+
+
+@pytest.fixture(scope="module")
+def alone(checkpoints, tmp_path_factory):
+    """A home whose vectors one machine made."""
+    home = tmp_path_factory.mktemp("alone")
+    encode_slices(home, encoders(checkpoints), open_corpus(SCENES), SLICES, shard_rows=ROWS)
+    return home
+
+
+def encoders(checkpoints):
+    return {folder.name: Encoder(folder) for folder in checkpoints}
+
+
+def content(home):
+    """Bytes of all vectors, by their folder and name."""
+    return {str(path.relative_to(home)): path.read_bytes() for path in sorted(home.glob("vectors/**/*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_node_killed_in_the_middle_changes_no_byte(tmp_path, checkpoints, alone, count):
+    with started(count) as cluster, joined(cluster.address) as nodes:
+        assert nodes.cores == count
+        victim = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
+        with killing_when(lambda: len(list(tmp_path.glob("vectors/*.parts/00001.json"))) == 2, cluster, victim):
+            made = encode_slices(tmp_path, encoders(checkpoints), open_corpus(SCENES), SLICES, shard_rows=ROWS, nodes=nodes)
+        assert nodes.cores == count - 1
+    assert content(tmp_path) == content(alone) and len(list(tmp_path.glob("vectors/*"))) == 4
+    assert made["clip"].images.count == 2560 and len(made["clip"].images.meta["shards"]) == 10
+
+
+def test_the_command_over_two_nodes_takes_up_what_one_machine_began(tmp_path, checkpoints, capsys):
+    """The first shard is made by one machine, which then meets a broken picture; the rest by two nodes, at the same places."""
+    corpus = open_corpus(SCENES)
+    images = corpus.images
+
+    def broken(split, start, stop):
+        if start >= 512:
+            raise RuntimeError("a broken picture")
+        return images(split, start, stop)
+
+    corpus.images = broken
+    with pytest.raises(RuntimeError, match="a broken picture"):
+        encode_slices(tmp_path / "two", encoders(checkpoints[:1]), corpus, [("test", 700)], shard_rows=ROWS)
+    [first] = tmp_path.glob("two/vectors/*.parts/00000.indptr.npy")
+    stamp = first.stat().st_mtime_ns
+    encode_slices(tmp_path / "one", encoders(checkpoints[:1]), open_corpus(SCENES), [("test", 700)], shard_rows=ROWS)
+    with started(2) as cluster:
+        argv = ["--home", tmp_path / "two", "--checkpoint", checkpoints[0], "--corpus", SCENES, "--images", 700, "--shard-rows", ROWS]
+        argv += ["--ray", cluster.address]
+        assert cli.run(encode.main, encode._parser(), [str(word) for word in argv]) == 0, capsys.readouterr().err
+        assert "700 images" in capsys.readouterr().out
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+    assert stamp in {path.stat().st_mtime_ns for path in Path(tmp_path / "two").glob("vectors/*/00000.indptr.npy")}

@@ -1,0 +1,28 @@
+"""Nodes killed in the middle of searching: their shards are copied elsewhere, and results stay those of one index."""
+
+import numpy as np
+import pytest
+
+from bench.cluster import joined
+from bench.indexes import build_index
+from bench.vectors import LexiconVectors
+from tests.cluster.nodes import QUERIES, killing_when, same, started
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.mark.parametrize("nodes", [2, 4])
+def test_nodes_killed_in_the_middle_of_searching_change_no_result(tmp_path, rows, nodes):
+    """All but the home die, one by one, each while searches follow one another."""
+    impacts, queries = LexiconVectors.of(rows.astype(np.uint8)), rows[:QUERIES].astype(np.uint8)
+    one = build_index(tmp_path, "scipy", impacts, "lexicon")
+    with started(nodes) as cluster, joined(cluster.address) as joined_nodes:
+        cut = build_index(tmp_path, "sharded-scipy", impacts, "lexicon", shards=nodes)
+        with one.open() as whole, cut.open() as sharded:
+            for victim in list(cluster.worker_nodes):
+                enough = len(sharded.calls) + 3
+                with killing_when(lambda enough=enough: len(sharded.calls) >= enough, cluster, victim) as killed:
+                    while not killed:
+                        same(whole, sharded, queries, ks=(10,))
+                same(whole, sharded, queries, ks=(10,))
+            assert sharded.what_is_missing() == "" and joined_nodes.cores == 1

@@ -1,0 +1,157 @@
+"""Searching shards on a cluster gives the results of one exact index, also when nodes are killed; what is partial says so."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench import cli, engines, scale
+from bench.cluster import joined
+from bench.indexes import build_index
+from bench.isolate import Limits
+from bench.records import Point, RecordStore
+from bench.sweep import Grid, Side, Sweep, plan
+from bench.vectors import DenseVectors, LexiconVectors, open_vectors, write_vectors
+from models.errors import InputError
+from tests.cluster.nodes import ITEMS, LEXICONS, QUERIES, same, started
+
+pytestmark = pytest.mark.cluster
+GRID = Grid(rounds=1, seconds=0.05, queries=8, checked=6, scales={8: 100.0}, modes=(("single", 1), ("batched", 1)))
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two nodes, for tests that kill none."""
+    with started(2) as cluster, joined(cluster.address):
+        yield cluster
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_shards_give_what_one_index_gives_ties_included(tmp_path, two, rows, shards):
+
+    def node_and_copy(shard):
+        import ray
+
+        return ray.get_runtime_context().get_node_id(), shard.folder
+
+    impacts, queries = LexiconVectors.of(rows.astype(np.uint8)), rows[:QUERIES].astype(np.uint8)
+    one = build_index(tmp_path, "scipy", impacts, "lexicon")
+    cut = build_index(tmp_path, "sharded-scipy", impacts, "lexicon", shards=shards)
+    assert cut.id != one.id and cut.bytes > 0
+    with one.open() as whole, cut.open() as sharded:
+        same(whole, sharded, queries)
+        assert sharded.what_is_missing() == "" and 0 < sharded.network_share(1) < 1
+        where = [actor.__ray_call__.remote(node_and_copy) for actor in sharded._actors.values()]
+        lie_on, copies = zip(*sharded._ray.get(where), strict=True)
+        assert len(set(lie_on)) == min(shards, 2) and all(copy.is_dir() for copy in copies)
+    assert not any(copy.exists() for copy in copies)
+
+
+def test_dense_shards_too(tmp_path, two, rows):
+    """Small whole numbers: sums are exact however they are added up. Apart in the last component, so that FAISS meets no ties."""
+    dense = np.hstack([rows.toarray(), np.arange(ITEMS, dtype=np.float32)[:, None] / 1024])
+    queries = np.hstack([rows[:QUERIES].toarray(), np.ones((QUERIES, 1), np.float32)])
+    one = build_index(tmp_path, "faiss-flat", DenseVectors.of(dense), "dense")
+    cut = build_index(tmp_path, "sharded-faiss-flat", DenseVectors.of(dense), "dense", shards=2)
+    with one.open() as whole, cut.open() as sharded:
+        same(whole, sharded, queries)
+
+
+def test_an_engine_that_refuses_says_so_and_which_shard(tmp_path, two, rows):
+    with pytest.raises(InputError, match="shard [12]: impact: weights are float32; quantise them"):
+        build_index(tmp_path, "sharded-impact", LexiconVectors.of(rows), "floats", shards=2)
+    cut = build_index(tmp_path, "sharded-scipy", LexiconVectors.of(rows), "floats", shards=2)
+    (cut.folder / "00001" / "data.npy").write_bytes(b"\x93NUMPY broken")
+    with pytest.raises(InputError, match=r"shard 2 of 2: .*data\.npy: not a whole"):
+        engines.get("sharded-scipy").open(cut.folder)
+
+
+def test_a_shard_that_is_gone_leaves_the_results_of_the_others_and_a_name(tmp_path, two, rows):
+    impacts, queries = LexiconVectors.of(rows.astype(np.uint8)), rows[:QUERIES].astype(np.uint8)
+    cut = build_index(tmp_path, "sharded-scipy", impacts, "lexicon", shards=3)
+    one = build_index(tmp_path, "scipy", LexiconVectors.of(rows[200:].astype(np.uint8)), "the last third")
+    with cut.open() as sharded, one.open() as last:
+        for number in (0, 1):
+            sharded._ray.kill(sharded._actors[number], no_restart=True)
+        ids, scores = sharded.search(queries, 10)
+        expected = last.search(queries, 10)
+        assert np.array_equal(ids, np.where(expected[0] < 0, -1, expected[0] + 200)) and np.array_equal(scores, expected[1])
+        assert sharded.what_is_missing().startswith("shard 1 of 3 is missing (The actor died")
+        assert "; shard 2 of 3 is missing" in sharded.what_is_missing()
+        sharded._ray.kill(sharded._actors[2], no_restart=True)
+        with pytest.raises(InputError, match="sharded-scipy: shard 1 of 3 is missing"):
+            sharded.search(queries, 10)
+
+
+# --- the sweep --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, rows):
+    """Documents and queries on disk; query q belongs to item q."""
+    made = {}
+    for part, count in (("documents", ITEMS), ("queries", QUERIES)):
+        made[part] = tmp_path_factory.mktemp("vectors") / part
+        with write_vectors(made[part], "lexicon", LEXICONS, shard_rows=128) as writer:
+            names = [f"item{i}" for i in range(count)]
+            writer.append(rows[:count] / 400, names if part == "documents" else [f"query{i}" for i in range(count)], names)
+    return made
+
+
+def test_the_command_records_shards_network_and_the_ranking_of_one_index(tmp_path, two, folders, capsys, monkeypatch):
+    monkeypatch.setattr(scale, "build_report", lambda *_: None)
+    argv = ["--home", tmp_path, "--corpus", "vectors", "--documents", folders["documents"], "--queries", folders["queries"]]
+    argv += ["--engines", "scipy", "--sizes", ITEMS, "rounds=1", "seconds=0.05", "checked=6", "modes=[[single,1],[batched,1]]"]
+    for cluster in ([], ["--ray", two.address, "--shards", 2]):
+        assert cli.run(scale.main, scale._parser(), [str(word) for word in [*argv, *cluster]]) == 0, capsys.readouterr().err
+    rows = RecordStore(tmp_path).read()
+    rows = rows[rows.task.isin(["scale", "sharded"])]
+    assert set(rows.status) == {"ok"}, rows.note.tolist()
+    one, cut = rows[rows.task == "scale"], rows[rows.task == "sharded"]
+    assert set(cut.engine) == {"sharded-scipy"} and {json.loads(knobs)["shards"] for knobs in cut.knobs} == {2}
+    assert cut[cut.metric == "network_share"].value.between(0, 1, inclusive="neither").tolist() == [True, True]
+    assert "network_share" not in set(one.metric) and "shards" not in one.knobs.iloc[0]
+    for metric in ("engine_recall@10", "recall@1", "recall@10", "median_rank"):
+        assert cut[cut.metric == metric].value.tolist() == one[one.metric == metric].value.tolist() != []
+    assert cut[cut.metric == "qps"].note.str.contains("2 nodes").all()
+
+
+def test_partial_results_are_not_ok(tmp_path, two, folders, monkeypatch):
+    """A shard gone from the start of searching: recall of the others is told, and nothing is timed."""
+    documents, queries = open_vectors(folders["documents"]), open_vectors(folders["queries"])
+    side = Side(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
+    [cell] = plan(side, ITEMS, GRID, ["scipy"], largest=False)
+    cell = replace(cell, engine="sharded-scipy", knobs={"shards": 3})
+    monkeypatch.setattr("bench.sweep.run_job", in_this_process)
+    Sweep(RecordStore(tmp_path), tmp_path, side, GRID, Limits(600)).run([cell])
+    rows = RecordStore(tmp_path).read()
+    assert set(rows.status) == {"failed"} and rows.value.isna().all()
+    accuracy, timed = rows[rows.batch_mode == ""], rows[rows.batch_mode != ""]
+    note = accuracy.note.iloc[0]
+    assert note.startswith("partial: shard 1 of 3 is missing (The actor died") and "without it engine_recall@10 " in note
+    assert len(timed) == 2 and timed.note.str.startswith("search: partial: shard 1 of 3 is missing").all()
+
+
+def in_this_process(job, request, folder, limits):
+    """Runs a job as `bench.worker` does, with a shard that dies as soon as the index is open."""
+    from bench import worker
+    from bench.files import read_json, write_json
+    from bench.isolate import Outcome
+
+    opened = worker.open_index
+
+    def without_the_first_shard(path):
+        engine = opened(path)
+        if isinstance(engine, worker.Sharded):
+            engine._ray.kill(engine._actors[0], no_restart=True)
+        return engine
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "request.json", request | {"parent": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "open_index", without_the_first_shard)
+        patch.setattr(worker, "end_with", lambda _: None)
+        worker.main(job, folder)
+    answer = read_json(folder / "result.json")
+    return Outcome(answer["status"], answer["result"], answer["note"])

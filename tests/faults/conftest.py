@@ -1,0 +1,94 @@
+"""Undisturbed runs, once for all faults; homes that hold a part of one; and disks that can fill up or be read-only."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.faults import road
+
+
+@pytest.fixture(scope="session")
+def vectors(tmp_path_factory) -> Path:
+    return road.make_vectors(tmp_path_factory.mktemp("vectors"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """The home of an undisturbed training; copy it before writing to it."""
+    home = tmp_path_factory.mktemp("trained") / "home"
+    road.succeed(road.training(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def checkpoint(trained) -> Path:
+    (found,) = trained.glob("runs/*/best")
+    return found
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory, checkpoint) -> Path:
+    """The home of an undisturbed measurement of that checkpoint."""
+    home = tmp_path_factory.mktemp("measured") / "home"
+    road.succeed(road.measuring(home, checkpoint))
+    return home
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory, vectors) -> SimpleNamespace:
+    """An undisturbed sweep: its home, and the seconds it took."""
+    home, began = tmp_path_factory.mktemp("swept") / "home", time.monotonic()
+    road.succeed(road.sweep(home, vectors))
+    return SimpleNamespace(home=home, seconds=time.monotonic() - began)
+
+
+@pytest.fixture
+def with_data(trained, tmp_path) -> Path:
+    """A home with training data, where nothing is trained yet."""
+    shutil.copytree(trained / "data", tmp_path / "home" / "data")
+    return tmp_path / "home"
+
+
+@contextlib.contextmanager
+def mounted(command: str):
+    """A process in a mount namespace of its own, where a shell command was run; yields the path by which others see its files.
+
+    Needs no more rights than Linux gives to any user, unless it is told to give less; skips, and says why, where it does.
+    """
+    if shutil.which("unshare") is None:
+        pytest.skip("no private mounts: there is no 'unshare' here")
+    ranks = ["--map-root-user"] if os.geteuid() else []
+    line = ["unshare", *ranks, "--mount", "sh", "-c", f"{command} && echo ready && exec sleep 3600"]
+    holder = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        if holder.stdout.readline() != "ready\n":
+            pytest.skip(f"no private mounts: {holder.communicate()[1].strip()}")
+        yield Path(f"/proc/{holder.pid}/root")
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, of 40 MB in memory."""
+    with mounted(f"mount -t tmpfs -o size=40m tmpfs {tmp_path}") as seen:
+        yield seen / tmp_path.relative_to("/")
+
+
+@pytest.fixture
+def read_only():
+    """A function: folder -> the same folder, on a disk that refuses to be written to."""
+    with contextlib.ExitStack() as stack:
+
+        def read_only(folder: Path) -> Path:
+            seen = stack.enter_context(mounted(f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"))
+            return seen / folder.relative_to("/")
+
+        yield read_only

@@ -1,0 +1,68 @@
+"""A disk that is full, or that may only be read: one line says so, no one else is blamed for it, and with room the same command goes on."""
+
+import contextlib
+
+import pytest
+
+from bench.records import RecordStore
+from tests.faults import road
+
+
+def fill(home) -> None:
+    """Takes all the room that is left on the disk of a home."""
+    with (home.parent / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(65536)):
+            pass
+
+
+def make_room(home) -> None:
+    (home.parent / "filler").unlink()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param("data/.*/images.npy", marks=pytest.mark.fault("the disk fills while training data is made")),
+        pytest.param("runs/*/state-*", marks=pytest.mark.fault("the disk fills in training")),
+    ],
+)
+def test_a_full_disk_in_training(made, small_disk, trained):
+    home = small_disk / "home"
+    process = road.start(road.training(home))
+    road.wait_until(lambda: list(home.glob(made)), process)
+    fill(home)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and "No space left on device" in errors.splitlines()[-1], errors
+    make_room(home)
+    road.succeed(road.training(home))
+    road.assert_same(home, trained)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param("build", marks=pytest.mark.fault("the disk fills while an index is built")),
+        pytest.param("timing", marks=pytest.mark.fault("the disk fills while an index is timed")),
+    ],
+)
+def test_a_full_disk_in_a_sweep(job, small_disk, swept, vectors):
+    home = small_disk / "home"
+    process = road.start(road.sweep(home, vectors))
+    road.wait_until(lambda: road.jobs(process, job), process)
+    fill(home)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and "No space left on device" in errors.splitlines()[-1], errors
+    make_room(home)
+    assert set(RecordStore(home).read().status) <= {"ok"}, "a full disk is no engine's fault"
+    road.succeed(road.sweep(home, vectors))
+    road.assert_same(home, swept.home)
+
+
+@pytest.mark.fault("the home can only be read")
+def test_a_read_only_home(swept, vectors, read_only, tmp_path):
+    home = read_only(swept.home)
+    road.refused(road.sweep(home, vectors), str(home), "cannot be written (Read-only file system)")
+    road.refused(road.training(home / "new"), str(home / "new"), "cannot be written (Read-only file system)")
+    road.succeed(["bench.records", "list", "--home", home])
+    road.succeed(["reports.build", "--home", home, "--out", tmp_path / "site"])
+    assert (tmp_path / "site" / "index.html").exists()

@@ -1,0 +1,151 @@
+"""Breaks files and reads them, by the hundred thousand: `python -m tests.fuzz --target all --executions 100000 --home runs`.
+
+Each target runs in a process of its own, guided by coverage where atheris is installed, and leaves a record: executions, and how many of them
+were mishandled (a traceback, a hang, a crash, a changed file that read as other values). Records of several runs add up; each draws other
+changes. An input that was mishandled is kept in `tests/fuzz/seeds/<target>/`, one for each place in the code, where the tests read it again.
+Ctrl-C records what was done so far. The exit code is 1 when something was mishandled.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from bench import cli
+from bench.config import code_fingerprint
+from bench.records import Point, RecordStore
+from models.errors import InputError
+from tests.fuzz.harness import SEEDS
+from tests.fuzz.targets import TARGETS
+from tests.fuzz.worker import PROGRESS, report
+
+CODE = (
+    "bench.config",
+    "bench.corpora",
+    "bench.files",
+    "bench.records",
+    "bench.shards",
+    "bench.vectors",
+    "models.checkpoint",
+    "ablations.config",
+)
+STUCK = 120  # CPU seconds of a worker without an execution, after which it is ended
+STOPPED, INTERRUPTED = "stopped", 130  # how a worker ended, and the exit code, after Ctrl-C
+LOOKS = 0.5  # seconds between looks at a worker
+
+
+def fuzz(target: str, executions: int, seed: int, mutator: str) -> tuple[int, int, list[dict]]:
+    """(executions, mishandled, what was found) of one target; a worker that dies or hangs is followed by another."""
+    with tempfile.TemporaryDirectory(prefix=f"fuzz-{target}-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as made:
+        folder = Path(made)
+        (folder / "progress").write_bytes(bytes(PROGRESS.size))
+        done = bad = 0
+        while done < executions:
+            before = done
+            code = _work(folder, [target, str(folder), str(executions - done), str(seed + before), mutator])
+            done, bad = PROGRESS.unpack((folder / "progress").read_bytes())
+            if code == STOPPED:
+                break
+            if done == before:
+                raise InputError(f"{target}: no execution at all: {_last_words(folder)}")
+            if code:
+                bad += 1
+                (folder / "progress").write_bytes(PROGRESS.pack(done, bad))
+                what = "hang" if code == "hang" else f"the process ended with {code}: {_last_words(folder)}"
+                report(folder, (folder / "work" / TARGETS[target].file).read_bytes(), f"native {code}", what)
+        found = folder / "found.jsonl"
+        lines = [json.loads(line) for line in found.read_text(encoding="utf-8").splitlines()] if found.exists() else []
+        firsts = list({line["where"]: line for line in reversed(lines)}.values())
+        for line in firsts:
+            (SEEDS / target).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / line["input"], SEEDS / target / line["input"])
+        return done, bad, firsts
+
+
+def _work(folder: Path, arguments: list[str]):
+    """The exit code of a worker, or "hang"."""
+    with open(folder / "stderr.txt", "wb") as errors:
+        worker = subprocess.Popen([sys.executable, "-m", "tests.fuzz.worker", *arguments], stdout=subprocess.DEVNULL, stderr=errors)
+    process, last = psutil.Process(worker.pid), (b"", 0.0)
+    while worker.poll() is None:
+        try:
+            time.sleep(LOOKS)
+        except KeyboardInterrupt:
+            worker.kill()
+            worker.wait()
+            return STOPPED
+        progress = (folder / "progress").read_bytes()
+        try:
+            spent = sum(process.cpu_times()[:2])
+        except psutil.NoSuchProcess:
+            continue
+        if progress != last[0]:
+            last = progress, spent
+        elif spent - last[1] > STUCK:
+            worker.kill()
+            worker.wait()
+            return "hang"
+    return worker.returncode
+
+
+def _last_words(folder: Path) -> str:
+    lines = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    return " ".join([line for line in lines if "Error" in line or "Exception" in line][-3:] or lines[-3:])[-300:]
+
+
+def main(arguments) -> None:
+    names = list(TARGETS) if arguments.target == ["all"] else arguments.target
+    if unknown := next((name for name in names if name not in TARGETS), None):
+        raise InputError(f"--target {unknown}: unknown; known: {', '.join(TARGETS)}")
+    store, code_id, total = RecordStore(arguments.home), code_fingerprint(*CODE), 0
+    for name in names:
+        left, mutator = arguments.executions, _mutator(name, arguments.mutator)
+        while left:
+            seed = 0
+            while store.has(point := _point(name, mutator, seed, code_id)):
+                seed += 1
+            began = time.perf_counter()
+            wanted = min(left, arguments.chunk)
+            done, bad, found = fuzz(name, wanted, 1_000_000 * seed, mutator)
+            if not done:
+                sys.exit(INTERRUPTED)
+            seconds, total, left = time.perf_counter() - began, total + bad, max(0, left - done)
+            note = "; ".join(f"{line['where']}: {line['what']} ({line['input']})" for line in found)
+            store.write(point, {"fuzz_executions": done, "fuzz_mishandled": bad}, note=note, seconds=seconds)
+            print(f"{name}: {done:,} executions, {done / seconds:,.0f} a second, {bad:,} mishandled {note}", flush=True)
+            if done < wanted:
+                sys.exit(INTERRUPTED)
+    if total:
+        sys.exit(1)
+
+
+def _mutator(name: str, asked: str) -> str:
+    """Coverage guides nothing where a checksum stands before everything else, and what it collects is changed more than once."""
+    if TARGETS[name].kept:
+        return "plain"
+    return asked if asked != "auto" else "guided" if importlib.util.find_spec("atheris") else "plain"
+
+
+def _point(name: str, mutator: str, seed: int, code_id: str) -> Point:
+    knobs = {"target": name, "about": TARGETS[name].about, "mutator": mutator}
+    return Point("reliability", seed=seed, knobs=knobs, code_id=code_id, command=cli.command_line())
+
+
+def _parser():
+    made = cli.parser("Breaks files and reads them, and records how many were mishandled.")
+    made.add_argument("--target", nargs="+", default=["all"], help=f"all, or some of {', '.join(TARGETS)}")
+    made.add_argument("--executions", type=int, default=10_000, help="of each target")
+    made.add_argument("--chunk", type=int, default=20_000, help="executions of one record, which is what a kill can lose")
+    made.add_argument("--mutator", choices=("auto", "guided", "plain"), default="auto", help="guided: by coverage, with atheris")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, _parser()))

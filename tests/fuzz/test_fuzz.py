@@ -1,0 +1,154 @@
+"""Every reader reads its valid files and refuses what was once mishandled; and the fuzzer notices a reader that does not."""
+
+import json
+import random
+
+import pytest
+
+from bench.records import RecordStore
+from models.errors import InputError
+from tests.fuzz import __main__ as command
+from tests.fuzz import harness as harnesses
+from tests.fuzz import mutate, targets, worker
+from tests.fuzz.harness import SEEDS, Harness
+
+TRIED = 20  # of each target, here; `nox -s fuzz` tries as many as asked
+OF_SLOW = 4  # of those that resolve a whole configuration, or build a model where the sums fit
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory):
+    made = {}
+
+    def of(name: str) -> Harness:
+        if name not in made:
+            made[name] = Harness(targets.TARGETS[name], tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return of
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_broken_files_are_refused_in_one_line(name, harness):
+    """What was mishandled once, and some new changes, always the same ones."""
+    rng = random.Random(name)
+    one = harness(name)
+    kept = [file.read_bytes() for file in sorted((SEEDS / name).glob("*"))]
+    new = [
+        mutate.mutate(rng, rng.choice(one.seeds), one.seeds, one.target.form, one.target.kept)
+        for _ in range(OF_SLOW if one.slow else TRIED)
+    ]
+    assert [found for data in (*one.seeds, *kept, *new) if (found := one.mishandled(data))] == []
+
+
+def test_kept_inputs_are_of_targets_that_there_are():
+    assert {folder.name for folder in SEEDS.glob("*") if any(folder.iterdir())} <= set(targets.TARGETS)
+
+
+class Careless(targets.Target):
+    """Mishandles what begins with certain letters."""
+
+    name, file, about, kept = "careless", "file", "a test", True
+
+    def build(self, folder):
+        return [b"whole"]
+
+    def read(self, folder):
+        data = (folder / self.file).read_bytes()
+        match data[:1]:
+            case b"t":
+                raise KeyError("t")
+            case b"e":
+                raise InputError("")
+            case b"h":
+                while True:
+                    pass
+            case b"m":
+                raise OSError("a library's own")
+            case b"f":
+                return open(folder / "nowhere").read()
+            case b"o":
+                return "other"
+        if data != b"whole":
+            raise InputError("changed")
+        return "whole"
+
+
+def test_each_way_of_mishandling_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(harnesses, "CPU_SECONDS", 0.05)
+    one = Harness(Careless(), tmp_path)
+    ways = {b"t": "KeyError", b"e": "an error without a message", b"h": "Hang", b"m": "OSError", b"o": "silently other values"}
+    assert {data: one.mishandled(data)[1][: len(what)] for data, what in ways.items()} == ways
+    assert [one.mishandled(data) for data in (b"whole", b"changed", b"fine: the machine's own error")] == [None] * 3
+
+
+def test_the_command_counts_records_and_keeps_what_it_found(tmp_path, monkeypatch, capsys):
+    """In this process, but for one worker that dies."""
+    monkeypatch.setattr(command, "SEEDS", tmp_path / "seeds")
+    monkeypatch.setitem(targets.TARGETS, "careless", Careless())
+    monkeypatch.setattr(command, "_work", lambda folder, arguments: _worker(folder, arguments))
+    flags = ["--target", "careless", "--executions", "30", "--chunk", "20", "--mutator", "plain", "--home", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        command.cli.run(command.main, command._parser(), flags)
+    assert ended.value.code == 1
+    rows = RecordStore(tmp_path).read()
+    assert sorted(rows[rows.metric == "fuzz_executions"].value) == [10, 20]
+    assert rows[rows.metric == "fuzz_mishandled"].value.sum() == 2, "one in each record"
+    assert {json.loads(knobs)["target"] for knobs in rows.knobs} == {"careless"} and set(rows.seed) == {0, 1}
+    assert [file.read_bytes() for file in (tmp_path / "seeds" / "careless").iterdir()] == [b"the last one"]
+
+
+def _worker(folder, arguments) -> int:
+    """Dies at the last execution of those asked for."""
+    (folder / "work").mkdir(exist_ok=True)
+    (folder / "work" / "file").write_bytes(b"the last one")
+    (folder / "stderr.txt").write_text("Segmentation fault\n")
+    done, bad = command.PROGRESS.unpack((folder / "progress").read_bytes())
+    (folder / "progress").write_bytes(command.PROGRESS.pack(done + int(arguments[2]), bad))
+    return -11
+
+
+def test_an_unknown_target_is_refused(tmp_path, capsys):
+    assert command.cli.run(command.main, command._parser(), ["--target", "ppm", "--home", str(tmp_path)]) == 2
+    assert "picture-ppm" in capsys.readouterr().err
+
+
+def test_a_worker_counts_what_it_does_and_keeps_one_input_for_each_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker.resource, "setrlimit", lambda *_: None)  # of this process
+    monkeypatch.setitem(targets.TARGETS, "careless", Careless())
+    monkeypatch.setattr(mutate, "mutate", lambda rng, *_, **__: rng.choice([b"whole", b"other", b"table", b"error", b"changed"]))
+    (tmp_path / "progress").write_bytes(bytes(worker.PROGRESS.size))
+    worker.main("careless", tmp_path, 50, 0, "plain")
+    done, bad = worker.PROGRESS.unpack((tmp_path / "progress").read_bytes())
+    found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert done == 50 and 3 < bad < 50
+    assert sorted((tmp_path / line["input"]).read_bytes() for line in found) == [b"error", b"other", b"table"]
+
+
+@pytest.mark.parametrize("form", ["bytes", "json", "yaml"])
+def test_changes_are_those_of_their_number(form):
+    data = b'{"a": [1, {"b": "text"}], "c": null}'
+    first, again = ([mutate.mutate(random.Random(n), data, [data], form) for n in range(200)] for _ in range(2))
+    assert first == again
+    assert len(set(first)) > 100
+    whole = [found for found in first if form != "json" or _parses(found)]
+    assert whole and (form != "json" or len(whole) > 60), "values are exchanged in files that stay JSON"
+
+
+def _parses(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def test_an_endless_message_is_cut(capsys):
+    """A file that is no table can have a first line of any length, and a message quotes it."""
+
+    def refuse(_):
+        raise InputError("x \n" * 10_000)
+
+    assert command.cli.run(refuse, command.cli.parser("a test"), []) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and len(printed) < 2 * command.cli.LONGEST and printed.endswith(" …\n")

@@ -1,0 +1,122 @@
+"""Zero-shot classification and sparsity diagnostics on the Ablations page: every number is its record's, what is missing is said."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from bench.metrics import METRICS
+from bench.records import RecordStore
+from reports import significance
+from reports.build import build
+from reports.evidence import Evidence
+from reports.sections import diagnostics, zero_shot
+
+
+def cells(table, row: int = 0) -> dict[str, str]:
+    """Heading -> text of a row."""
+    return dict(zip(table.headings(), table.texts()[row], strict=True))
+
+
+@pytest.fixture
+def beside(made):
+    """Points of a variant without an index."""
+    return lambda variant, **fields: dataclasses.replace(
+        made.point(variant, **fields), engine="", kept=None, bits=None, direction="", depth=None
+    )
+
+
+def test_zero_shot_is_that_of_the_records(home):
+    store = RecordStore(home)
+    evidence = Evidence(store)
+    (table,) = zero_shot.section(evidence).tables
+    rows = store.read()
+    rows = rows[(rows.variant == "no_momentum") & (rows.task == "zero_shot") & rows.knobs.str.contains("concept")].set_index("metric")
+    row = next(row for row in table.rows if row["variant"].value == "no_momentum")
+    for metric in ("zero_shot_top1", "zero_shot_top5", "zero_shot_per_class"):
+        cell = row[f"concept {metric}"]
+        assert (cell.value, cell.points) == (rows.value[metric], (rows.point_id[metric],))
+    top1 = row["concept zero_shot_top1"]
+    queries = store.queries(rows.point_id.iloc[0])
+    expected = significance.mean(pd.DataFrame({"seed": 0.0, "query_id": queries.query_id, "group": queries.group,
+                                               "outcome": [float(ranks[0] == 1) for ranks in queries.ranks]}))  # fmt: skip
+    assert (top1.low, top1.high) == (expected.low, expected.high) and top1.low < top1.value < top1.high
+    assert top1.n == "60 queries on 60 images, 1 seed"
+    assert row["concept zero_shot_per_class"].low is None
+
+
+def test_each_kind_of_class_has_its_columns_and_what_guessing_gives(home):
+    (table,) = zero_shot.section(Evidence(RecordStore(home))).tables
+    assert [heading for heading, _ in table.groups()[1:]] == [
+        "concept, %: 8 classes, 60 pictures classified",
+        "time, %: 2 classes, 60 pictures classified",
+    ]
+    assert [column.label for column in table.columns] == ["Variant", "Seeds", "top-1", "top-5", "per class", "top-1", "per class"]
+    chance, frequent = table.texts()[-2:]
+    assert chance == ["chance", "–", "12.5", "–", "–", "50.0", "–"]
+    assert frequent == ["most frequent class", "–", "60.0", "–", "–", "60.0", "–"]
+
+
+def test_a_variant_without_zero_shot_is_marked(made, beside):
+    made.zero_shot(beside("lexlip", task="zero_shot"), 0.5)
+    made.retrieval(made.point("clip"), 0.5)
+    made.store.write(beside("broken", task="zero_shot", knobs={"classes": "time"}), {}, status="failed", note="no prompts")
+    (table,) = zero_shot.section(Evidence(made.store)).tables
+    by_variant = {row[0]: row[2:] for row in table.texts()}
+    assert by_variant["clip"] == ["not measured"] * 5
+    assert by_variant["broken"] == ["not measured"] * 3 + ["failed: no prompts"] * 2
+    assert by_variant["lexlip"][3].startswith("50.0 [")
+
+
+def test_broken_pictures_and_different_classes_are_said(made, beside):
+    for variant, classes, broken in (("lexlip", 4, 0), ("clip", 5, 2)):
+        values = {
+            "zero_shot_top1": 0.5,
+            "zero_shot_classes": classes,
+            "zero_shot_chance": 1 / classes,
+            "zero_shot_pictures": 60,
+            "zero_shot_broken": broken,
+        }
+        made.store.write(beside(variant, task="zero_shot", knobs={"classes": "time"}), values)
+    (table,) = zero_shot.section(Evidence(made.store)).tables
+    assert table.groups()[1][0] == "time, %: classes: differs by variant, 60 pictures classified"
+    assert table.texts()[-2][:3] == ["chance", "–", "differs by variant"]
+    assert table.notes[1] == "Pictures left out because they could not be decoded: clip, time: 2."
+
+
+def test_diagnostics_are_those_of_the_records(home):
+    store = RecordStore(home)
+    whole, *views = diagnostics.section(Evidence(store)).tables
+    rows = store.read()
+    mine = rows[(rows.variant == "lexlip") & (rows.task == "diagnostics")].set_index("metric")
+    assert set(mine.index) == set(diagnostics.METRICS_SHOWN), "every metric that is measured is shown"
+    row = whole.rows[0]
+    for metric in diagnostics.METRICS_SHOWN:
+        assert (row[metric].value, row[metric].points) == (mine.value[metric], (mine.point_id[metric],))
+    assert row["postings_gini"].n == "60 images, 300 captions, 1 seed"
+    assert whole.texts()[1][0] == "clip" and set(whole.texts()[1][2:]) == {"dense"}
+    index, lexicons = (cells(view) for view in views)
+    assert (index["Vocabulary: Dead lexicons"], index["Posting lists: Skew of postings"]) == ("400", "0.700")
+    assert index["Posting lists: Postings of the longest lists, %"] == "25.0"
+    assert (lexicons["Lexicons of a caption: mean"], lexicons["Lexicons of an image: p95"]) == ("30", "30")
+
+
+def test_pruned_diagnostics_do_not_stand_for_the_whole(made, beside):
+    made.retrieval(made.point("lexlip"), 0.5)
+    made.store.write(dataclasses.replace(beside("lexlip", task="diagnostics"), kept=8), {"postings_gini": 0.9})
+    assert diagnostics.section(Evidence(made.store)).tables == []
+
+
+def test_the_page_shows_both_with_definitions_of_the_registry(site):
+    html = (site / "ablations.html").read_text(encoding="utf-8")
+    assert "Zero-shot classification of test pictures of scenes" in html and "60 images, 300 captions, 1 seed" in html
+    for metric in ("zero_shot_top1", "zero_shot_chance", "postings_gini", "caption_recall_weighted"):
+        assert METRICS[metric].definition.replace("'", "&#39;") in html
+    for name in ("zero_shot", "diagnostics", "diagnostics_index", "diagnostics_lexicons"):
+        assert (site / "tables" / f"{name}.csv").is_file()
+
+
+def test_without_records_both_say_how_to_measure(made, tmp_path, undrawn, whole):
+    made.retrieval(made.point("lexlip"), 0.5)
+    html = whole(build(made.store.folder.parent, tmp_path / "site"))
+    assert "python -m bench.zero_shot" in html and "python -m bench.diagnostics" in html
