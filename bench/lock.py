@@ -31,7 +31,7 @@ NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @contextlib.contextmanager
 def locked(home: Path, command: str, wait: bool = False) -> Iterator[None]:
-    """Holds a home for the block; a home that the block leaves empty is gone again.
+    """Holds a home for the block, and leaves nothing of its own in it; a home that was not there and that the block leaves empty is gone again.
 
     command: as a user types it. wait: for another to end. Raises InputError that names who holds it, and for a home that cannot be
     written or locked.
@@ -59,10 +59,11 @@ def locked(home: Path, command: str, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        (home / HOLDER).unlink(missing_ok=True)
-        if made and os.listdir(home) == [LOCK]:
-            (home / LOCK).unlink()  # a process that waits for it sees that it is gone
-            home.rmdir()
+        with contextlib.suppress(OSError):  # not empty, say
+            (home / HOLDER).unlink(missing_ok=True)
+            (home / LOCK).unlink()  # FileLock takes none that is gone from its folder, so one that waits takes the next
+            if made:
+                home.rmdir()
         lock.release()
 
 

@@ -114,9 +114,12 @@ def test_results_are_sorted_and_scored(case, engine, k):
         assert ((ids >= -1) & (ids < ITEMS)).all() and (np.isneginf(scores) == (ids == -1)).all()
         for row, of_row, product in zip(ids, scores, PRODUCTS, strict=True):
             found = row[row >= 0]
-            assert len(set(found)) == len(found) > 0 and (row[: len(found)] >= 0).all()
+            assert len(set(found)) == len(found) and (row[: len(found)] >= 0).all()
+            assert (
+                len(found) or knobs is case.weak
+            )  # the only leaf that is searched may be empty: training on threads is not the same each time
             assert list(zip(-of_row, row, strict=True))[: len(found)] == sorted(zip(-of_row[: len(found)], found, strict=True))
-            assert np.abs(of_row[: len(found)] - product[found]).max() < case.error
+            assert np.abs(of_row[: len(found)] - product[found]).max(initial=0) < case.error
 
 
 def test_recall_rises_with_the_search_knob(case, engine):

@@ -29,7 +29,6 @@ def two():
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
 def test_shards_give_what_one_index_gives_ties_included(tmp_path, two, rows, shards):
-
     def node_and_copy(shard):
         import ray
 
