@@ -78,7 +78,8 @@ def tests(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kills, full disks, broken files and the like, put into the real commands: their records must be those of undisturbed runs."""
     _install(session, "test")
-    _run(session, "pytest", "tests/faults", "-m", "fault", "--reliability-home", "runs")
+    flags = ["-m", "fault", "--numprocesses", "2", "--dist", "loadfile", "--reliability-home", "runs"]
+    _run(session, "pytest", *flags)
 
 
 @nox.session

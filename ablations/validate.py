@@ -7,7 +7,7 @@ import torch
 
 from ablations.config import DataConfig
 from bench.corpora import open_corpus
-from bench.metrics import success
+from bench.evaluation import success
 
 ENCODE_BATCH = 250
 

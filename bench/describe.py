@@ -7,8 +7,8 @@ neighbour is looked for in: at most `GALLERY` items, because the nearest of more
 import numpy as np
 import scipy.sparse as sp
 
+from bench.evaluation import flops_per_pair
 from bench.measure import evenly
-from bench.metrics import flops_per_pair
 from bench.vectors import Vectors
 
 PERCENTILES = (1, 25, 50, 75, 99)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from bench import cli, config, metrics
+from bench import cli, config, evaluation
 from bench.corpora import open_corpus, read_spec
 from bench.describe import occurrences, own_items
 from bench.encode import Encoded, Encoder, batches, encode
@@ -55,7 +55,7 @@ def postings(frequency: np.ndarray, documents: int) -> dict[str, float]:
         "dead_lexicons": len(frequency) - len(lists),
         "always_on_lexicons": int((2 * lists > documents).sum()),
         "lexicons_in_all": int((lists == documents).sum()),
-        "postings_gini": metrics.gini(lists),
+        "postings_gini": evaluation.gini(lists),
         "postings_top_share": float(lists[:longest].sum() / max(1, lists.sum())),
     }
 

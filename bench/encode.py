@@ -176,8 +176,9 @@ def main(arguments) -> None:
     print(f"{seconds:.1f} s")
 
 
-def _parser():
-    parser = cli.parser("Vectors of the first images of a split and of their captions, by one or more checkpoints. Resumable.", writes=True)
+def parser_of(description: str):
+    """A parser with the flags of every command that encodes slices of a corpus."""
+    parser = cli.parser(description, writes=True)
     parser.add_argument("--checkpoint", action="append", required=True, help="checkpoint folder; give it once for each model")
     parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
     parser.add_argument("--split", default="test", help="split of the images whose captions are encoded too")
@@ -187,6 +188,10 @@ def _parser():
     parser.add_argument("--workers", type=int, default=None, help="threads that render and encode; one for each core unless given")
     add_flag(parser, "encode over all cores of")
     return parser
+
+
+def _parser():
+    return parser_of("Vectors of the first images of a split and of their captions, by one or more checkpoints. Resumable.")
 
 
 if __name__ == "__main__":

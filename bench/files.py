@@ -39,13 +39,13 @@ class BrokenFileError(InputError):
 
 
 def sha256(path) -> str:
-    """Hex SHA-256 of a file's bytes: 1.7 GiB/s where the processor has instructions for it, a quarter of that elsewhere."""
+    """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def crc32(path) -> int:
-    """CRC-32 of a file's bytes, a piece at a time: 4 GiB/s of what lies in memory already, else what the disk gives.
+    """CRC-32 of a file's bytes, a piece at a time.
 
     It finds every change within 32 bits, and all but one of 4 billion others; it is no help against someone who wants it to fit.
     """

@@ -10,12 +10,11 @@ in `bench.encode`. On disk: 2 KB an image for 512 dense dimensions, 8 bytes for 
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from bench import cli, config
-from bench.cluster import Nodes, add_flag, joined
+from bench.cluster import Nodes, joined
 from bench.corpora import open_corpus, read_spec
-from bench.encode import PRECISIONS, Encoded, Encoder, encode_slices
+from bench.encode import Encoded, Encoder, encode_slices, parser_of
 from bench.shards import SHARD_ROWS
 from models.errors import InputError
 
@@ -66,18 +65,8 @@ def main(arguments) -> None:
 
 
 def _parser():
-    parser = cli.parser(
-        "Vectors of a gallery by one or more checkpoints: test images, then distractors, rendered once. Resumable.", writes=True
-    )
-    parser.add_argument("--checkpoint", type=Path, action="append", required=True, help="checkpoint folder; give it once for each model")
-    parser.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
-    parser.add_argument("--split", default="test", help="split of the images whose captions are the queries")
-    parser.add_argument("--images", type=int, default=1000, help="images of the split")
+    parser = parser_of("Vectors of a gallery by one or more checkpoints: test images, then distractors, rendered once. Resumable.")
     parser.add_argument("--distractors", type=int, default=999_000, help="images of the split 'distractors' that follow")
-    parser.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the models compute in")
-    parser.add_argument("--shard-rows", type=int, default=SHARD_ROWS, help="images per shard: what a killed run loses at most")
-    parser.add_argument("--workers", type=int, default=None, help="threads that render and encode; one for each core unless given")
-    add_flag(parser, "encode over all cores of")
     return parser
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import cli, metrics
+from bench import cli, evaluation
 from bench.apart import APART, furthest, paired
 from bench.encode import PRECISIONS, Encoder, encode
 from bench.examples import Result, result_rows
@@ -98,7 +98,7 @@ class _Side:
         queries = self.store.queries(self.point.point_id)
         if queries is None:
             raise InputError(f"{self.point.point_id}: no ranks of each query beside this record; measure it again (--force)")
-        return queries.assign(first=metrics.first_rank(queries.ranks, np.inf))
+        return queries.assign(first=evaluation.first_rank(queries.ranks, np.inf))
 
     def has(self, chosen: list[list[str]]) -> bool:
         """Whether what would be written stands there: results of the chosen queries (two lists), and heat maps."""

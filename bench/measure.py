@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bench import metrics
+from bench import evaluation
 from bench.engines import Engine
 from bench.environment import OtherWork
 
@@ -97,7 +97,7 @@ def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     latency_us = np.array(passes, np.float64) / 1000  # (repeats, queries)
     values = {"qps": float(np.median(rates))}
     for share in (50, 95, 99):
-        values[f"latency_p{share}_us"] = metrics.percentile(latency_us.ravel(), share)
+        values[f"latency_p{share}_us"] = evaluation.percentile(latency_us.ravel(), share)
     note = _join(other.note(), _spread(rates), f"{len(prepared)} of {queries.shape[0]} queries" if len(prepared) < queries.shape[0] else "")
     seconds = time.perf_counter() - began
     return Measured(values, len(prepared), np.median(latency_us, axis=0), np.concatenate(found), note, seconds, other.cores)

@@ -1,6 +1,6 @@
 """Metrics over all the relevant items of a query, for judgements that know more than one: as deep as the query has relevant items. numpy only.
 
-Arguments as in `bench.metrics`: `ranks` (for each query the 1-based ranks of its relevant items among the retrieved ones, ascending) and
+Arguments as in `bench.evaluation`: `ranks` (for each query the 1-based ranks of its relevant items among the retrieved ones, ascending) and
 `relevant` (for each query their number R, at least 1). What was retrieved must reach the largest R; relevant items beyond R do not count.
 """
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from bench import metrics
+from bench import evaluation
 from bench.corpora.karpathy import Coco
 from bench.encode import Encoded
 from bench.positives import SETS, judgements
@@ -97,7 +97,7 @@ class Folds:
             ranks += np.split(places[rows, columns].astype(np.int32), np.cumsum(counts)[:-1])
         values = {}
         for k in (1, 5, REACH):
-            hits = metrics.success(ranks, k)
+            hits = evaluation.success(ranks, k)
             values[f"fold_recall@{k}"] = float(np.mean([hits[asked // self.size == fold].mean() for fold in range(FOLDS)]))
         return Judged(values, np.arange(len(asked)), ranks, np.bincount(items, minlength=len(self.image))[asked])
 
@@ -132,7 +132,7 @@ class Positives:
             np.flatnonzero(np.isin(ids[q, :depth], [rows[item] for item in items if item in rows])).astype(np.int32) + 1
             for q, items in zip(which, positives, strict=True)
         ]
-        values = {f"{self.task}_recall@{k}": float(metrics.success(ranks, k).mean()) for k in (1, 5, REACH)}
+        values = {f"{self.task}_recall@{k}": float(evaluation.success(ranks, k).mean()) for k in (1, 5, REACH)}
         values |= {f"{self.task}_r_precision": r_precision(ranks, relevant), f"{self.task}_map@r": map_at_r(ranks, relevant)}
         return Judged(values, np.array(which), ranks, relevant)
 

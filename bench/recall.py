@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import cli, config, engines, measure, metrics, protocols
+from bench import cli, config, engines, evaluation, measure, protocols
 from bench.encode import PRECISIONS, Encoded, Encoder, encode
 from bench.examples import chosen, example_rows
 from bench.hard_negatives import measure_hard_negatives
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 KEPT = (4, 8, 16, 32, 64, None)
 MAIN_KEPT = 32  # the setting that tables show and that examples are taken from
 DIRECTIONS = ("text_to_image", "image_to_text")
-CODE = ("bench.recall", "bench.relevance", "bench.measure", "bench.metrics", "bench.impacts", "bench.engines.ranking")
+CODE = ("bench.recall", "bench.relevance", "bench.measure", "bench.evaluation", "bench.impacts", "bench.engines.ranking")
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ class _Direction:
         began, queries = time.perf_counter(), self.asked(setting.bits)
         ids, scores = self.found(setting)
         ranks, relevant = self.relevance.ranks(ids)
-        values = metrics.evaluate(ranks, relevant, self.depth) | {
-            "overlap@10": metrics.overlap(ids, self.reference, 10),
+        values = evaluation.evaluate(ranks, relevant, self.depth) | {
+            "overlap@10": evaluation.overlap(ids, self.reference, 10),
             "index_bytes": index.bytes,
             "bytes_per_image": index.bytes / max(1, self.gallery.count),
             "vectors_bytes": self.gallery.bytes,
@@ -257,7 +257,7 @@ class _Direction:
         return {
             "active_lexicons_image": float(np.sum(sides[image])),
             "active_lexicons_text": float(np.sum(sides[text])),
-            "flops_per_pair": metrics.flops_per_pair(sides["query"], sides["document"]),
+            "flops_per_pair": evaluation.flops_per_pair(sides["query"], sides["document"]),
         }
 
     def examples(self, setting: Setting, queries, ids, scores, shown: int) -> list[dict]:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench import cli
@@ -29,7 +28,7 @@ from models.errors import InputError
 
 STATUSES = ("ok", "failed", "timeout", "out_of_memory", "absent")
 SIDECARS = ("queries", "examples")
-SEAL = b"sha256"  # key of a file's metadata
+SEAL = b"sha256_of_values"  # key of a file's metadata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,25 +283,8 @@ def _table_or_refuse(path: Path) -> pa.Table:
 
 
 def _digest(table: pa.Table) -> str:
-    """SHA-256 over names, types and values, however they are laid out in memory."""
-    types = [str(field.type).replace("<element: ", "<item: ") for field in table.schema]  # Parquet has a name of its own for an item
-    found = hashlib.sha256(repr(list(zip(table.schema.names, types, strict=True))).encode())
-    for column in table.columns:
-        for part in _parts(column.combine_chunks()):
-            found.update(part)
-    return found.hexdigest()
-
-
-def _parts(array: pa.Array):
-    yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
-    if pa.types.is_list(array.type):
-        yield array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).tobytes()
-        yield from _parts(array.flatten())
-    elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
-        yield pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False).tobytes()
-        yield b"".join(value for value in array.cast(pa.binary()).to_pylist() if value is not None)
-    else:
-        yield array.fill_null(False if pa.types.is_boolean(array.type) else 0).to_numpy(zero_copy_only=False).tobytes()
+    """SHA-256 over names and values, however they are laid out in memory."""
+    return hashlib.sha256(repr(table.to_pydict()).encode()).hexdigest()
 
 
 def _sidecar_schema(name: str, task: str) -> pa.Schema:

@@ -14,7 +14,6 @@ import argparse
 import logging
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,10 +22,11 @@ import psutil
 from bench import cli, cluster, config, engines
 from bench.commands import build_report
 from bench.files import read_json
+from bench.grid import GRID, Grid, plan
 from bench.isolate import Limits
 from bench.records import Point, RecordStore
 from bench.sizes import number, sizes_up_to
-from bench.sweep import GRID, Grid, Side, Sweep, plan, record_vectors
+from bench.sweep import Side, Sweep, record_vectors
 from bench.vectors import Vectors, open_vectors
 from models.errors import InputError
 
@@ -76,9 +76,7 @@ def _main(arguments, shards: int | None) -> None:
     def swept(side: Side, size: int, largest: bool) -> None:
         started = time.perf_counter()
         record_vectors(store, side, size, arguments.force)
-        cells = plan(side, size, grid, chosen, largest)
-        if shards:
-            cells = [replace(cell, engine=f"{engines.SHARDED}{cell.engine}", knobs=cell.knobs | {"shards": shards}) for cell in cells]
+        cells = plan(side.kind, size, grid, chosen, largest, shards)
         steps = Sweep(store, arguments.home, side, grid, limits, arguments.force).run(cells)
         taken = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in steps.items())
         whole = f"{len(cells)} indexes, {time.perf_counter() - started:.0f} s"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench import cli, config, measure, metrics
+from bench import cli, config, evaluation, measure
 from bench.bootstrap import Fitted, fit
 from bench.commands import run_command
 from bench.corpora import open_corpus
@@ -134,7 +134,7 @@ def text_latency(encoder: Encoder, texts: list[str], threads: int) -> tuple[dict
             began = time.perf_counter_ns()
             encoder.texts([text])
             microseconds.append((time.perf_counter_ns() - began) / 1000)
-    values = {f"encode_text_latency_p{share}_us": metrics.percentile(np.array(microseconds), share) for share in (50, 95, 99)}
+    values = {f"encode_text_latency_p{share}_us": evaluation.percentile(np.array(microseconds), share) for share in (50, 95, 99)}
     return values, other.note()
 
 

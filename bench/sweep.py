@@ -12,80 +12,27 @@ import dataclasses
 import functools
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from bench import cli, config, engines, exact, measure, metrics
+from bench import cli, config, engines, evaluation, exact, measure
 from bench.describe import describe
 from bench.environment import cores, note_of_other_work
 from bench.files import read_json, write_json
+from bench.grid import Cell, Grid
 from bench.isolate import Limits, Outcome, raise_if_broken, run_job
 from bench.records import Point, RecordStore
 from bench.relevance import Relevance
 from bench.vectors import Vectors
 from bench.worker import load, vectors_of
-from models.config import Count, Positive
 
 log = logging.getLogger(__name__)
 
-GRID = Path(__file__).with_name("sweep.yaml")
 QUALITY = ("engine_recall@10", "recall@1")  # what is told of partial results
-CLIENTS = ("build_cpu_seconds", "build_peak_bytes", "resident_bytes")  # where a server does the work, of no use
-CODE = ("bench.sweep", "bench.worker", "bench.measure", "bench.metrics", "bench.impacts", "bench.exact", "bench.engines.ranking")
-
-
-@dataclass(frozen=True)
-class Lexicons:
-    """What a lexicon index is built from: document lexicons kept and bits; and query lexicons kept (None = all)."""
-
-    kept: int | None = 32
-    bits: int | None = 8
-    query_kept: int | None = None
-
-
-@dataclass(frozen=True)
-class LeastBatch:
-    """Queries that a batch holds at least, by the kind of vectors."""
-
-    lexicon: Count = 64
-    dense: Count = 256
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is swept, and how it is measured; `sweep.yaml` says what each means."""
-
-    main: Lexicons = Lexicons()
-    kept: tuple[int, ...] = ()
-    bits: tuple[int, ...] = ()
-    query_kept: tuple[int | None, ...] = ()
-    scales: dict[int, float] = field(default_factory=dict)
-    depth: Count = 10
-    accuracy_depth: Count = 100
-    queries: Count = 1000
-    checked: Count = 200
-    rounds: Count = 3
-    seconds: Positive = 1.0
-    batch_seconds: Positive = 5.0
-    least_batch: LeastBatch = LeastBatch()
-    modes: tuple[tuple[Literal["single", "batched"], Count | Literal["all"]], ...] = ()
-    vocabularies: tuple[int, ...] = ()
-
-    @classmethod
-    def read(cls, file: Path = GRID, overrides: tuple[str, ...] = ()) -> "Grid":
-        """The default grid, a file's, with dotted overrides such as `rounds=1`. Raises InputError."""
-        tree = config.read_yaml(file)
-        for override in overrides:
-            tree = config.merge(tree, config.parse_override(override))
-        return config.build(cls, tree, str(file))
-
-    @property
-    def threaded(self) -> list[tuple[str, int]]:
-        """The modes with their number of threads; on one core "all" is 1 and not measured twice."""
-        return list(dict.fromkeys((mode, cores() if threads == "all" else int(threads)) for mode, threads in self.modes))
+OF_THIS_PROCESS = ("build_cpu_seconds", "build_peak_bytes", "resident_bytes")  # of no use where the work is done elsewhere
+CODE = ("bench.sweep", "bench.worker", "bench.measure", "bench.evaluation", "bench.impacts", "bench.exact", "bench.engines.ranking")
 
 
 @dataclass(frozen=True)
@@ -102,46 +49,6 @@ class Side:
     @property
     def kind(self) -> str:
         return self.documents.kind
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One index to build and search: an engine with its build knobs over the first `count` items of a side, at each of the search knobs."""
-
-    engine: str
-    knobs: dict
-    count: int
-    lexicons: Lexicons | None  # None for dense vectors
-    searches: list[dict]
-
-
-def plan(side: Side, count: int, grid: Grid, chosen: list[str], largest: bool) -> list[Cell]:
-    """The cells of one gallery size: each engine at the main setting, and at the largest size `impact` at all others.
-
-    At the largest size every knob is swept; the smaller ones show how an engine grows, at the first value of each knob.
-    """
-    cells = []
-
-    def knobs(name: str, stage: str) -> list[dict]:
-        return engines.grid(name, stage) if largest else engines.grid(name, stage)[:1]
-
-    for name in chosen:
-        engine = engines.get(name)
-        if engine.kind not in (side.kind, "any"):
-            continue
-        main = None if side.kind == "dense" else _taken(grid.main, engine.weights)
-        cells += [Cell(name, built, count, main, knobs(name, "search")) for built in knobs(name, "build")]
-        if largest and name == "impact":
-            others = [replace(grid.main, kept=kept) for kept in grid.kept]
-            others += [replace(grid.main, bits=bits) for bits in grid.bits]
-            others += [replace(grid.main, query_kept=kept) for kept in grid.query_kept]
-            cells += [Cell(name, {}, count, other, [{}]) for other in dict.fromkeys(others) if other != main]
-    return cells
-
-
-def _taken(main: Lexicons, weights: tuple[int | None, ...]) -> Lexicons:
-    """The main setting with the bits that an engine takes: those asked for, or else float32."""
-    return main if main.bits in weights else replace(main, bits=None)
 
 
 class Sweep:
@@ -179,7 +86,7 @@ class Sweep:
             knobs |= {"query_kept": cell.lexicons.query_kept, "scale": self.grid.scales.get(cell.lexicons.bits, 1.0)}
         return replace(
             self.side.base,
-            task="sharded" if "shards" in cell.knobs else "scale",
+            task="sharded" if cell.sharded else "scale",
             images=cell.count,
             engine=cell.engine,
             knobs=knobs,
@@ -276,15 +183,15 @@ class Sweep:
                 "build_peak_bytes": index["peak_bytes"],
                 "resident_bytes": max(0, outcome.result["resident_bytes"]),
             }
-            if engines.get(cell.engine).served == engines.BY_URL or "shards" in cell.knobs:  # then these are the client's
-                values = {name: value for name, value in values.items() if name not in CLIENTS}
+            if engines.get(cell.engine).elsewhere:
+                values = {name: value for name, value in values.items() if name not in OF_THIS_PROCESS}
             if index["bytes"] is not None:
                 values |= {"index_bytes": index["bytes"], "bytes_per_image": index["bytes"] / cell.count}
             note = "called exact, and is not on these vectors" if engines.get(cell.engine).exact and recall < 1 else ""
             sidecar = None
             if self.relevance:
                 ranks, relevant = self.relevance.ranks(ids, self.which)
-                values |= metrics.evaluate(ranks, relevant, ids.shape[1])
+                values |= evaluation.evaluate(ranks, relevant, ids.shape[1])
                 sidecar = self.relevance.sidecar(self.which, ranks)
             if "touched_bytes" in outcome.result:
                 values["touched_bytes"] = outcome.result["touched_bytes"]
@@ -333,15 +240,12 @@ class Sweep:
             if mode == "single":
                 answered = min(one["queries"] for one in passes)
                 latency_us = np.stack([load(folder / f"latency-{s}-{m}.npz")[:answered] for folder in folders])
-                values |= {f"latency_p{share}_us": metrics.percentile(latency_us.ravel(), share) for share in (50, 95, 99)}
+                values |= {f"latency_p{share}_us": evaluation.percentile(latency_us.ravel(), share) for share in (50, 95, 99)}
             if touched:
                 bandwidth = float(np.median([one["bandwidth"][str(threads)] for one in rounds]))
                 values["limit_qps"] = bandwidth / touched
-            note = _note(passes)
-            if "network_share" in passes[0]:
-                values["network_share"] = float(np.median([one["network_share"] for one in passes]))
-                note += f"; {passes[0]['nodes']} nodes, whose other work is not watched"
-            self.store.write(self.timing_point(cell, cell.searches[s], mode, threads), values, note=note)
+            values |= {name: float(np.median([one["told"][name] for one in passes])) for name in passes[0]["told"]}
+            self.store.write(self.timing_point(cell, cell.searches[s], mode, threads), values, note=_note(passes))
 
     def _went_well(self, cell: Cell, what: str, outcome: Outcome) -> bool:
         """Writes how it ended to the points of the cell that are not measured yet, when it did not end well."""
@@ -383,7 +287,8 @@ def _note(passes: list[dict]) -> str:
     note = f"median of {len(rates)} rounds, {min(rates):.4g} to {max(rates):.4g} queries/s; {answered} queries a round"
     busiest = max(one["other_cores"] for one in passes)
     loaded = note_of_other_work(busiest)
-    return f"{loaded}; {note}" if loaded else note
+    elsewhere = passes[0]["elsewhere"] and f"{passes[0]['elsewhere']}, whose other work is not watched"
+    return "; ".join(filter(None, (loaded, note, elsewhere)))
 
 
 def record_vectors(store: RecordStore, side: Side, count: int, force: bool) -> None:

@@ -27,7 +27,7 @@ import bm25s
 import numpy as np
 import Stemmer
 
-from bench import cli, config, metrics
+from bench import cli, config, evaluation
 from bench.corpora import open_corpus, read_spec
 from bench.engines import ranking
 from bench.records import Point, RecordStore
@@ -39,7 +39,7 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG,
 VARIANT = ENGINE = "bm25"
 METHOD = {"method": "lucene", "k1": 1.5, "b": 0.75}
 DEPTH = 1000  # results retrieved, as `bench.recall` does
-CODE = ("bench.text_floor", "bench.corpora.facts", "bench.relevance", "bench.metrics", "bench.engines.ranking")
+CODE = ("bench.text_floor", "bench.corpora.facts", "bench.relevance", "bench.evaluation", "bench.engines.ranking")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def measure_text_floor(
     ids, _ = rank(documents.texts, queries.texts, depth)
     ranks, relevant = relevance.ranks(ids)
     sidecar = relevance.sidecar(range(len(ranks)), ranks)
-    values = metrics.evaluate(ranks, relevant, depth)
+    values = evaluation.evaluate(ranks, relevant, depth)
     return store.write(point, values, sidecar, note=NOTES[texts_of], seconds=time.perf_counter() - began)
 
 

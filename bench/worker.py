@@ -13,7 +13,6 @@ import psutil
 
 from bench import engines, exact, measure
 from bench.bandwidth import memory_bandwidth
-from bench.engines.sharded import Sharded
 from bench.files import REFUSALS, BrokenFileError, atomic_file, read_json, write_json
 from bench.impacts import Impacts
 from bench.indexes import build_index, open_index
@@ -92,10 +91,17 @@ def timing(request: dict, folder: Path) -> dict:
                 measured = getattr(measure, mode)(engine, asked, timed, **knobs)
                 if mode == "single":
                     one_by_one = measured.values["qps"]
-                passes.append({"qps": measured.values["qps"], "queries": measured.queries, "other_cores": measured.other_cores})
-                if isinstance(engine, Sharded):
-                    share = engine.network_share(measured.queries if mode == "single" else 1)
-                    passes[-1] |= {"network_share": share, "nodes": engine.nodes, "other_cores": 0.0}  # the shards' own work would count
+                told = engine.told(measured.queries if mode == "single" else 1)
+                other = 0.0 if engine.elsewhere else measured.other_cores  # work done elsewhere on this machine would count
+                passes.append(
+                    {
+                        "qps": measured.values["qps"],
+                        "queries": measured.queries,
+                        "other_cores": other,
+                        "told": told,
+                        "elsewhere": engine.elsewhere,
+                    }
+                )
                 if measured.latency_us is not None:
                     _save(folder / f"latency-{number}-{place}.npz", measured.latency_us)
         limited = hasattr(engine, "touched_bytes")  # by how fast memory is read, which is then measured beside

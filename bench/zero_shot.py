@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import cli, config, metrics
+from bench import cli, config, evaluation
 from bench.corpora import open_corpus, read_spec
 from bench.describe import joined, normalised, products
 from bench.encode import PRECISIONS, Encoder, batches
@@ -110,10 +110,10 @@ def own_ranks(vectors, classes, labels: np.ndarray) -> np.ndarray:
 
 def accuracy(ranks: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:
     """The metrics of pictures from the rank of each one's own class (N,) and that class (N,); top-5 only among more than 5 classes."""
-    values = {"zero_shot_per_class": metrics.mean_per_class(ranks[:, None], labels)}
+    values = {"zero_shot_per_class": evaluation.mean_per_class(ranks[:, None], labels)}
     for k in (1, 5):
         if k == 1 or classes > k:
-            values[f"zero_shot_top{k}"] = metrics.success_at(k, ranks[:, None], None, classes)
+            values[f"zero_shot_top{k}"] = evaluation.success_at(k, ranks[:, None], None, classes)
     return values | {
         "zero_shot_classes": classes,
         "zero_shot_pictures": len(ranks),

@@ -283,7 +283,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+    return textwrap.shorten(str(error), 300) or type(error).__name__
 
 
 def _side(size) -> int:

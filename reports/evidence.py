@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import metrics
+from bench import evaluation
 from bench.records import SCHEMA
 from models.errors import InputError
 from reports import significance
@@ -154,7 +154,7 @@ class Evidence:
         """Per-query results of a point, with `first`, the rank of the first relevant item (infinite when not retrieved)."""
         queries = self.store.queries(point_id)
         if queries is not None and "ranks" in queries:
-            queries = queries.assign(first=metrics.first_rank(queries["ranks"], np.inf))
+            queries = queries.assign(first=evaluation.first_rank(queries["ranks"], np.inf))
         return queries
 
     def disagreements(self) -> list[str]:
@@ -293,7 +293,7 @@ def per_query(queries: pd.DataFrame, metric: str) -> np.ndarray | None:
     if name == "recall" and "first" in queries:
         return (queries["first"].to_numpy() <= int(depth)).astype(float)
     if name == "trec_recall" and "ranks" in queries:
-        return metrics.trec_recall(queries["ranks"], queries["relevant"].astype(float), int(depth))
+        return evaluation.trec_recall(queries["ranks"], queries["relevant"].astype(float), int(depth))
     if metric.startswith("hard_negative_accuracy") and "correct" in queries:
         kind = metric.removeprefix("hard_negative_accuracy").removeprefix("_")
         counts = (queries["kind"] == kind) if kind else np.ones(len(queries), bool)

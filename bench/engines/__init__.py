@@ -40,6 +40,7 @@ class Engine(abc.ABC):
     weights: ClassVar[tuple[int | None, ...]] = (None,)  # what it takes: None = float32, 8 = uint8, 16 = uint16 impacts
     parts: ClassVar[tuple[str, ...]] = ()  # other modules that decide what it returns
     compiles: ClassVar[bool] = False  # at its first use: a small index is built and thrown away before a build is timed
+    elsewhere: str = ""  # where it builds and searches, if not in this process: what this one takes of memory and time is then no measure
     served: str = ""  # of a server engine EMBEDDED or BY_URL, as the environment says: a build knob, and so part of every record
 
     @abc.abstractmethod
@@ -68,6 +69,10 @@ class Engine(abc.ABC):
     def what_is_missing(self) -> str:
         """One line on the part of an index that gives no answer any more, so that results are partial; "" when they are whole."""
         return ""
+
+    def told(self, searches: int) -> dict[str, float]:
+        """Metrics that only the engine can tell of its last so many searches, for the record of their timing."""
+        return {}
 
     def close(self) -> None:  # noqa: B027  (most have nothing to let go of)
         """Lets go of files and threads."""

@@ -102,6 +102,10 @@ class ServerEngine(Engine):
     def served(self) -> str:
         return BY_URL if setting(self.product, "URL") else EMBEDDED
 
+    @property
+    def elsewhere(self) -> str:
+        return "a server" if self.served == BY_URL else ""
+
     @abc.abstractmethod
     def _store(self, folder: Path, collection: str, served: str) -> Store:
         """The collection of the index in `folder`, connected to. Raises AbsentError."""

@@ -45,6 +45,7 @@ class Sharded(Engine):
         self.inner, self.name = inner, f"{engines.SHARDED}{inner}"
         self.kind, self.exact, self.weights, self.compiles = of.kind, of.exact, of.weights, of.compiles
         self.patience, self.missing, self.calls = PATIENCE_SECONDS, {}, []
+        self.elsewhere = "the nodes of a cluster"
         self._until_closed, self._actors = ExitStack(), {}
 
     def build(self, vectors, folder, threads=1, *, shards: int, **knobs):
@@ -69,10 +70,10 @@ class Sharded(Engine):
         folder = Path(folder)
         self.starts = read_json(folder / ABOUT)["starts"]
         nodes = self._until_closed.enter_context(joined(os.environ.get("RAY_ADDRESS", "local")))
-        self._ray, self.nodes = nodes.ray, len(nodes.alive)
+        self._ray, self.elsewhere = nodes.ray, f"{len(nodes.alive)} nodes"
         here = nodes.ray.get_runtime_context().get_node_id()
         for number in range(len(self.starts) - 1):
-            node = nodes.alive[number % self.nodes]["NodeID"]
+            node = nodes.alive[number % len(nodes.alive)]["NodeID"]
             options = {"num_cpus": 0, "num_gpus": engines.gpus(self.inner), "max_restarts": -1, "max_task_retries": -1}
             shard = nodes.ray.remote(**options, scheduling_strategy=_on(node, soft=True))(Shard)
             self._actors[number] = shard.remote(self.inner, _shard_folder(folder, number), self.starts[number], here)
@@ -88,10 +89,10 @@ class Sharded(Engine):
         self.calls.append((time.perf_counter() - began, max(seconds for _, _, seconds in answers)))
         return ids, scores
 
-    def network_share(self, calls: int) -> float:
-        """Of the wall time of the last `calls` searches, the share in which not even the slowest shard was at work."""
-        wall, own = np.sum(self.calls[-calls:], axis=0)
-        return float(1 - own / wall)
+    def told(self, searches):
+        """Of their wall time, the share in which not even the slowest shard was at work."""
+        wall, own = np.sum(self.calls[-searches:], axis=0)
+        return {"network_share": float(1 - own / wall)}
 
     def bytes_on_disk(self, folder):
         shards = range(len(read_json(Path(folder) / ABOUT)["starts"]) - 1)

@@ -18,9 +18,10 @@ from bench.corpora import open_corpus
 from bench.engines import ranking
 from bench.engines.sharded import Sharded, merge
 from bench.files import read_json, write_json
+from bench.grid import Grid, plan
 from bench.isolate import Limits, Outcome
 from bench.records import Point, RecordStore
-from bench.sweep import Grid, Side, Sweep, plan
+from bench.sweep import Side, Sweep
 from bench.vectors import DenseVectors, open_vectors, write_vectors
 from models.errors import InputError
 
@@ -100,7 +101,7 @@ def test_an_engine_in_shards_is_as_the_engine_and_has_its_code():
 def test_the_share_outside_the_shards_own_search():
     sharded = engines.get("sharded-dummy")
     sharded.calls = [(100.0, 1.0), (2.0, 1.5), (2.0, 0.5)]  # the first a warm-up
-    assert sharded.network_share(2) == 0.5
+    assert sharded.told(2) == {"network_share": 0.5}
 
 
 def in_this_process(job, request, folder, limits):
@@ -125,7 +126,7 @@ def test_partial_results_are_told_and_not_ok(tmp_path, monkeypatch):
     documents, queries = open_vectors(tmp_path / "documents"), open_vectors(tmp_path / "queries")
     side = Side(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
     grid = Grid(rounds=1, queries=8, checked=6, scales={8: 100.0}, modes=(("single", 1), ("batched", 1)))
-    Sweep(RecordStore(tmp_path), tmp_path, side, grid, Limits(60)).run(plan(side, 60, grid, ["scipy"], largest=False))
+    Sweep(RecordStore(tmp_path), tmp_path, side, grid, Limits(60)).run(plan(side.kind, 60, grid, ["scipy"], largest=False))
     found = RecordStore(tmp_path).read()
     assert set(found.status) == {"failed"} and found.value.isna().all()
     accuracy, timed = found[found.batch_mode == ""], found[found.batch_mode != ""]

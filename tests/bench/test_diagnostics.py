@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from bench import cli, diagnostics, metrics
+from bench import cli, diagnostics, evaluation
 from bench.diagnostics import active, agreement, caption_tokens, mean_of_owners, measure_diagnostics, postings
 from bench.encode import Encoder
 from bench.records import RecordStore
@@ -51,9 +51,9 @@ def test_the_longest_hundredth_of_many_lists():
 
 
 def test_gini_of_equal_and_of_single_lists():
-    assert metrics.gini(np.array([5, 5, 5])) == pytest.approx(0)
-    assert metrics.gini(np.array([0, 0, 0, 8])) == pytest.approx(3 / 4)
-    assert metrics.gini(np.zeros(3)) == metrics.gini(np.zeros(0)) == 0
+    assert evaluation.gini(np.array([5, 5, 5])) == pytest.approx(0)
+    assert evaluation.gini(np.array([0, 0, 0, 8])) == pytest.approx(3 / 4)
+    assert evaluation.gini(np.zeros(3)) == evaluation.gini(np.zeros(0)) == 0
 
 
 def test_agreement_by_hand():

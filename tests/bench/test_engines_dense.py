@@ -37,6 +37,7 @@ class Case:
 
 FEW, ALL = {"nprobe": 1}, {"nprobe": 1000}
 NARROW, WIDE = {"ef": 10}, {"ef": 300}
+THREE = {"leaves_to_search": 3}  # as one may be empty: the library draws the first ones at random
 CASES = [
     Case("faiss-flat", floor=1.0),
     Case("faiss-hnsw", {}, NARROW, WIDE),
@@ -50,8 +51,8 @@ CASES = [
     Case("hnswlib", {}, NARROW, WIDE),
     Case("usearch", {"dtype": "f32"}, NARROW, WIDE),
     Case("usearch", {"dtype": "bf16"}, NARROW, WIDE, 0.95, EIGHT_BITS),
-    Case("scann", {"leaves": 50, "reorder": "int8"}, {"leaves_to_search": 1}, {"leaves_to_search": 50}, 0.95, EIGHT_BITS),
-    Case("scann", {"leaves": 50, "reorder": "float32"}, {"leaves_to_search": 1}, {"leaves_to_search": 50}),
+    Case("scann", {"leaves": 50, "reorder": "int8"}, THREE, {"leaves_to_search": 50}, 0.95, EIGHT_BITS),
+    Case("scann", {"leaves": 50, "reorder": "float32"}, THREE, {"leaves_to_search": 50}),
     Case("scann", {"leaves": 1, "reorder": "float32"}),
     Case("scann", {"leaves": None}, floor=1.0),
 ]
@@ -115,9 +116,7 @@ def test_results_are_sorted_and_scored(case, engine, k):
         for row, of_row, product in zip(ids, scores, PRODUCTS, strict=True):
             found = row[row >= 0]
             assert len(set(found)) == len(found) and (row[: len(found)] >= 0).all()
-            assert (
-                len(found) or knobs is case.weak
-            )  # the only leaf that is searched may be empty: training on threads is not the same each time
+            assert len(found)
             assert list(zip(-of_row, row, strict=True))[: len(found)] == sorted(zip(-of_row[: len(found)], found, strict=True))
             assert np.abs(of_row[: len(found)] - product[found]).max(initial=0) < case.error
 

@@ -16,10 +16,11 @@ import scipy.sparse as sp
 
 from bench import engines, scale
 from bench.engines import servers
+from bench.grid import Grid, plan
 from bench.indexes import build_index
 from bench.isolate import Limits
 from bench.records import Point, RecordStore
-from bench.sweep import Grid, Side, Sweep, plan
+from bench.sweep import Side, Sweep
 from bench.vectors import DenseVectors, LexiconVectors, open_vectors, write_vectors
 from models.errors import InputError
 
@@ -232,7 +233,7 @@ def test_a_sweep_by_url_says_so_and_keeps_the_secret(server, tmp_path, capfd):
     side = Side(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
     grid = Grid(rounds=1, seconds=0.01, queries=8, checked=4, scales={8: 1.0}, modes=(("single", 1),))
     store = RecordStore(home)
-    Sweep(store, home, side, grid, Limits(600)).run(plan(side, 40, grid, ["qdrant"], largest=False))
+    Sweep(store, home, side, grid, Limits(600)).run(plan(side.kind, 40, grid, ["qdrant"], largest=False))
     rows = store.read()
     assert set(rows.status) == {"ok"} and all('"served":"by URL"' in knobs for knobs in rows.knobs)
     assert set(rows[rows.metric == "engine_recall@10"].value) == {1.0} and {"qps", "build_seconds"} <= set(rows.metric)
@@ -240,7 +241,7 @@ def test_a_sweep_by_url_says_so_and_keeps_the_secret(server, tmp_path, capfd):
     assert not of_this_machine & set(rows.metric) and "nan" in scale.table(rows)
 
     server.refuses = True
-    Sweep(store, home, side, grid, Limits(600)).run(plan(side, 40, grid, ["opensearch"], largest=False))
+    Sweep(store, home, side, grid, Limits(600)).run(plan(side.kind, 40, grid, ["opensearch"], largest=False))
     refused = store.read()[lambda rows: rows.engine == "opensearch"]
     assert set(refused.status) == {"failed"}
     assert refused.note.str.contains("<LEXLIP_BENCH_OPENSEARCH_PASSWORD> at <LEXLIP_BENCH_OPENSEARCH_URL>", regex=False).all()

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import metrics
+from bench import evaluation
 from bench.metrics import METRICS
 
 # Four queries over a gallery of 8, all 8 retrieved: found first; second and fifth; seventh; one of two never.
@@ -12,7 +12,7 @@ RELEVANT = [1, 2, 1, 2]
 
 
 def test_hand_made_case():
-    values = metrics.evaluate(RANKS, RELEVANT, depth=10)
+    values = evaluation.evaluate(RANKS, RELEVANT, depth=10)
     assert values == {
         "recall@1": 0.25,
         "recall@5": 0.75,
@@ -26,31 +26,31 @@ def test_hand_made_case():
 
 def test_success_is_not_recall_with_five_captions():
     """All five captions of an image on top: R@1 is 1, TREC recall@1 is 0.2."""
-    values = metrics.evaluate([[1, 2, 3, 4, 5]], [5], depth=10)
+    values = evaluation.evaluate([[1, 2, 3, 4, 5]], [5], depth=10)
     assert (values["recall@1"], values["trec_recall@1"], values["trec_recall@5"]) == (1.0, 0.2, 1.0)
 
 
 def test_an_item_that_was_not_retrieved_counts_as_one_beyond_the_depth():
-    assert metrics.median_rank([[1], [], []], [1, 1, 1], depth=100) == 101
-    assert metrics.success([[], [1]], 1).tolist() == [0.0, 1.0]
+    assert evaluation.median_rank([[1], [], []], [1, 1, 1], depth=100) == 101
+    assert evaluation.success([[], [1]], 1).tolist() == [0.0, 1.0]
 
 
 def test_a_depth_below_k_gives_no_recall_at_k():
-    assert "recall@5" not in metrics.evaluate([[1]], [1], depth=3)
+    assert "recall@5" not in evaluation.evaluate([[1]], [1], depth=3)
     with pytest.raises(ValueError, match="recall@5"):
         METRICS["recall@5"].function([[1]], [1], 3)
 
 
 def test_flops_are_expected_multiply_adds():
     # lexicon 0 in every query and half of the documents, lexicon 1 in half of the queries and every document
-    assert metrics.flops_per_pair(np.array([1.0, 0.5, 0.0]), np.array([0.5, 1.0, 1.0])) == 1.0
+    assert evaluation.flops_per_pair(np.array([1.0, 0.5, 0.0]), np.array([0.5, 1.0, 1.0])) == 1.0
 
 
 def test_overlap_ignores_padding_and_order():
     exact = np.array([[3, 1, 2], [5, -1, -1], [-1, -1, -1]])
     found = np.array([[1, 3, 9], [7, -1, -1], [4, -1, -1]])
-    assert metrics.overlap(found, exact, 3) == (2 / 3 + 0) / 2
-    assert metrics.overlap(exact[2:], exact[2:], 3) == 1.0
+    assert evaluation.overlap(found, exact, 3) == (2 / 3 + 0) / 2
+    assert evaluation.overlap(exact[2:], exact[2:], 3) == 1.0
 
 
 def test_percentile_is_a_measured_value():
@@ -95,8 +95,8 @@ def test_agrees_with_trec_eval(queries):
     ranks = [[place for place, d in enumerate(order, start=1) if d in relevant] for order, relevant in queries]
     relevant = [len(of_query) for _, of_query in queries]
     for k in (1, 5, 10):
-        assert metrics.success(ranks, k).tolist() == [theirs[f"q{q}"][f"success_{k}"] for q in range(len(queries))]
+        assert evaluation.success(ranks, k).tolist() == [theirs[f"q{q}"][f"success_{k}"] for q in range(len(queries))]
     for k in (5, 10):
-        assert metrics.trec_recall(ranks, relevant, k) == pytest.approx([theirs[f"q{q}"][f"recall_{k}"] for q in range(len(queries))])
-    reciprocal = 1 / metrics.first_rank(ranks, np.inf)
+        assert evaluation.trec_recall(ranks, relevant, k) == pytest.approx([theirs[f"q{q}"][f"recall_{k}"] for q in range(len(queries))])
+    reciprocal = 1 / evaluation.first_rank(ranks, np.inf)
     assert reciprocal == pytest.approx([theirs[f"q{q}"]["recip_rank"] for q in range(len(queries))])

@@ -15,9 +15,10 @@ import pytest
 import scipy.sparse as sp
 
 from bench import cli, engines, scale, sizes, sweep
+from bench.grid import Grid, LeastBatch, Lexicons, plan
 from bench.isolate import Limits, Outcome
 from bench.records import Point, RecordStore
-from bench.sweep import Grid, LeastBatch, Lexicons, Side, Sweep, plan
+from bench.sweep import Side, Sweep
 from bench.vectors import open_vectors, write_vectors
 from models.errors import InputError
 
@@ -68,7 +69,7 @@ def swept(folders, tmp_path_factory):
     store = RecordStore(home)
     for kind, names in (("lexicon", ["impact", "dummy"]), ("dense", ["faiss-flat"])):
         side = side_of(folders, kind)
-        Sweep(store, home, side, GRID, Limits(60)).run(plan(side, 200, GRID, names, largest=False))
+        Sweep(store, home, side, GRID, Limits(60)).run(plan(side.kind, 200, GRID, names, largest=False))
     return home, store.read()
 
 
@@ -111,7 +112,7 @@ def test_what_is_measured_is_not_measured_again(swept, folders, monkeypatch):
     home, rows = swept
     monkeypatch.setattr(sweep, "run_job", lambda *_: pytest.fail("a job was run"))
     side = side_of(folders, "lexicon")
-    Sweep(RecordStore(home), home, side, GRID, Limits(60)).run(plan(side, 200, GRID, ["impact", "dummy"], largest=False))
+    Sweep(RecordStore(home), home, side, GRID, Limits(60)).run(plan(side.kind, 200, GRID, ["impact", "dummy"], largest=False))
     assert len(RecordStore(home).read()) == len(rows)
 
 
@@ -120,7 +121,7 @@ def test_answers_to_another_question_are_not_taken_up(folders, tmp_path):
     side = side_of(folders, "lexicon")
     for queries in (8, 5):
         grid = replace(GRID, rounds=1, queries=queries)
-        Sweep(RecordStore(tmp_path), tmp_path, side, grid, Limits(60)).run(plan(side, 200, grid, ["impact"], largest=False))
+        Sweep(RecordStore(tmp_path), tmp_path, side, grid, Limits(60)).run(plan(side.kind, 200, grid, ["impact"], largest=False))
     rows = RecordStore(tmp_path).read()
     accuracy = rows[(rows.batch_mode == "") & (rows.metric == "recall@1")]
     assert sorted(accuracy.queries) == [5, 8] and set(accuracy.value) == {1.0}
@@ -132,10 +133,10 @@ def test_answers_to_another_question_are_not_taken_up(folders, tmp_path):
 def test_the_plan_sweeps_settings_at_the_largest_size_only(folders):
     grid = replace(GRID, kept=(4, 32), bits=(8, 16), query_kept=(2, None))
     side = side_of(folders, "lexicon")
-    assert [cell.lexicons for cell in plan(side, 100, grid, ["impact"], largest=False)] == [Lexicons(32, 8, None)]
-    settings = [cell.lexicons for cell in plan(side, 100, grid, ["impact"], largest=True)]
+    assert [cell.lexicons for cell in plan(side.kind, 100, grid, ["impact"], largest=False)] == [Lexicons(32, 8, None)]
+    settings = [cell.lexicons for cell in plan(side.kind, 100, grid, ["impact"], largest=True)]
     assert settings == [Lexicons(32, 8, None), Lexicons(4, 8, None), Lexicons(32, 16, None), Lexicons(32, 8, 2)]
-    assert plan(side, 100, grid, ["faiss-flat"], largest=True) == []
+    assert plan(side.kind, 100, grid, ["faiss-flat"], largest=True) == []
 
 
 def test_a_slow_engine_is_timed_over_smaller_batches(folders, tmp_path):
@@ -143,7 +144,7 @@ def test_a_slow_engine_is_timed_over_smaller_batches(folders, tmp_path):
     side, asked = side_of(folders, "lexicon"), []
     for seconds in (0.0, 1e6):
         grid, home = replace(GRID, rounds=1, batch_seconds=seconds, least_batch=LeastBatch(3, 3)), tmp_path / str(seconds)
-        Sweep(RecordStore(home), home, side, grid, Limits(60)).run(plan(side, 200, grid, ["impact"], largest=False))
+        Sweep(RecordStore(home), home, side, grid, Limits(60)).run(plan(side.kind, 200, grid, ["impact"], largest=False))
         rows = RecordStore(home).read()
         asked.append(rows[(rows.batch_mode == "batched") & (rows.metric == "qps")].note.iloc[0])
     assert "3 queries a round" in asked[0] and "8 queries a round" in asked[1]
@@ -151,7 +152,10 @@ def test_a_slow_engine_is_timed_over_smaller_batches(folders, tmp_path):
 
 def test_smaller_sizes_are_measured_at_the_first_knobs(folders):
     side = side_of(folders, "dense")
-    (small,), large = plan(side, 100, GRID, ["faiss-rabitq"], largest=False), plan(side, 100, GRID, ["faiss-rabitq"], largest=True)
+    (small,), large = (
+        plan(side.kind, 100, GRID, ["faiss-rabitq"], largest=False),
+        plan(side.kind, 100, GRID, ["faiss-rabitq"], largest=True),
+    )
     assert [cell.knobs for cell in large] == engines.grid("faiss-rabitq", "build") and len(large) > 1
     assert all(cell.searches == engines.grid("faiss-rabitq", "search") for cell in large) and len(large[0].searches) > 1
     assert small.knobs == large[0].knobs and small.searches == large[0].searches[:1]
@@ -159,7 +163,7 @@ def test_smaller_sizes_are_measured_at_the_first_knobs(folders):
 
 def test_an_engine_that_takes_no_impacts_gets_pruned_floats(folders, monkeypatch):
     monkeypatch.setattr(engines.get("scipy").__class__, "weights", (None,))
-    assert [cell.lexicons for cell in plan(side_of(folders, "lexicon"), 100, GRID, ["scipy"], largest=False)] == [Lexicons(32, None, None)]
+    assert [cell.lexicons for cell in plan("lexicon", 100, GRID, ["scipy"], largest=False)] == [Lexicons(32, None, None)]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,7 @@ def test_how_a_job_ended_is_a_record_and_the_others_go_on(folders, tmp_path, mon
     monkeypatch.setattr(sweep, "run_job", run)
     store, side = RecordStore(tmp_path), side_of(folders, "dense")
     grid = replace(GRID, rounds=1)
-    Sweep(store, tmp_path, side, grid, Limits(60)).run(plan(side, 60, grid, ["dummy", "faiss-flat"], largest=False))
+    Sweep(store, tmp_path, side, grid, Limits(60)).run(plan(side.kind, 60, grid, ["dummy", "faiss-flat"], largest=False))
     rows = store.read()
     of_dummy, of_flat = rows[rows.engine == "dummy"], rows[rows.engine == "faiss-flat"]
     assert set(of_flat.status) == {"ok"} and set(of_flat.batch_mode) == {"", "single", "batched"}
@@ -195,6 +199,7 @@ def command(folders, home):
     return [sys.executable, "-m", "bench.scale", "--corpus", "vectors", "--sizes", "300", "--engines", "impact", *parts, *grid]
 
 
+@pytest.mark.fault("kill -9 of all processes of a sweep, three times")
 def test_killed_three_times_it_ends_with_the_same_records(folders, tmp_path):
     done = subprocess.run(command(folders, tmp_path / "whole"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,10 +8,11 @@ import pytest
 
 from bench import cli, engines, scale
 from bench.cluster import joined
+from bench.grid import Grid, plan
 from bench.indexes import build_index
 from bench.isolate import Limits
 from bench.records import Point, RecordStore
-from bench.sweep import Grid, Side, Sweep, plan
+from bench.sweep import Side, Sweep
 from bench.vectors import DenseVectors, LexiconVectors, open_vectors, write_vectors
 from models.errors import InputError
 from tests.cluster.nodes import ITEMS, LEXICONS, QUERIES, same, started
@@ -40,7 +41,7 @@ def test_shards_give_what_one_index_gives_ties_included(tmp_path, two, rows, sha
     assert cut.id != one.id and cut.bytes > 0
     with one.open() as whole, cut.open() as sharded:
         same(whole, sharded, queries)
-        assert sharded.what_is_missing() == "" and 0 < sharded.network_share(1) < 1
+        assert sharded.what_is_missing() == "" and 0 < sharded.told(1)["network_share"] < 1
         where = [actor.__ray_call__.remote(node_and_copy) for actor in sharded._actors.values()]
         lie_on, copies = zip(*sharded._ray.get(where), strict=True)
         assert len(set(lie_on)) == min(shards, 2) and all(copy.is_dir() for copy in copies)
@@ -120,7 +121,7 @@ def test_partial_results_are_not_ok(tmp_path, two, folders, monkeypatch):
     """A shard gone from the start of searching: recall of the others is told, and nothing is timed."""
     documents, queries = open_vectors(folders["documents"]), open_vectors(folders["queries"])
     side = Side(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
-    [cell] = plan(side, ITEMS, GRID, ["scipy"], largest=False)
+    [cell] = plan(side.kind, ITEMS, GRID, ["scipy"], largest=False)
     cell = replace(cell, engine="sharded-scipy", knobs={"shards": 3})
     monkeypatch.setattr("bench.sweep.run_job", in_this_process)
     Sweep(RecordStore(tmp_path), tmp_path, side, GRID, Limits(600)).run([cell])
@@ -142,7 +143,7 @@ def in_this_process(job, request, folder, limits):
 
     def without_the_first_shard(path):
         engine = opened(path)
-        if isinstance(engine, worker.Sharded):
+        if engine.name.startswith("sharded-"):
             engine._ray.kill(engine._actors[0], no_restart=True)
         return engine
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bench.files import sha256
 from tests.faults import road
 
 
@@ -53,6 +54,21 @@ def with_data(trained, tmp_path) -> Path:
     """A home with training data, where nothing is trained yet."""
     shutil.copytree(trained / "data", tmp_path / "home" / "data")
     return tmp_path / "home"
+
+
+@pytest.fixture
+def keeps(record_property):
+    """A function: a home, just after its fault -> what is finished there must be there in the end, byte for byte; the record says if not."""
+    sizes, digests = {}, {}
+
+    def keeps(home) -> None:
+        digests.update(road.finished(home))
+        sizes.update({path: path.stat().st_size for path in digests})
+
+    yield keeps
+    lost = [path for path, digest in digests.items() if not path.exists() or sha256(path) != digest]
+    record_property("bytes_lost", sum(sizes[path] for path in lost))
+    assert not lost
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
+from bench.files import sha256
 from bench.records import RecordStore
 from bench.vectors import NPY_HEADER, write_vectors
 
@@ -30,6 +31,7 @@ GRID = ["rounds=1", "seconds=0.02", "queries=8", "checked=6", "kept=[]", "bits=[
 SHORT = ["train.steps=12", "train.phase1_share=0.5", "train.validate_every=4", "train.checkpoint_every=4"]
 MEASURED = ["measure.images=16", "measure.zero_shot=4", "measure.examples=2", "measure.kept=[8]", "measure.slices=[]"]
 CORPUS = ["--corpus", "{name: scenes, pixels: 64, concepts: 12}"]
+FINISHED = ("data/*/*", "vectors/*/*", "indexes/*/**/*", "results/*.parquet")
 TIMED = {"s", "us", "queries/s", "pairs/s", "images/s", "texts/s"}
 MEMORY = {"build_peak_bytes", "resident_bytes"}
 
@@ -174,6 +176,12 @@ def assert_same(home, undisturbed) -> None:
     """The records of a home are those of an undisturbed one, and it has the same pages."""
     pd.testing.assert_frame_equal(records(home), records(undisturbed), check_exact=True)
     assert {file.name for file in (home / "site").glob("*.html")} == {file.name for file in (undisturbed / "site").glob("*.html")}
+
+
+def finished(home) -> dict[Path, str]:
+    """The files of a home that whoever writes them is done with, for good (training data, vectors, indexes, records), and their SHA-256."""
+    found = [path for pattern in FINISHED for path in Path(home).glob(pattern) if path.is_file()]
+    return {path: sha256(path) for path in found if not any(part.startswith(".") or part.endswith(".parts") for part in path.parts)}
 
 
 def truncate(path: Path) -> None:

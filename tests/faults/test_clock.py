@@ -13,11 +13,12 @@ YEAR = 365 * 24 * 3600
 
 
 @pytest.mark.fault("the clock is set back a year before a killed run goes on")
-def test_the_second_half_of_a_run_is_earlier_than_the_first(measured, checkpoint, tmp_path):
+def test_the_second_half_of_a_run_is_earlier_than_the_first(measured, checkpoint, tmp_path, keeps):
     home = tmp_path / "home"
     process = road.start(road.measuring(home, checkpoint))
     road.wait_until(lambda: len(list(home.glob("results/*.parquet"))) >= 4, process)
     road.kill(process)
+    keeps(home)
     road.succeed(road.measuring(home, checkpoint), **road.injected(f"back {YEAR}"))
     assert RecordStore(home).read().started.str[:4].nunique() == 2
     road.assert_same(home, measured)

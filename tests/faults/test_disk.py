@@ -26,13 +26,14 @@ def make_room(home) -> None:
         pytest.param("runs/*/state-*", marks=pytest.mark.fault("the disk fills in training")),
     ],
 )
-def test_a_full_disk_in_training(made, small_disk, trained):
+def test_a_full_disk_in_training(made, small_disk, trained, keeps):
     home = small_disk / "home"
     process = road.start(road.training(home))
     road.wait_until(lambda: list(home.glob(made)), process)
     fill(home)
     _, errors = process.communicate()
     assert process.returncode == 2 and "No space left on device" in errors.splitlines()[-1], errors
+    keeps(home)
     make_room(home)
     road.succeed(road.training(home))
     road.assert_same(home, trained)
@@ -45,13 +46,14 @@ def test_a_full_disk_in_training(made, small_disk, trained):
         pytest.param("timing", marks=pytest.mark.fault("the disk fills while an index is timed")),
     ],
 )
-def test_a_full_disk_in_a_sweep(job, small_disk, swept, vectors):
+def test_a_full_disk_in_a_sweep(job, small_disk, swept, vectors, keeps):
     home = small_disk / "home"
     process = road.start(road.sweep(home, vectors))
     road.wait_until(lambda: road.jobs(process, job), process)
     fill(home)
     _, errors = process.communicate()
     assert process.returncode == 2 and "No space left on device" in errors.splitlines()[-1], errors
+    keeps(home)
     make_room(home)
     assert set(RecordStore(home).read().status) <= {"ok"}, "a full disk is no engine's fault"
     road.succeed(road.sweep(home, vectors))

@@ -12,11 +12,12 @@ from tests.faults import road
         pytest.param("runs/*/state-*", marks=pytest.mark.fault("kill -9 in training")),
     ],
 )
-def test_a_killed_training(made, trained, checkpoint, tmp_path):
+def test_a_killed_training(made, trained, checkpoint, tmp_path, keeps):
     home = tmp_path / "home"
     process = road.start(road.training(home))
     road.wait_until(lambda: list(home.glob(made)), process)
     road.kill(process)
+    keeps(home)
     road.succeed(road.training(home))
     road.assert_same(home, trained)
     weights = checkpoint / "model.safetensors"
@@ -30,20 +31,22 @@ def test_a_killed_training(made, trained, checkpoint, tmp_path):
         pytest.param("results/*.parquet", 4, marks=pytest.mark.fault("kill -9 between two records")),
     ],
 )
-def test_a_killed_measurement(made, count, measured, checkpoint, tmp_path):
+def test_a_killed_measurement(made, count, measured, checkpoint, tmp_path, keeps):
     home = tmp_path / "home"
     process = road.start(road.measuring(home, checkpoint))
     road.wait_until(lambda: len(list(home.glob(made))) >= count, process)
     road.kill(process)
+    keeps(home)
     road.succeed(road.measuring(home, checkpoint))
     road.assert_same(home, measured)
 
 
 @pytest.mark.fault("kill -9 of the main job between training and pages")
-def test_a_killed_main_job(tmp_path):
+def test_a_killed_main_job(tmp_path, keeps):
     process = road.start(road.main_job(tmp_path / "killed"))
     road.wait_until(lambda: list(tmp_path.glob("killed/vectors/*/meta.json")), process)
     road.kill(process)
+    keeps(tmp_path / "killed")
     for home in ("killed", "undisturbed"):
         road.succeed(road.main_job(tmp_path / home))
     assert (tmp_path / "killed" / "site" / "index.html").exists()
@@ -58,19 +61,21 @@ def test_a_killed_main_job(tmp_path):
         pytest.param("timing", marks=pytest.mark.fault("kill -9 while an index is timed")),
     ],
 )
-def test_a_killed_sweep(job, swept, vectors, tmp_path):
+def test_a_killed_sweep(job, swept, vectors, tmp_path, keeps):
     process = road.start(road.sweep(tmp_path / "home", vectors))
     road.wait_until(lambda: road.jobs(process, job), process)
     road.kill(process)
+    keeps(tmp_path / "home")
     road.succeed(road.sweep(tmp_path / "home", vectors))
     road.assert_same(tmp_path / "home", swept.home)
 
 
 @pytest.mark.fault("kill -9 between two shards of a gallery")
-def test_a_killed_encoding(checkpoint, tmp_path):
+def test_a_killed_encoding(checkpoint, tmp_path, keeps):
     process = road.start(road.encoding(tmp_path / "killed", checkpoint))
     road.wait_until(lambda: list(tmp_path.glob("killed/vectors/*.parts/00000.json")), process)
     road.kill(process)
+    keeps(tmp_path / "killed")
     for home in ("killed", "undisturbed"):
         road.succeed(road.encoding(tmp_path / home, checkpoint))
     content = [

@@ -28,8 +28,8 @@ from bench.corpora.folder import Folder
 from bench.corpora.karpathy import Coco
 from bench.corpora.webdataset import WebDataset, read_shard
 from bench.files import sha256
+from bench.grid import GRID, Grid
 from bench.records import Point, RecordStore
-from bench.sweep import GRID, Grid
 from bench.vectors import open_vectors, write_vectors
 from models.config import BottleneckConfig, ImageConfig, LexLIPConfig, ModelConfig, MomentumConfig, TextConfig
 from models.tokenizer import LexiconTokenizer
