@@ -39,11 +39,14 @@ def locked(home: Path, command: str, wait: bool = False) -> Iterator[None]:
     if int(os.environ.get("RANK", 0)):  # of torchrun
         yield
         return
-    made = not home.exists()
-    lock = FileLock(home / LOCK, fallback_to_soft=False)
+    lock, made = FileLock(home / LOCK, fallback_to_soft=False), False
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, home, wait)
+        while True:
+            made |= not home.exists()
+            home.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # the one that held the home had made it, and left it empty, so it is gone
+                _acquire(lock, home, wait)
+                break
         if lock.is_locked:
             since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
             write_json(home / HOLDER, {"process": os.getpid(), "host": socket.gethostname(), "since": since, "command": command})

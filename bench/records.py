@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from bench import cli
 from bench.environment import machine
 from bench.files import atomic_file
+from bench.lock import locked
 from bench.metrics import METRICS
 from models.errors import InputError
 
@@ -342,9 +343,10 @@ def main(arguments) -> None:
     if arguments.action == "merge":
         if not arguments.paths:
             raise InputError("merge: name at least one home or results folder to copy from")
-        for path in arguments.paths:
-            copied, kept = store.merge(RecordStore.open(path), force=arguments.force)
-            print(f"{path}: {copied} points copied, {kept} already here")
+        with locked(arguments.home, cli.command_line()):
+            for path in arguments.paths:
+                copied, kept = store.merge(RecordStore.open(path), force=arguments.force)
+                print(f"{path}: {copied} points copied, {kept} already here")
         return
     rows = RecordStore.open(arguments.home).read()
     if arguments.action == "export":

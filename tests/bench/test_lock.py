@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import cli, lock
+from bench import cli, lock, records
 from bench.files import read_json
 from models.errors import InputError
 
@@ -55,6 +55,21 @@ def test_the_second_waits_when_it_is_told_to(holder, tmp_path, monkeypatch):
     monkeypatch.setattr(lock.log, "warning", lambda *_: (ended.append("waited"), holder.communicate()))
     assert command(tmp_path / "home", "--wait", main=lambda _: ended.append(holder.poll())) == 0
     assert ended == ["waited", 0]
+
+
+def test_a_home_that_is_gone_with_the_one_that_made_it_is_made_again(holder, tmp_path, monkeypatch):
+    """It failed with a traceback: that the folder of the lock is not there."""
+    home, ran = tmp_path / "home", []
+    monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(lock.log, "warning", lambda *_: (holder.communicate(), ran.append(home.exists())))
+    assert command(home, "--wait", main=lambda _: ran.append(home.exists())) == 0
+    assert ran == [False, True]
+
+
+def test_records_are_not_merged_into_a_home_in_use(holder, tmp_path, capsys):
+    flags = ["merge", str(tmp_path), "--home", str(tmp_path / "home")]
+    assert cli.run(records.main, records._parser(), flags) == cli.BAD_INPUT
+    assert "in use by process" in capsys.readouterr().err
 
 
 def test_a_killed_one_holds_nobody_up(holder, tmp_path):
