@@ -78,7 +78,7 @@ def tests(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kills, full disks, broken files and the like, put into the real commands: their records must be those of undisturbed runs."""
     _install(session, "test")
-    flags = ["-m", "fault", "--numprocesses", "2", "--dist", "loadfile", "--reliability-home", "runs"]
+    flags = ["-m", "fault and not cluster", "--numprocesses", "2", "--dist", "loadfile", "--reliability-home", "runs"]
     _run(session, "pytest", *flags)
 
 
@@ -86,7 +86,7 @@ def faults(session: nox.Session) -> None:
 def cluster(session: nox.Session) -> None:
     """Encoding and search over real Ray clusters of two and four nodes on this machine, nodes killed in the middle; flags after `--` go to pytest."""
     _install(session, "test", "cluster")
-    _run(session, "pytest", "tests/cluster", "-m", "cluster")
+    _run(session, "pytest", "tests/cluster", "-m", "cluster", "--reliability-home", "runs")
 
 
 @nox.session

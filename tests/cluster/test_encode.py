@@ -55,6 +55,7 @@ def content(home):
     return {str(path.relative_to(home)): path.read_bytes() for path in sorted(home.glob("vectors/**/*")) if path.is_file()}
 
 
+@pytest.mark.fault("a node of a cluster is killed while it encodes")
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_node_killed_in_the_middle_changes_no_byte(tmp_path, checkpoints, alone, count):
     with started(count) as cluster, joined(cluster.address) as nodes:

@@ -11,6 +11,7 @@ from tests.cluster.nodes import QUERIES, killing_when, same, started
 pytestmark = pytest.mark.cluster
 
 
+@pytest.mark.fault("nodes of a cluster are killed while they search")
 @pytest.mark.parametrize("nodes", [2, 4])
 def test_nodes_killed_in_the_middle_of_searching_change_no_result(tmp_path, rows, nodes):
     """All but the home die, one by one, each while searches follow one another."""

@@ -67,6 +67,7 @@ def test_an_engine_that_refuses_says_so_and_which_shard(tmp_path, two, rows):
         engines.get("sharded-scipy").open(cut.folder)
 
 
+@pytest.mark.fault("a shard of an index is gone for good")
 def test_a_shard_that_is_gone_leaves_the_results_of_the_others_and_a_name(tmp_path, two, rows):
     impacts, queries = LexiconVectors.of(rows.astype(np.uint8)), rows[:QUERIES].astype(np.uint8)
     cut = build_index(tmp_path, "sharded-scipy", impacts, "lexicon", shards=3)
@@ -117,6 +118,7 @@ def test_the_command_records_shards_network_and_the_ranking_of_one_index(tmp_pat
     assert cut[cut.metric == "qps"].note.str.contains("2 nodes").all()
 
 
+@pytest.mark.fault("a shard of an index is gone for good while it is measured")
 def test_partial_results_are_not_ok(tmp_path, two, folders, monkeypatch):
     """A shard gone from the start of searching: recall of the others is told, and nothing is timed."""
     documents, queries = open_vectors(folders["documents"]), open_vectors(folders["queries"])
