@@ -79,7 +79,7 @@ def faults(session: nox.Session) -> None:
     """Kills, full disks, broken files and the like, put into the real commands: their records must be those of undisturbed runs."""
     _install(session, "test")
     flags = ["-m", "fault and not cluster", "--numprocesses", "2", "--dist", "loadfile", "--reliability-home", "runs"]
-    _run(session, "pytest", *flags)
+    _run(session, "pytest", "tests", *flags)
 
 
 @nox.session
