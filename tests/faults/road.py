@@ -179,8 +179,12 @@ def assert_same(home, undisturbed) -> None:
 
 
 def finished(home) -> dict[Path, str]:
-    """The files of a home that whoever writes them is done with, for good (training data, vectors, indexes, records), and their SHA-256."""
+    """The files of a home that whoever writes them is done with, for good (training data, vectors, indexes, records), and their SHA-256.
+
+    A point of the records is whole with the file of its rows, which is written last.
+    """
     found = [path for pattern in FINISHED for path in Path(home).glob(pattern) if path.is_file()]
+    found = [path for path in found if path.parent.name != "results" or path.with_name(f"{path.name.split('.')[0]}.parquet").exists()]
     return {path: sha256(path) for path in found if not any(part.startswith(".") or part.endswith(".parts") for part in path.parts)}
 
 
