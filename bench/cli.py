@@ -46,7 +46,7 @@ def parser(description: str, writes: bool = False) -> argparse.ArgumentParser:
 
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
     """Parse, set up logging, call `main`; the exit code (0, or 2 for bad input, with one line on stderr)."""
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)  # flags may stand between the words
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         with locked(parsed.home, command_line(), parsed.wait) if "wait" in parsed else contextlib.nullcontext():

@@ -135,7 +135,7 @@ def test_commands(tmp_path, capsys):
     home, other = tmp_path / "home", tmp_path / "other"
     RecordStore(other).write(POINT, {"recall@1": 0.5})
     assert run("merge", other, "--home", home) == 0
-    assert run("merge", other / "results", "--home", home) == 0
+    assert run("merge", "--home", home, other / "results") == 0, "flags may stand between the words"
     assert "1 points copied, 0 already here" in (out := capsys.readouterr().out) and "0 points copied, 1 already" in out
     assert run("list", "--home", home) == 0
     assert POINT.id in (out := capsys.readouterr().out) and "recall@1" in out
