@@ -28,6 +28,7 @@ from models.errors import InputError
 ROWS = "records.parquet"
 WHOLE = 2**30  # bytes, rows: of a page and of a dictionary; more than any column has
 RANKS = "ranks.list.element"
+HOME = r" --home(?:=|\s+)(?:'[^']*'|\S+)"  # of a command: where its records lay is no one else's business, and it runs without
 
 
 class Bundle:
@@ -76,6 +77,7 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
         parts.append((store, rows[~rows.point_id.isin(seen)]))
         seen |= set(rows.point_id)
     everything = pd.concat([rows for _, rows in parts], ignore_index=True)
+    everything["command"] = everything.command.str.replace(HOME, "", regex=True)
     with atomic_folder(folder) as partial:
         _write(everything, partial / ROWS)
         for name in SIDECARS:

@@ -69,7 +69,8 @@ class Evidence:
         shown = {(self.profile, self.corpus), (self.profile, "")} | set(zip(self.generated.profile, self.generated.corpus, strict=True))
         self.others = sorted(set(zip(self.all.profile, self.all.corpus, strict=True)) - shown)
         self.gallery = _galleries(self.rows)
-        self._by_key = {key: group for key, group in self.rows.groupby(["variant", "metric"], sort=False)}
+        in_time = self.rows.sort_values(["started", "point_id"])
+        self._by_key = {key: group for key, group in in_time.groupby(["variant", "metric"], sort=False)}
 
     @functools.cached_property
     def variants(self) -> list[str]:
@@ -113,14 +114,15 @@ class Evidence:
         return {"task": "retrieval", "split": split, "direction": direction, "images": self.gallery.get((split, direction))}
 
     def matching(self, variant: str, metric: str, **filters) -> pd.DataFrame:
-        """Rows of a metric whose columns equal `filters` (None = null; a tuple = any of them)."""
+        """Rows of a metric whose columns equal `filters` (None = null; a tuple = any of them), in the order in which they were measured."""
         return filtered(self._by_key.get((variant, metric), self.rows.iloc[:0]), filters)
 
     def measured(self, variant: str, metric: str, **filters) -> pd.DataFrame:
         """One row per seed, the newest that was measured, in the order of seeds."""
         rows = self.matching(variant, metric, **filters)
         rows = rows[((rows.status == "ok") & np.isfinite(rows.value)).to_numpy()]
-        return rows if len(rows) < 2 else rows.sort_values(["started", "point_id"]).drop_duplicates("seed", keep="last").sort_values("seed")
+        newest = {None if seed != seed else seed: place for place, seed in enumerate(rows.seed.to_numpy())}
+        return rows.iloc[[newest[seed] for seed in sorted(newest, key=lambda seed: (seed is None, seed))]]
 
     def cell(self, variant: str, metric: str, **filters) -> Cell:
         """The mean over seeds; with its bootstrap interval where the per-query results are kept; else what is missing and why."""
@@ -176,7 +178,7 @@ class Evidence:
 
     @functools.cached_property
     def _seed_of(self) -> dict[str, float]:
-        points = self.rows.drop_duplicates("point_id")
+        points = pd.concat([self.rows, self.generated]).drop_duplicates("point_id")
         return dict(zip(points.point_id, points.seed.fillna(significance.UNSEEDED), strict=True))
 
     @functools.cached_property

@@ -1,20 +1,20 @@
 """The answer in one screen: a few sentences and four numbers, made from the records, losses first.
 
-The pair that is compared at scale is chosen by rule, the same for both sides. The level is the highest R@1 that both paradigms reach: that of
+The pair that is compared at scale is chosen by rule, the same for both sides: the best search of each in R@1; and at equal R@1. There, the level is the highest R@1 that both paradigms reach: that of
 the best search of the weaker one. Of the searches of each paradigm whose R@1 is as good (`Sweep.as_good`), the fastest, or smallest, stand
 against each other; flat search over un-compressed vectors stands beside.
 """
 
 from dataclasses import dataclass
 
-from reports import comparisons
+from reports import comparisons, paired
 from reports.evidence import UNTRAINED, Evidence
 from reports.scale import KINDS, Call, Search, Sweep, sweeps
 from reports.scale_ratios import FLAT, engine, points_of
 from reports.tables import integer, percent, points, size, times
 from reports.verdict import EQUAL_RATIO, LOSES, OPEN, ORDER, WINS
 
-SPEED, SIZE, PARTS = "Speed at equal R@1", "Index size at equal R@1", "The part that matters most"
+QUALITY, SPEED, SIZE, PARTS = "R@1 at scale", "Speed at equal R@1", "Index size at equal R@1", "The part that matters most"
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Finding:
 
 
 def at_scale(evidence: Evidence) -> list[Finding]:
-    """Speed and size at equal R@1, of the first sweep in which both paradigms were judged; else nothing."""
+    """Speed and size at equal R@1, then the best R@1 of both, of the first sweep in which both paradigms were judged; else nothing."""
     for sweep in sweeps(evidence):
         lexicon, dense = (
             [search for search in sweep.at(sweep.largest, kind) if search.recall and not search.engine.endswith("-gpu")] for kind in KINDS
         )
         if lexicon and dense:
             level = Level.of(sweep, lexicon, dense)
-            return [found for found in (_speed(level), _size(level)) if found]
+            return [found for found in (_speed(level), _size(level), _quality(sweep, lexicon, dense)) if found]
     return []
 
 
@@ -50,19 +50,17 @@ class Level:
     recall: float
     lexicon: list[Search]
     dense: list[Search]
-    reach: str
 
     @classmethod
     def of(cls, sweep: Sweep, lexicon: list[Search], dense: list[Search]) -> "Level":
         tops = [max(side, key=lambda search: search.recall) for side in (lexicon, dense)]
         weaker = tops[1] if sweep.as_good(tops[0], tops[1]) else tops[0]
         sides = [[search for search in side if sweep.as_good(search, weaker)] for side in (lexicon, dense)]
-        reach = f"lexicon searches reach {percent(tops[0].recall)} %, dense ones {percent(tops[1].recall)} %"
-        return cls(sweep, weaker.recall, *sides, reach)
+        return cls(sweep, weaker.recall, *sides)
 
     @property
     def words(self) -> str:
-        return f"At the highest R@1 that both reach, {percent(self.recall)} % over {integer(self.sweep.largest)} images"
+        return f"Over {integer(self.sweep.largest)} images, at the highest R@1 that both reach ({percent(self.recall)} %)"
 
 
 def ranked(findings: list[Finding]) -> list[Finding]:
@@ -98,12 +96,36 @@ def _speed(level: Level) -> Finding | None:
         return None
     call, mine, theirs, flat = said[0]
     verdict, words = _verdict(mine.rate(call) / theirs.rate(call), "faster", "slower")
-    sentence = f"{level.words} ({level.reach}), the fastest lexicon search is " + "; ".join(_speeds(*one) for one in said) + "."
+    sentence = f"{level.words}, the fastest lexicon search is " + "; ".join(_speeds(*one) for one in said) + "."
     detail = f"{_rated(mine, call)} against {_rated(theirs, call)}; {call.label}"
     if flat:
         detail += f". Against un-compressed flat search: {_ratio(mine.rate(call) / flat.rate(call), 'faster', 'slower')}"
     behind = tuple(dict.fromkeys(point for call, *searches in said for search in searches if search for point in points_of(search, call)))
     return Finding(verdict, SPEED, sentence, "scale_engines", behind, words, detail)
+
+
+def _quality(sweep: Sweep, lexicon: list[Search], dense: list[Search]) -> Finding:
+    """The best of each side, then its speed: against that search, and against the fastest that is as good."""
+    mine = max(lexicon, key=lambda search: search.recall)
+    theirs = max(dense, key=lambda search: (search.recall, search.engine == FLAT))
+    gap = paired.difference(sweep.evidence, mine.accuracy.point_id, theirs.accuracy.point_id)
+    known = gap is not None and gap.low is not None
+    verdict = OPEN if not known else WINS if gap.low > 0 else LOSES if gap.high < 0 else OPEN
+    interval = f"95% interval {points(gap.low)} to {points(gap.high)}, {integer(gap.queries)} queries" if known else "without an interval"
+    sentence = (
+        f"Over {integer(sweep.largest)} images the best lexicon search ({mine.name}) has R@1 {percent(mine.recall)} %, the best dense one ({theirs.name}) "
+        f"{percent(theirs.recall)} %: {points(mine.recall - theirs.recall)} points ({interval})"
+    )
+    behind = points_of(mine) + points_of(theirs)
+    if (call := sweep.call("single")) and mine.rate(call) and theirs.rate(call):
+        ways = "faster than", "slower than", "as fast as"
+        fastest = max((one for one in dense if one.rate(call) and sweep.as_good(one, theirs)), key=lambda one: one.rate(call))
+        sentence += f". It is {_ratio(mine.rate(call) / theirs.rate(call), *ways)} {theirs.name}"
+        if fastest is not theirs:
+            sentence += f" and {_ratio(mine.rate(call) / fastest.rate(call), *ways)} {fastest.name}, the fastest dense engine as good as {theirs.name}"
+        sentence += f" ({call.label})"
+        behind = points_of(mine, call) + points_of(theirs, call) + points_of(fastest, call)
+    return Finding(verdict, QUALITY, f"{sentence}.", "scale", tuple(dict.fromkeys(behind)))
 
 
 def _calls(sweep: Sweep) -> list[Call]:

@@ -24,12 +24,13 @@ SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v":
           "<": "triangle-left", ">": "triangle-right", "p": "circle", "h": "square"}  # fmt: skip
 STROKES = {"-": [1, 0], "--": [6, 3], "-.": [6, 3, 1, 3], ":": [2, 2]}
 DIGITS = 7  # of a number that is only drawn: the records have it in full
-HEIGHT, LINE = 300, 24  # pixels: of a view, of a line of a forest plot
+HEIGHT, LINE, PADDING = 300, 24, 8  # pixels: of a view, of a line of a forest plot, between a point and the edge
+MOST_IN_EACH = 6  # series that each of several views names in a legend of its own
 CONFIG = {
     "background": "transparent",
     "view": {"stroke": None},
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED,
-             "labelColor": MUTED, "titleColor": INK, "labelLimit": 260},
+             "labelColor": MUTED, "titleColor": INK, "labelLimit": 260, "labelSeparation": 8},
     "legend": {"labelFontSize": 12, "orient": "bottom", "title": None, "labelColor": INK, "labelLimit": 260, "symbolSize": 70, "symbolOpacity": 1},
     "title": {"fontSize": 13, "anchor": "start", "color": INK},
 }  # fmt: skip
@@ -41,10 +42,14 @@ def of_figure(figure: Figure) -> dict:
 
 
 def of_panels(panels: Iterable[Panel]) -> dict:
-    rows, views = [], []
-    for view, panel in enumerate(panels):
+    """A view for each panel; many series that several panels have in common get one legend before them all."""
+    panels = list(panels)
+    looks = {series.name: series for panel in panels for series in panel.series}
+    apart = len(panels) > 1 and len(looks) > MOST_IN_EACH
+    rows, views = [], [_legend(looks)] if apart else []
+    for view, panel in enumerate(panels, len(views)):
         rows += [row | {"view": view} for number, series in enumerate(panel.series) for row in _rows(panel, series, number)]
-        views.append(_view(panel))
+        views.append(_view(panel, looks if apart else None))
     return plot(rows, views)
 
 
@@ -120,31 +125,45 @@ def _rows(panel: Panel, series: Series, number: int) -> list[dict]:
     return found
 
 
-def _view(panel: Panel) -> dict:
-    """A Vega-Lite specification of a panel, without data."""
-    looks: dict[str, Series] = {}
-    for series in panel.series:
-        looks.setdefault(series.name, series)
+def _by_series(looks: dict[str, Series]) -> dict:
+    """Colour, shape and dashes of each series."""
     domain = [clean(name) for name in looks]
     scales = {
         "color": [one.colour for one in looks.values()],
         "shape": [SHAPES.get(one.marker, "circle") for one in looks.values()],
         "strokeDash": [STROKES[one.dashes] for one in looks.values()],
     }
-    by_series = {
+    return {
         channel: {"field": "series", "type": "nominal", "scale": {"domain": domain, "range": range_}} for channel, range_ in scales.items()
     }
+
+
+def _legend(looks: dict[str, Series]) -> dict:
+    """A view of nothing but the legend."""
+    by_series = _by_series(looks)
+    return {"usermeta": {"legend": True}, "width": "container", "height": 1, "mark": {"type": "point", "filled": True},
+            "encoding": {channel: by_series[channel] for channel in ("color", "shape")}}  # fmt: skip
+
+
+def _view(panel: Panel, shared: dict[str, Series] | None) -> dict:
+    """A Vega-Lite specification of a panel, without data. `shared`: the series of all panels, whose legend stands elsewhere."""
+    looks: dict[str, Series] = {}
+    for series in panel.series:
+        looks.setdefault(series.name, series)
+    by_series = _by_series(shared or looks)
+    if shared:
+        by_series = {channel: encoding | {"legend": None} for channel, encoding in by_series.items()}
     quantitative = {"type": "quantitative"}
     x = quantitative | {
         "field": "x",
         "title": panel.x_label,
-        "scale": {"type": "log"} if panel.log_x else {"zero": False},
+        "scale": _scale(panel.log_x),
         "axis": _axis(panel, "x"),
     }
     y = quantitative | {
         "field": "y",
         "title": panel.y_label,
-        "scale": {"type": "log"} if panel.log_y else {"zero": False},
+        "scale": _scale(panel.log_y),
         "axis": _axis(panel, "y"),
     }
     if panel.names:
@@ -169,6 +188,11 @@ def _view(panel: Panel) -> dict:
         layers.insert(0, {"mark": {"type": "rule"}, "transform": at_zero, "encoding": {"y": None, "color": {"value": MUTED}}})
     height = LINE * len(panel.names) + 20 if panel.names else HEIGHT
     return {"title": clean(panel.title), "width": "container", "height": height, "encoding": whole, "layer": layers}
+
+
+def _scale(log: bool) -> dict:
+    """An axis ends a little beyond its points: rounded, it would be empty for the most part, or fall below 0."""
+    return ({"type": "log"} if log else {"zero": False}) | {"nice": False, "padding": PADDING}
 
 
 def _axis(panel: Panel, channel: str) -> dict:

@@ -16,7 +16,7 @@ from reports.figures import Figure
 from reports.scale import sweeps
 from reports.scale_answer import findings, verdicts
 from reports.scale_ratios import comparisons
-from reports.sections import ablations, efficiency, forest, scale, scale_engines
+from reports.sections import ablations, efficiency, forest, scale, scale_engines, scale_growth
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
@@ -49,7 +49,12 @@ def at_scale(evidence: Evidence) -> tuple[str, list[Figure]]:
     shown = [tables[sweep.named(name)].to_markdown() for name in SCALE_TABLES]
     figures = [figure for figure in made.figures if figure.name == sweep.named("scale_efficacy")]
     pictures = [_shown(f"R@1 against queries per second over {sweep.largest:,} images", figure) for figure in figures]
-    return "\n".join(["\n".join(said) + "\n", *shown, *pictures]), figures
+    beyond = [
+        scale_growth.growth_table(one).to_markdown()
+        for one in sweeps(evidence)
+        if one.fitted_to == sweep.corpus and one.largest > sweep.largest
+    ]
+    return "\n".join(["\n".join(said) + "\n", *shown, *pictures, *beyond]), figures
 
 
 BLOCKS = {"quick": quick, "scale": at_scale}

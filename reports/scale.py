@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from reports import sign_flip
+from reports import paired
 from reports.evidence import Evidence, ended, parsed
 from reports.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, integer
 from reports.verdict import EQUAL_RECALL
@@ -22,7 +22,8 @@ from reports.verdict import EQUAL_RECALL
 TASK = "scale"
 CEILING = "dummy"  # an engine that answers at once: its QPS is what the harness itself can reach
 IDENTITY = ["images", "kind", "variant", "engine", "knobs", "kept", "bits"]
-OF_VECTORS = ("query_kept", "scale")  # in a record's knobs beside those of the engine
+MEASURED = ["started", "point_id"]  # the order in which points were measured
+OF_VECTORS = ("query_kept", "scale", "shards")  # in a record's knobs beside those of the engine
 KINDS = ("lexicon", "dense")
 MODES = {"single": "one query at a time", "batched": "in batches"}
 SYNTHETIC = "synthetic:"
@@ -70,7 +71,7 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """One way of searching one gallery. `kept`, `query_kept`, `bits`: None = all, float32; `knobs`: those of the engine, in words."""
+    """One way of searching one gallery. `kept`, `query_kept`, `bits`: None = all, float32; `shards`: None = one index; `knobs`: those of the engine, in words."""
 
     images: int
     kind: str
@@ -79,6 +80,7 @@ class Search:
     kept: int | None = None
     bits: int | None = None
     query_kept: int | None = None
+    shards: int | None = None
     knobs: str = ""
     exact: bool = False
     accuracy: Measured | None = None
@@ -95,6 +97,11 @@ class Search:
         asked = f"{self.query_kept} in the query" if self.query_kept else ""
         bits = f"{self.bits} bits" if self.bits else ""
         return ", ".join(part for part in (f"{self.engine} {self.knobs}".strip(), kept, bits, asked) if part)
+
+    @property
+    def name(self) -> str:
+        """The engine and the lexicons kept, without its other settings."""
+        return f"{self.engine}, {self.kept} kept" if self.kept else self.engine
 
     @property
     def recall(self) -> float | None:
@@ -206,24 +213,23 @@ class Sweep:
             return False
         if one.recall >= other.recall:
             return True
-        return other.recall - one.recall < EQUAL_RECALL and _by_chance(self.evidence, one.accuracy.point_id, other.accuracy.point_id)
+        if other.recall - one.recall >= EQUAL_RECALL:
+            return False
+        test = paired.test(self.evidence, one.accuracy.point_id, other.accuracy.point_id)
+        return test is not None and (test.p is None or test.p >= self.evidence.reading.significant)
+
+    def recall_cell(self, search: Search) -> Cell:
+        """R@1 with its bootstrap interval, where the results of each query were kept."""
+        cell = search.cell("recall@1")
+        estimate = self.evidence.interval(cell.points, "recall@1") if self.evidence and cell.points else None
+        if estimate is None:
+            return cell
+        return replace(cell, low=estimate.low, high=estimate.high, n=f"{estimate.queries:,} queries on {estimate.groups:,} images")
 
     def vectors(self, images: int | None = None) -> list[str]:
         """What the lexicon vectors of a gallery are like, a sentence for each model: it decides what an index of them costs."""
         images = images or self.largest
         return [in_words(variant, measured.values) for (variant, size), measured in sorted(self.statistics.items()) if size == images]
-
-
-@functools.lru_cache(maxsize=4096)
-def _by_chance(evidence: Evidence | None, point: str, reference: str) -> bool:
-    found = [evidence.outcomes([each], "recall@1") if evidence else None for each in (point, reference)]
-    if any(outcomes is None for outcomes in found):
-        return False
-    one, other = (outcomes.set_index("query_id") for outcomes in found)
-    if set(one.index) != set(other.index):
-        return False
-    p = sign_flip.p_value((one.outcome - other.outcome).groupby(one.group).sum().to_numpy())
-    return p is None or p >= evidence.reading.significant
 
 
 def in_words(variant: str, values: dict[str, float]) -> str:
@@ -279,10 +285,7 @@ def _order(search: Search) -> tuple:
 def _sweep(rows: pd.DataFrame, profile: str, corpus: str, machine_id: str) -> Sweep:
     mine = rows[(rows.profile == profile) & (rows.corpus == corpus)]
     scale = mine[(mine.task == TASK) & (mine.machine_id == machine_id) & mine.images.notna()]
-    last = scale.sort_values("started").iloc[-1]
-    cores = "" if last.cores != last.cores else f", {last.cores:.0f} core{'s' if last.cores > 1 else ''}"
-    memory = "" if last.memory_gb != last.memory_gb else f", {last.memory_gb:.0f} GiB"
-    made = Sweep(profile, corpus, machine_id, f"{last.cpu or 'unknown CPU'}{cores}{memory}{f', {last.gpu}' if last.gpu else ''}", [])
+    made = Sweep(profile, corpus, machine_id, machine_of(scale), [])
     # Facts of vectors and pictures hold on any machine, times on this one; generated vectors have the encoder of those they were made after.
     vectors = mine[(mine.task == "vectors") & mine.vectors_id.isin(scale.vectors_id)]
     satisfying = mine[(mine.task == "false_negatives") & mine.data_id.isin(scale.data_id)]
@@ -290,7 +293,7 @@ def _sweep(rows: pd.DataFrame, profile: str, corpus: str, machine_id: str) -> Sw
     encoded = encoded[(encoded.task == "encoding") & (encoded.batch_mode == "single") & encoded.checkpoint_id.isin(scale.checkpoint_id)]
     return replace(
         made,
-        searches=ordered(_searches(scale)),
+        searches=ordered(searches_of(scale)),
         statistics=_statistics(vectors),
         fitted=_statistics(rows[(rows.profile == profile) & (rows.corpus == made.fitted_to) & (rows.task == "vectors")])
         if made.fitted_to
@@ -301,19 +304,27 @@ def _sweep(rows: pd.DataFrame, profile: str, corpus: str, machine_id: str) -> Sw
     )
 
 
+def machine_of(rows: pd.DataFrame) -> str:
+    """The machine of the newest row, in words."""
+    last = rows.sort_values("started").iloc[-1]
+    cores = "" if last.cores != last.cores else f", {last.cores:.0f} core{'s' if last.cores > 1 else ''}"
+    memory = "" if last.memory_gb != last.memory_gb else f", {last.memory_gb:.0f} GiB"
+    return f"{last.cpu or 'unknown CPU'}{cores}{memory}{f', {last.gpu}' if last.gpu else ''}"
+
+
 def _statistics(rows: pd.DataFrame) -> dict[tuple[str, int], Measured]:
     return {(variant, int(images)): _newest(group) for (variant, images), group in rows.groupby(["variant", "images"])}
 
 
-def _searches(rows: pd.DataFrame) -> list[Search]:
+def searches_of(rows: pd.DataFrame) -> list[Search]:
+    """The ways of searching that rows of one machine, corpus and profile measured."""
     found = []
-    for key, group in rows.groupby(IDENTITY, dropna=False, sort=False):
+    for key, group in rows.sort_values(MEASURED).groupby(IDENTITY, dropna=False, sort=False):
         identity = dict(zip(IDENTITY, key, strict=True))
         knobs = parsed(identity.pop("knobs"))
         knobs = knobs if isinstance(knobs, dict) else {}
-        group = group.sort_values(["started", "point_id"])
         group = group[group.index_id == group.index_id.iloc[-1]]
-        points = {called: _newest(of_call) for called, of_call in group.groupby(["batch_mode", "threads"], dropna=False)}
+        points = {called: _last(of_call) for called, of_call in group.groupby(["batch_mode", "threads"], dropna=False)}
         calls = {Call(mode, int(threads)): point for (mode, threads), point in points.items() if mode in MODES and threads == threads}
         found.append(
             Search(
@@ -321,6 +332,7 @@ def _searches(rows: pd.DataFrame) -> list[Search]:
                 **{name: _whole(identity.pop(name)) for name in ("kept", "bits")},
                 **identity,
                 query_kept=_whole(knobs.get("query_kept")),
+                shards=_whole(knobs.get("shards")),
                 knobs=" ".join(f"{name}={value}" for name, value in sorted(knobs.items()) if name not in OF_VECTORS and value is not None),
                 exact=str(group.exact.iloc[-1]) == "True",
                 accuracy=next((point for (mode, _), point in points.items() if mode == ""), None),
@@ -331,11 +343,15 @@ def _searches(rows: pd.DataFrame) -> list[Search]:
 
 
 def _newest(rows: pd.DataFrame) -> Measured:
-    rows = rows.sort_values(["started", "point_id"])
-    rows = rows[rows.point_id == rows.point_id.iloc[-1]]
-    values = rows[(rows.metric != "") & rows.value.notna()]
-    last = rows.iloc[-1]
-    return Measured(last.point_id, last.status, last.note, dict(zip(values.metric, values.value.astype(float), strict=True)))
+    return _last(rows.sort_values(MEASURED))
+
+
+def _last(rows: pd.DataFrame) -> Measured:
+    """The last point of rows that are in the order of `MEASURED`."""
+    point_id, status, note = (rows[name].iat[-1] for name in ("point_id", "status", "note"))
+    metrics, values = rows.metric.to_numpy(), rows.value.to_numpy()
+    mine = (rows.point_id.to_numpy() == point_id) & (metrics != "") & ~np.isnan(values)
+    return Measured(point_id, status, note, dict(zip(metrics[mine], values[mine].tolist(), strict=True)))
 
 
 def _whole(value) -> int | None:

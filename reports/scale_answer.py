@@ -3,9 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from reports import paired
 from reports.paper import ICCV_SIZE, ICCV_SPEED, LARGE_SCALE, V1_SIZE, V1_SPEED
-from reports.scale import Call, Search, Sweep
-from reports.scale_ratios import LUCENE, NOT_REACHED, STORES, Comparison, flat_search, lexicon_side, points_of, range_of, sizes
+from reports.scale import Call, Sweep
+from reports.scale_beyond import Beyond, beyond, sentence
+from reports.scale_ratios import (
+    LUCENE,
+    NOT_REACHED,
+    STORES,
+    Comparison,
+    flat_search,
+    gain,
+    keeping,
+    lexicon_side,
+    points_of,
+    range_of,
+    sizes,
+)
 from reports.tables import Cell, integer, percent, points, times
 from reports.verdict import EQUAL_RATIO, LOSES, OPEN, ORDER, WINS
 
@@ -21,8 +35,9 @@ class Finding:
 
 
 def findings(sweep: Sweep, rows: list[Comparison]) -> list[Finding]:
-    """Quality, then speed in each call, then size; losses first."""
-    found = [_quality(sweep), *(_speed(sweep, rows, call) for call in sweep.calls(sweep.largest)), _size(sweep)]
+    """Quality, then speed in each call, then what flat search does not reach, then size; losses first."""
+    above = [_beyond(sweep, call) for call in dict.fromkeys((sweep.call("single"), sweep.call("batched")))]
+    found = [_quality(sweep), *(_speed(sweep, rows, call) for call in sweep.calls(sweep.largest)), *above, _size(sweep)]
     return sorted([finding for finding in found if finding], key=lambda finding: ORDER.index(finding.verdict))
 
 
@@ -33,6 +48,9 @@ def _quality(sweep: Sweep) -> Finding | None:
     best = max(mine, key=lambda search: search.recall)
     level = f"flat dense search has {percent(flat.recall)} %"
     gap = f"the best lexicon index ({best.label}) {percent(best.recall)} %, {points(best.recall - flat.recall)} points"
+    estimate = paired.difference(sweep.evidence, best.accuracy.point_id, flat.accuracy.point_id)
+    if estimate and estimate.low is not None:
+        gap += f" (95% interval {points(estimate.low)} to {points(estimate.high)}, {integer(estimate.queries)} queries)"
     behind = points_of(flat) + tuple(point for search in mine for point in points_of(search))
     equal = [search for search in mine if sweep.as_good(search, flat)]
     if not equal:
@@ -40,7 +58,7 @@ def _quality(sweep: Sweep) -> Finding | None:
     if len(equal) == len(mine):
         verdict = OPEN if sweep.as_good(flat, best) else WINS
         return Finding(verdict, "R@1", f"As good as flat dense search at every number of lexicons kept: {level}, {gap}.", behind)
-    return Finding(OPEN, "R@1", f"As good as flat dense search for {_keeping(equal)}, and below it otherwise: {level}, {gap}.", behind)
+    return Finding(OPEN, "R@1", f"As good as flat dense search for {keeping(equal)}, and below it otherwise: {level}, {gap}.", behind)
 
 
 def _speed(sweep: Sweep, rows: list[Comparison], call: Call) -> Finding | None:
@@ -49,27 +67,39 @@ def _speed(sweep: Sweep, rows: list[Comparison], call: Call) -> Finding | None:
     measured = [(search, cell) for search, cell in cells if not cell.missing]
     slower = [pair for pair in measured if pair[1].value < 1 - EQUAL_RATIO]
     quicker = [pair for pair in measured if pair[1].value > 1 + EQUAL_RATIO]
-    beyond = [search for search, cell in cells if cell.missing.startswith(NOT_REACHED)]
+    unreached = [search for search, cell in cells if cell.missing.startswith(NOT_REACHED)]
     parts = []
     if slower:
         search, worst = min(slower, key=lambda pair: pair[1].value)
-        most = f"by up to {times(1 / worst.value)}, over {_keeping([search])}: {worst.n}"
-        parts.append(f"a dense engine is faster than {_keeping(search for search, _ in slower)} ({most})")
+        most = f"by up to {times(1 / worst.value)}, over {keeping([search])}: {worst.n}"
+        parts.append(f"a dense engine is faster than {keeping(search for search, _ in slower)} ({most})")
     if quicker:
         search, best = max(quicker, key=lambda pair: pair[1].value)
-        most = f"by up to {times(best.value)}, {_keeping([search])}: {best.n}"
+        most = f"by up to {times(best.value)}, {keeping([search])}: {best.n}"
         parts.append(
-            f"{_keeping(search for search, _ in quicker)} {'is' if len(quicker) == 1 else 'are'} faster than any dense engine ({most})"
+            f"{keeping(search for search, _ in quicker)} {'is' if len(quicker) == 1 else 'are'} faster than any dense engine ({most})"
         )
     if measured and not slower and not quicker:
         parts.append("about as fast as the fastest dense engine")
-    if beyond:
-        parts.append(f"no dense engine that ran reaches the R@1 of {_keeping(beyond)}")
+    if unreached:
+        parts.append(f"no dense engine that ran reaches the R@1 of {keeping(unreached)}")
     if not parts:
         return None
-    verdict = LOSES if slower else WINS if quicker or (beyond and not measured) else OPEN
+    verdict = LOSES if slower else WINS if quicker or (unreached and not measured) else OPEN
     behind = tuple(dict.fromkeys(point for _, cell in measured for point in cell.points))
     return Finding(verdict, f"Speed, {call.label}", f"At equal R@1, {'; '.join(parts)}.", behind)
+
+
+def _beyond(sweep: Sweep, call: Call | None) -> Finding | None:
+    """Speed where flat search does not reach the R@1: both numbers."""
+    mine = [one for one in beyond(sweep) if one.call == call]
+    if not mine:
+        return None
+    clear = any(one.better and one.ratio > 1 + EQUAL_RATIO for one in mine)
+    what = "Faster and better than flat search" if clear else "Beyond the R@1 of flat search"
+    behind = tuple(dict.fromkeys(point for one in mine for point in one.points))
+    said = sentence(sweep, call)
+    return Finding(WINS if clear else OPEN, f"{what}, {call.label}", f"{said[:1].upper()}{said[1:]}.", behind)
 
 
 def _size(sweep: Sweep) -> Finding | None:
@@ -88,18 +118,6 @@ def _size(sweep: Sweep) -> Finding | None:
     return Finding(verdict, "Index size", f"{said}; above 1× it is smaller than the dense store, below 1× larger.", behind)
 
 
-def _keeping(searches: Iterable[Search]) -> str:
-    """ "impact with 4, 8 and 16 lexicons kept", and Lucene by name."""
-    searches = list(searches)
-    impact = ["all" if search.kept is None else str(search.kept) for search in searches if search.engine == "impact"]
-    parts = [f"impact with {_and(impact)} lexicons kept"] if impact else []
-    return _and(parts + ["Lucene"] * any(search.engine == LUCENE for search in searches))
-
-
-def _and(words: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
-
-
 def verdicts(sweep: Sweep, rows: list[Comparison]) -> list[str]:
     """Which part of the published claim holds here, in sentences made from the numbers."""
     single = sweep.call("single")
@@ -110,7 +128,8 @@ def verdicts(sweep: Sweep, rows: list[Comparison]) -> list[str]:
         if mine or engine == "impact":
             timed = [row.faster["flat single"] for row in rows if row.call == single and row.search in mine]
             stored = [sizes(sweep, search)["flat float32"] for search in mine]
-            found.append(_holds(f"Speed against flat search, one query at a time{words}", timed, V1_SPEED, ICCV_SPEED))
+            above = [one for one in beyond(sweep) if one.call == single and one.search in mine]
+            found.append(_holds(f"Speed against flat search, one query at a time{words}", timed, V1_SPEED, ICCV_SPEED, above))
             found.append(_holds(f"Index against flat float32{words}", stored, V1_SIZE, ICCV_SIZE))
     found.append(_equal_quality(sweep))
     if not lucene:
@@ -122,11 +141,14 @@ def verdicts(sweep: Sweep, rows: list[Comparison]) -> list[str]:
     return found
 
 
-def _holds(what: str, cells: list[Cell], paper: tuple[float, float], iccv: str) -> str:
+def _holds(what: str, cells: list[Cell], paper: tuple[float, float], iccv: str, above: Iterable[Beyond] = ()) -> str:
+    """`above`: those whose R@1 flat search does not reach, which have no ratio at equal quality."""
     values = [cell.value for cell in cells if not cell.missing]
+    ratios = [one.ratio for one in above]
+    at_that = f"; at the higher R@1 {gain(ratios, 'faster', 'slower')}" if ratios else ""
     if not values:
         if cells and all(cell.missing == NOT_REACHED for cell in cells):
-            return f"{what}: flat search does not reach the R@1 of the lexicon index, so there is no ratio at equal quality."
+            return f"{what}: flat search does not reach the R@1 of the lexicon index, so there is no ratio at equal quality{at_that}."
         return f"{what}: no ratio was measured at equal quality."
     low, high = min(values), max(values)
     claimed = f"the {paper[0]:.1f}× to {paper[1]:.1f}× of arXiv v1"
@@ -136,8 +158,8 @@ def _holds(what: str, cells: list[Cell], paper: tuple[float, float], iccv: str) 
         relation = "within"
     else:
         relation = "which contains" if low <= paper[0] and high >= paper[1] else "partly within"
-    beyond = sum(cell.missing == NOT_REACHED for cell in cells)
-    left_out = f" Left out: {beyond} of {len(cells)}, whose R@1 flat search does not reach." if beyond else ""
+    unreached = sum(cell.missing == NOT_REACHED for cell in cells)
+    left_out = f" Left out: {unreached} of {len(cells)}, whose R@1 flat search does not reach{at_that}." if unreached else ""
     return f"{what}: {range_of(values)} here, {relation} {claimed} (ICCV version: {iccv}).{left_out}"
 
 
@@ -150,4 +172,4 @@ def _equal_quality(sweep: Sweep) -> str:
         return "Quality: R@1 is as good as that of flat search at every number of lexicons kept."
     gaps = [search.recall - flat.recall for search in below]
     bounds = " to ".join(dict.fromkeys((points(max(gaps)), points(min(gaps)))))
-    return f"Quality is not equal: for {_keeping(below)}, R@1 is {bounds} points against flat search, and the ratios of those rows are bought with it."
+    return f"Quality is not equal: for {keeping(below)}, R@1 is {bounds} points against flat search, and the ratios of those rows are bought with it."

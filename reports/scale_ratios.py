@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reports.scale import Call, Search, Sweep
-from reports.tables import NOT_MEASURED, Cell, percent, size, times
+from reports.tables import NOT_MEASURED, Cell, percent, significant, size, times
 
 FLAT, SQ8, PQ, LUCENE = "faiss-flat", "faiss-ivf-sq8", "faiss-ivf-pq", "lucene"
 HNSW, IVF = ("faiss-hnsw", "hnswlib", "usearch"), (SQ8, PQ, "faiss-rabitq")
@@ -74,7 +74,7 @@ def faster(sweep: Sweep, mine: Search, call: Call, rivals: list[Search], theirs:
     timed = [rival for rival in good if rival.rate(theirs)]
     if timed:
         best = max(timed, key=lambda rival: rival.rate(theirs))
-        n = f"{best.label}, {theirs.label}: R@1 {percent(best.recall)} %, {best.rate(theirs):,.4g} queries/s"
+        n = f"{best.label}, {theirs.label}: R@1 {percent(best.recall)} %, {significant(best.rate(theirs))} queries/s"
         behind = points_of(mine, call) + points_of(best, theirs)
         return Cell(rate / best.rate(theirs), n=n, points=behind)
     if good:
@@ -128,12 +128,33 @@ def range_of(values: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def range_cell(cells: list[Cell], words: str) -> Cell:
-    """The range of ratios in words, and how many had no rival."""
+def gain(values: list[float], better: str, worse: str) -> str:
+    """The range of ratios as a reader says it: "2.00× to 3.00× faster", "1.50× slower", "1.50× slower to 3.00× faster"."""
+    if min(values) >= 1:
+        return f"{range_of(values)} {better}"
+    if max(values) < 1:
+        return f"{range_of([1 / value for value in values])} {worse}"
+    return f"{times(1 / min(values))} {worse} to {times(max(values))} {better}"
+
+
+def keeping(searches: Iterable[Search]) -> str:
+    """ "impact with 4, 8 and 16 lexicons kept", and Lucene by name."""
+    searches = list(searches)
+    impact = ["all" if search.kept is None else str(search.kept) for search in searches if search.engine == "impact"]
+    parts = [f"impact with {_and(impact)} lexicons kept"] if impact else []
+    return _and(parts + ["Lucene"] * any(search.engine == LUCENE for search in searches))
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
+
+
+def range_cell(cells: list[Cell], better: str, worse: str, called: str = "") -> Cell:
+    """The range of ratios in words, how it was called, and how many had no rival."""
     found = [cell for cell in cells if not cell.missing]
     if not found:
         return Cell(missing=next((cell.missing.partition(":")[0] for cell in cells), NOT_MEASURED))
     behind = tuple(dict.fromkeys(point for cell in found for point in cell.points))
     above = len([cell for cell in cells if cell.missing.startswith(NOT_REACHED)])
     rest = f"; {NOT_REACHED} in {above} of {len(cells)}" if above else ""
-    return Cell(f"{range_of([cell.value for cell in found])} {words}{rest}", points=behind)
+    return Cell(f"{gain([cell.value for cell in found], better, worse)}{called}{rest}", points=behind)

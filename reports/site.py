@@ -40,6 +40,7 @@ from reports.sections import (
     scale,
     scale_engines,
     scale_growth,
+    scale_shards,
     zero_shot,
 )
 from reports.tables import clean
@@ -78,7 +79,7 @@ PAGES = (
         "scale",
         "Scale",
         "What happens to speed, size and quality as the gallery grows.",
-        (scale_growth,),
+        (scale_growth, scale_shards),
         "python -m bench.scale --corpus 1M",
     ),
     Page("look", "Look inside", "What the models return, the lexicons that matched, and where they fail.", (retrieved, failures)),
@@ -178,6 +179,7 @@ def _environment() -> jinja2.Environment:
     made.globals |= {
         "cell_text": tables.text,
         "is_number": tables.is_number,
+        "source_of": tables.source,
         "plot_of": plots.of_figure,
         "packed": plots.packed,
         "dark": DARK,

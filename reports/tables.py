@@ -19,6 +19,7 @@ FAILED = "failed"
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 SPREADSHEET_FORMULA = ("=", "+", "-", "@")
+MOST_NAMED = 6  # records that a cell names
 LATEX = {
     "−": "$-$",
     "±": "$\\pm$",
@@ -136,6 +137,13 @@ def bounds(cell: Cell, column: Column) -> str:
     if cell.low is None or cell.high is None:
         return ""
     return f" [{column.format(cell.low)}, {column.format(cell.high)}]"
+
+
+def source(cell: Cell) -> str:
+    """What a number rests on, for who points at it: how many, and the ids of the records."""
+    more = f" and {len(cell.points) - MOST_NAMED} more" if len(cell.points) > MOST_NAMED else ""
+    records = f"records: {', '.join(cell.points[:MOST_NAMED])}{more}" if cell.points else ""
+    return "; ".join(part for part in (cell.n, records) if part)
 
 
 def clean(value) -> str:

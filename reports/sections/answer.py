@@ -7,7 +7,7 @@ from reports.paper import LARGE_SCALE
 from reports.scale import sweeps
 from reports.scale_answer import findings as findings_at_scale
 from reports.scale_ratios import comparisons as comparisons_at_scale
-from reports.sections import Section
+from reports.sections import Section, learning
 from reports.sections.method import unknown_metrics
 from reports.tables import integer, percent, points, significant, size, times
 from reports.verdict import EQUAL_RATIO, LOSES, OPEN, ORDER, WINS
@@ -20,12 +20,13 @@ def section(evidence: Evidence) -> Section:
     findings = ranked(_findings(evidence))
     large = headline.at_scale(evidence)
     quality = [finding for finding in findings if finding.what == RECALLS[0][0]]
-    costs = large or [finding for finding in findings if finding.what in (SINGLE, SIZE)]
+    costs = [found for found in large if found.headline] or [finding for finding in findings if finding.what in (SINGLE, SIZE)]
+    best = [found for found in large if not found.headline]
     parts = [found for found in [headline.parts(evidence)] if found]
     data = {
         "findings": findings,
         "at_scale": at_scale(evidence),
-        "statements": statements(quality, costs, parts),
+        "statements": statements(quality + best, costs, parts),
         "tiles": ranked(quality + costs) + parts,
         "ablations": ablation_sentences(evidence),
         "missing": not_measured(evidence),
@@ -37,7 +38,7 @@ def section(evidence: Evidence) -> Section:
 
 def statements(quality: list[Finding], costs: list[Finding], parts: list[Finding]) -> list[tuple[str, list[Finding]]]:
     """What is said first, each with the findings that it is made of: which retrieves better and what it costs, losses first; what matters in it."""
-    told = [(words, ranked(found)) for words, found in (("Quality", quality), ("Cost", costs)) if found]
+    told = [(words, ranked(found)) for words, found in (("Quality", quality), ("Speed and size", costs)) if found]
     told.sort(key=lambda one: ORDER.index(one[1][0].verdict))
     return told + ([("Parts", parts)] if parts else [])
 
@@ -202,7 +203,9 @@ def not_measured(evidence: Evidence) -> list[str]:
     if rows[rows.metric == "encode_texts_per_second"].empty:
         found.append("Time to encode queries and images: speeds are those of search alone.")
     else:
-        found.append("End-to-end time: speeds are those of search alone; encoding is recorded apart.")
+        added = any(sweep.encoding for sweep in sweeps(evidence))
+        beside = "the medians of both are added up beside the table of engines" if added else "encoding is recorded apart"
+        found.append(f"End-to-end time: speeds are those of search alone; {beside}.")
     return found
 
 
@@ -222,6 +225,12 @@ def caveats(evidence: Evidence) -> list[str]:
     ended = evidence.rows[(evidence.rows.task == "training") & (evidence.rows.metric == "train_seconds") & evidence.rows.step.isna()]
     if beside := sorted(set(ended[ended.note.str.contains("loaded machine", regex=False)].variant)):
         found.append(f"Trained while other work kept the machine busy, so that their training seconds say too much: {', '.join(beside)}.")
+    if gains := learning.still_learning(evidence):
+        least, most = points(min(gains.values())), points(max(gains.values()))
+        found.append(
+            f"Not trained to the end: over the last quarter of training R@1 on val still rose by {least if least == most else f'{least} to {most}'} points "
+            f"({', '.join(gains)}). More training may rank them otherwise."
+        )
     if broken := evidence.disagreements():
         found.append(
             f"Recorded R@1 and per-query results disagree in {len(broken)} point(s): {', '.join(broken[:5])}. Do not trust those rows."

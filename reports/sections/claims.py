@@ -1,9 +1,12 @@
 """What the paper claims, beside what was measured here. A cell of the paper that this project does not have stays empty."""
 
-from reports import speed
+from dataclasses import replace
+
+from reports import speed as measured_speed
 from reports.evidence import Evidence
 from reports.paper import LARGE_SCALE, SIZE, SPEED
 from reports.scale import sweeps
+from reports.scale_beyond import against_flat
 from reports.scale_ratios import comparisons, lexicon_side, range_cell, sizes
 from reports.sections import Section
 from reports.tables import Cell, Column, Table, times
@@ -60,15 +63,16 @@ def _at_scale(evidence: Evidence) -> dict[str, Cell]:
     call = sweep and sweep.call("single")
     if not call:
         return {}
-    speeds = [row.faster["flat single"] for row in comparisons(sweep) if row.call == call and row.search.engine == "impact"]
+    speed = against_flat(sweep, comparisons(sweep), call, "impact")
     stores = [sizes(sweep, search)["flat float32"] for search in lexicon_side(sweep) if search.engine == "impact"]
-    return {SPEED[0]: range_cell(speeds, f"faster, {call.label}"), SIZE[0]: range_cell(stores, "smaller")}
+    called = replace(speed, value=f"{call.label}: {speed.value}") if not speed.missing else speed
+    return {SPEED[0]: called, SIZE[0]: range_cell(stores, "smaller", "larger")}
 
 
 def _speeds(evidence: Evidence, images: float | None) -> Cell:
     parts, behind = [], []
     for mode, words in (("single", "one query at a time"), ("batched", "in batches")):
-        ratios = [r for kept in _kept(evidence) if (r := speed.speed(evidence, mode, kept, images))]
+        ratios = [r for kept in _kept(evidence) if (r := measured_speed.speed(evidence, mode, kept, images))]
         if ratios:
             parts.append(f"{_range(ratios, lambda r: r.ratio)} the QPS {words}")
             behind += [point for r in ratios for point in r.points]
@@ -76,7 +80,7 @@ def _speeds(evidence: Evidence, images: float | None) -> Cell:
 
 
 def _sizes(evidence: Evidence, images: float | None) -> Cell:
-    ratios = [r for kept in _kept(evidence) if (r := speed.bytes_per_image(evidence, kept, images))]
+    ratios = [r for kept in _kept(evidence) if (r := measured_speed.bytes_per_image(evidence, kept, images))]
     if not ratios:
         return Cell(missing="not measured")
     return Cell(f"{_range(ratios, lambda r: 1 / r.ratio)} smaller", points=tuple(point for r in ratios for point in r.points))

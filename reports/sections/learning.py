@@ -10,6 +10,8 @@ from reports.figures import Figure, Panel, Series, draw, palette
 from reports.sections import Section
 from reports.tables import Cell, Column, Table, integer, percent, significant
 
+CONVERGED = 0.01  # of R@1: what gains more in its last quarter would gain more with more steps
+
 
 def section(evidence: Evidence) -> Section:
     curves = {variant: curve(evidence, variant, "recall@1", "val") for variant in evidence.variants}
@@ -29,6 +31,18 @@ def curve(evidence: Evidence, variant: str, metric: str, split: str) -> tuple[np
     """Steps and values, the mean over seeds."""
     grid = runs(evidence, variant, metric, split)
     return grid.index.to_numpy(float), grid.mean(axis=1).to_numpy(float)
+
+
+def late_gain(steps: np.ndarray, values: np.ndarray) -> float:
+    """What a curve gained over the last quarter of its steps."""
+    return float(values[-1] - np.interp(0.75 * steps[-1], steps, values))
+
+
+def still_learning(evidence: Evidence) -> dict[str, float]:
+    """Variant -> gain of R@1 on val over the last quarter, of those that gained more than `CONVERGED`."""
+    curves = {variant: curve(evidence, variant, "recall@1", "val") for variant in evidence.variants}
+    gains = {variant: late_gain(steps, values) for variant, (steps, values) in curves.items() if len(steps) > 1}
+    return {variant: gain for variant, gain in gains.items() if gain > CONVERGED}
 
 
 def told(grid: pd.DataFrame, written: Callable[[float], str]) -> list[str]:
@@ -87,10 +101,9 @@ def table(evidence: Evidence, curves: dict) -> Table:
         cells = {"variant": Cell(variant)}
         if len(steps):
             best = int(values.argmax())
-            quarter = float(np.interp(0.75 * steps[-1], steps, values))
             cells |= {
                 "points": Cell(len(steps)), "best": Cell(float(values[best])), "best step": Cell(float(steps[best])),
-                "last": Cell(float(values[-1])), "last step": Cell(float(steps[-1])), "gain": Cell(float(values[-1]) - quarter),
+                "last": Cell(float(values[-1])), "last step": Cell(float(steps[-1])), "gain": Cell(late_gain(steps, values)),
             }  # fmt: skip
         rows.append(cells)
     notes = ("A large gain over the last quarter says that the variant had not converged within its budget.",)

@@ -105,13 +105,13 @@ def _commands(evidence: Evidence) -> Table:
         for command, group in mine.groupby("command", sort=False):
             tasks = ", ".join(dict.fromkeys(group.task))
             seeds = ", ".join(str(int(seed)) for seed in sorted(group.seed.dropna().unique()))
-            spent = group.drop_duplicates("point_id").seconds.sum()
+            spent = group.drop_duplicates("point_id").seconds.sum(min_count=1)
             rows.append(
                 {
                     "variant": Cell(variant),
                     "tasks": Cell(tasks),
                     "seeds": Cell(seeds),
-                    "seconds": Cell(float(spent)),
+                    "seconds": Cell(missing="not recorded") if spent != spent else Cell(float(spent)),
                     "command": Cell(command),
                 }
             )

@@ -13,6 +13,7 @@ from reports.tables import NOT_MEASURED, Cell, Column, Table, integer, percent, 
 
 LEAST_SIZES = 3  # of a fit
 LATENCIES = {"latency_p50_us": "p50", "latency_p95_us": "p95"}
+FOUND = "engine_recall@10"
 OF_INDEX = {"bytes": "index_bytes", "build": "build_seconds", "recall@1": "recall@1"}
 
 
@@ -29,7 +30,16 @@ def section(evidence: Evidence) -> Section | None:
     everything = sweeps(evidence)
     found, tables, figures = [], [], []
     for sweep in everything:
-        names = {"sweep": sweep, "growth": [], "distractors": [], "vectors": [], "generated": [], "figures": [], "distractor_figures": []}
+        names = {
+            "sweep": sweep,
+            "said": in_words(sweep),
+            "growth": [],
+            "distractors": [],
+            "vectors": [],
+            "generated": [],
+            "figures": [],
+            "distractor_figures": [],
+        }
         if len(sweep.sizes) > 1:
             made, drawn = growth_table(sweep), growth_figure(sweep)
             tables.append(made)
@@ -50,6 +60,44 @@ def section(evidence: Evidence) -> Section | None:
             names["generated"] = [tables[-1].name]
         found.append(names)
     return Section("scale_growth", "At scale: what grows with the gallery", tables, figures, {"sweeps": found}) if found else None
+
+
+def in_words(sweep: Sweep) -> list[str]:
+    """What growth does to speed, and to quality, from the smallest gallery to the largest."""
+    if len(sweep.sizes) < 2:
+        return []
+    low, high = sweep.sizes[0], sweep.sizes[-1]
+    said, call = [], sweep.call("single")
+    ends = {}
+    for searches in by_setting(sweep):
+        rates = {search.images: search.rate(call) for search in searches} if call else {}
+        if rates.get(low) and rates.get(high):
+            found = _found_in_words(searches[0], searches[-1])
+            ends.setdefault(searches[-1].kind, []).append((rates[low] / rates[high], searches[-1].engine, rates[low], rates[high], found))
+    for kind, found in ends.items():
+        told = [f"{name} {least} ({times(lost)} fewer: {integer(rate)} to {integer(at)}{quality})" for least, (lost, name, rate, at, quality) in
+                zip(("least", "most"), dict.fromkeys((min(found), max(found))), strict=False)]  # fmt: skip
+        said.append(f"Of {kind} engines, queries per second fall with {' and '.join(told)}, {call.label}.")
+    levels = []
+    for name, searches in exact_sides(sweep).items():
+        recalls = {search.images: search.recall for search in searches}
+        if recalls.get(low) is not None and recalls.get(high) is not None:
+            levels.append(f"from {percent(recalls[low])} to {percent(recalls[high])} % with {name}")
+    if levels:
+        said.append(f"R@1 of exact search falls {' and '.join(levels)}.")
+    true = sweep.satisfying.get(high)
+    if true and true.values.get("satisfying_mean") is not None:
+        said.append(f"In the largest gallery {significant(true.values['satisfying_mean'])} other images make a caption true, on average.")
+    return [f"From {integer(low)} to {integer(high)} images:", *said] if said else []
+
+
+def _found_in_words(least: Search, most: Search) -> str:
+    """The engine's own recall at both ends: an engine that finds less and less is not one that stays fast."""
+    recalls = [search.cell(FOUND) for search in (least, most)]
+    if any(cell.missing for cell in recalls):
+        return ""
+    low, high = (percent(cell.value) for cell in recalls)
+    return f"; {low} % of the exact top 10 found" if low == high else f"; {low} to {high} % of the exact top 10 found"
 
 
 # --- growth -----------------------------------------------------------------------------------------------------------------------
@@ -84,6 +132,7 @@ def growth_table(sweep: Sweep) -> Table:
             fits[key] = fit([(s.images, s.cell(metric).value, s.cell(metric).points) for s in searches])
         problem = next((s.problem for s in searches if s.problem), "").partition(":")[0]
         cells = {"search": Cell(searches[-1].label), "kind": Cell(searches[-1].kind)}
+        cells |= {"found_least": searches[0].cell(FOUND), "found_most": searches[-1].cell(FOUND)}
         for key, found in fits.items():
             if found:
                 cells[key] = Cell(
@@ -100,11 +149,14 @@ def growth_table(sweep: Sweep) -> Table:
         Column("search", "Engine and knobs"), Column("kind", "Kind"), *(Column(call.key, call.short, _exponent, "QPS (mode, threads)") for call in calls),
         *(Column(key, label, _exponent, f"Latency ({single.short})") for key, label in (LATENCIES if single else {}).items()),
         Column("bytes", "bytes", _exponent, "Index"), Column("build", "build time", _exponent, "Index"), Column("recall@1", "R@1", _exponent, "Task"),
+        Column("found_least", "fewest images", percent, "Exact top 10 found, %"), Column("found_most", "most images", percent, "Exact top 10 found, %"),
         Column("sizes", "Fitted over, images"),
     )  # fmt: skip
     notes = (
         "The exponent a of value ~ images^a, by least squares of the logarithms. QPS: −1 is time in proportion to the gallery, 0 is time that does not grow. "
         "Latency, bytes, build time: 1 is in proportion. R@1: how fast distractors take it away. A fit over few sizes says little beyond them.",
+        "The last columns are no exponents: what each engine finds of the exact top 10 in the smallest and in the largest gallery. One that finds less and less "
+        "is not one that stays fast.",
         "One setting of each engine: the one measured at most sizes, then of the highest R@1 at the largest.",
     )
     return Table(sweep.named("scale_growth"), f"Growth with the gallery: {sweep.title}", columns, rows, notes)

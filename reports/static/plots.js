@@ -3,7 +3,7 @@
 "use strict";
 
 (function () {
-  const ALL = "", SMALL = 300; // pixels: height of one of several views beside each other
+  const ALL = "", SMALL = 300, PADDING = 10; // pixels: height of one of several views beside each other, between a point and the edge
   const inTheDark = window.matchMedia("(prefers-color-scheme: dark)");
 
   // The rows of a plot as Python packed them: by column, each line of text once.
@@ -74,13 +74,13 @@
       const option = axis.options[Number(chosen[axis.channel])];
       const encoding = made.encoding[axis.channel];
       encoding.title = option.title;
-      encoding.scale = option.log ? { type: "log" } : { zero: false };
+      encoding.scale = { ...(option.log ? { type: "log" } : { zero: false }), nice: false, padding: PADDING };
       encoding.axis = { ...encoding.axis, format: option.log ? "~s" : ",~r" };
     }
     if (several && plot.shared) {
       made.height = SMALL;
       const costs = rows.map((row) => row.x);
-      made.encoding.x.scale = { ...made.encoding.x.scale, domain: [Math.min(...costs), Math.max(...costs)], padding: 10 };
+      made.encoding.x.scale = { ...made.encoding.x.scale, domain: [Math.min(...costs), Math.max(...costs)] };
     }
     made.data = { values: of(rows, number) };
     return made;
@@ -124,8 +124,8 @@
     const chosen = {};
     const controls = element("div", "controls");
     const count = element("output", "count");
-    const boxes = plot.views.map(() => {
-      const box = element("div", "view");
+    const boxes = plot.views.map((view) => {
+      const box = element("div", view.usermeta?.legend ? "view legend" : "view");
       box.setAttribute("role", "img");
       box.setAttribute("aria-label", still.querySelector("img").alt);
       return box;

@@ -242,11 +242,20 @@ def made(tmp_path) -> Made:
     return Made(RecordStore(tmp_path / "home"))
 
 
+@pytest.fixture(scope="session")
+def undraw():
+    """Makes figures laid out and saved as nothing, given a MonkeyPatch: for tests that build a site and read its numbers."""
+
+    def patch(monkeypatch) -> None:
+        monkeypatch.setattr(figures, "_saved", lambda canvas, kind: kind.encode())
+        monkeypatch.setattr(figures.Canvas, "tight_layout", lambda self, **_: None)
+
+    return patch
+
+
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are laid out and saved as nothing: for tests that build a site and read its numbers."""
-    monkeypatch.setattr(figures, "_saved", lambda canvas, kind: kind.encode())
-    monkeypatch.setattr(figures.Canvas, "tight_layout", lambda self, **_: None)
+def undrawn(monkeypatch, undraw):
+    undraw(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -143,6 +143,13 @@ def test_changing_records_changes_their_cells_and_no_others(page, changed):
         assert page.row(table, "lexlip") == changed.row(table, "lexlip")
 
 
+def test_a_number_names_its_record(home, site):
+    html = (site / "ablations.html").read_text(encoding="utf-8")
+    row = row_of(home, "recall@5", variant="no_bottleneck", **MAIN)
+    titles = re.findall(f'title="([^"]*)"><span class="value">{100 * row.value:.1f}<', html)
+    assert f"300 queries on 60 images, 1 seed; records: {row.point_id}" in titles
+
+
 def test_the_answer_follows_the_records(page, changed):
     assert "Speed, one query at a time. lexlip (impact) 400, clip (faiss-flat) 90.0 queries/s" in page.text
     assert "4.44× faster" in page.text
@@ -428,6 +435,15 @@ def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, mad
         InputError, match="no records of the task 'scale'; there are diagnostics, hard_negatives, retrieval, training, zero_shot"
     ):
         write([made.store], tmp_path / "other", {"scale"})
+
+
+def test_a_bundle_does_not_say_where_its_records_lay(made, tmp_path):
+    for number, home in enumerate(("/home/me/runs", "'/a b/runs'", "=x")):
+        flag = f"--home{home}" if home[0] == "=" else f"--home {home}"
+        point = dataclasses.replace(made.point("lexlip", seed=number), command=f"python -m bench.scale {flag} --corpus 1M")
+        made.store.write(point, {"recall@1": 0.5})
+    write([made.store], tmp_path / "reference")
+    assert set(Bundle(tmp_path / "reference").read().command) == {"python -m bench.scale --corpus 1M"}
 
 
 def test_command(made, tmp_path, capsys, undrawn):

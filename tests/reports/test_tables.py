@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from reports.tables import NOT_MEASURED, Cell, Column, Table, clean, integer, percent, points, significant, size, text, times
+from reports.tables import NOT_MEASURED, Cell, Column, Table, clean, integer, percent, points, significant, size, source, text, times
 
 COLUMNS = (Column("name", "Name"), Column("recall", "R@1", percent, "Text to image, %"), Column("delta", "R@1", points, "Difference"))
 HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> \\input{x} 50% a_b $x$ #1 {y} ~ ^ & \u202e\nnext"
@@ -94,3 +94,9 @@ def test_cells_in_words():
     assert text(Cell(0.5, 0.4, 0.6, mark="*"), COLUMNS[1]) == "50.0 [40.0, 60.0]*"
     assert text(Cell(missing="failed:\nx"), COLUMNS[1]) == "failed: x"
     assert clean("a\u202eb\x00c\u200fd") == "a\ufffdb\ufffdc\ufffdd"
+
+
+def test_who_points_at_a_number_sees_its_records():
+    assert source(Cell(0.5, n="5 queries", points=("a", "b"))) == "5 queries; records: a, b"
+    assert source(Cell(0.5, points=tuple("abcdefgh"))) == "records: a, b, c, d, e, f and 2 more"
+    assert source(Cell(0.5)) == ""

@@ -1,0 +1,56 @@
+"""The table of every engine, the Pareto front, and the time from text to results."""
+
+from reports.sections import scale_engines
+from tests.reports.scale.records import FLAT, ONE, cell, engines_of
+
+
+def test_engine_table(small):
+    table = engines_of(small)
+    main = "impact, 32 kept, 8 bits"
+    assert cell(table, "recall@5", search=main) == "50.0"
+    assert cell(table, "single 1 qps", search=main) == "600"
+    assert cell(table, "single 1 limit", search=main) == "1,200"
+    assert cell(table, "single 1 share", search=main) == "50.0"
+    assert cell(table, "single 1 p95", search=main) == "1,762"
+    assert cell(table, "bytes_per_image", search=main) == "64 B"
+    assert cell(table, "single 1 share", search="faiss-flat blas_from=4") == "–"
+    assert cell(table, "recall@1", search="faiss-ivf-pq nprobe=16") == "25.0"
+    assert [row["search"].value for row in table.rows[-2:]] == ["dummy", "dummy"]
+    assert cell(table, "recall@1", search="dummy", kind="dense") == "–"
+    assert cell(table, "single 1 qps", search="dummy", kind="dense") == "90,000"
+
+
+def test_settings_that_never_ran_are_one_row(small):
+    table = engines_of(small)
+    assert cell(table, "recall@1", search="scann, 2 settings") == "absent"
+    assert cell(table, "note", search="scann, 2 settings") == "absent: build: the package 'scann' is not installed"
+
+
+def test_rates_that_failed_leave_the_quality(made):
+    made.search("dense", 0.50, {ONE: 10.0}, 2048.0, **FLAT)
+    made.write(made.point("dense", **FLAT, batch_mode="batched", threads=2), status="failed", note="round 2: killed")
+    table = engines_of(made)
+    assert cell(table, "recall@1", search="faiss-flat blas_from=4") == "50.0"
+    assert cell(table, "batched 2 qps", search="faiss-flat blas_from=4") == "failed"
+    assert "round 2: killed" in cell(table, "note", search="faiss-flat blas_from=4")
+
+
+def test_not_as_exact_as_it_says(made):
+    made.search("lexicon", 0.4, {ONE: 10.0}, note="called exact, and is not on these vectors", engine="lucene", kept=32, bits=8, exact=True)
+    assert cell(engines_of(made), "note", kind="lexicon") == "called exact, and is not on these vectors"
+
+
+def test_pareto():
+    assert scale_engines.pareto([(1, 9), (2, 8), (2, 7), (3, 8), (4, 1), (0, 9)]) == [0, 3, 4]
+    assert scale_engines.pareto([(1, 1), (1, 1)]) == [0, 1]
+    assert scale_engines.pareto([]) == []
+
+
+def test_end_to_end_is_the_sum(small):
+    encoding = {"task": "encoding", "images": None, "vectors_id": "", "index_id": "", "batch_mode": "single", "threads": 1}
+    small.write(small.point("lexicon", **encoding), {"encode_text_latency_p50_us": 4000.0})
+    table = next(table for table in scale_engines.section(small.evidence).tables if table.name == "scale_end_to_end")
+    assert cell(table, "found", search="impact, 256 kept, 8 bits") == "10,050"  # 1e6 / 100 + 50
+    assert cell(table, "whole", search="impact, 256 kept, 8 bits") == "14,050"
+    assert cell(table, "share", search="impact, 256 kept, 8 bits") == f"{100 * 4000 / 14050:.1f}"
+    assert cell(table, "whole", search="faiss-flat blas_from=4") == "not measured"

@@ -1,0 +1,100 @@
+"""What grows with the gallery, and what the vectors are like."""
+
+import numpy as np
+import pytest
+
+from reports.build import build
+from reports.sections import scale_engines, scale_growth
+from tests.reports.scale.records import FLAT, MANY, ONE, cell
+
+
+@pytest.fixture
+def grown(made):
+    for images in (1_000, 10_000, 100_000):
+        made.impact(32, 0.5 - images / 1e6, 1e7 / images, 1e8 / images, 64.0, images=images)
+        made.search("dense", 0.6 - images / 1e6, {ONE: 1e5 / images**0.5, MANY: 100.0}, 2048.0, images=images, **FLAT)
+        made.write(made.point("", task="false_negatives", variant="", checkpoint_id="", index_id="", images=images),
+                   {"satisfying_mean": images / 1000, "satisfying_median": 1.0, "satisfied_share": 0.5})  # fmt: skip
+    made.ended("dense", "timeout", "build: 60 s", engine="faiss-hnsw", images=100_000)
+    return made
+
+
+def test_exponents(grown, undrawn):
+    table = next(table for table in scale_growth.section(grown.evidence).tables if table.name == "scale_growth")
+    assert cell(table, "single 1", search="impact, 32 kept, 8 bits") == "−1.00"
+    assert cell(table, "single 1", search="faiss-flat blas_from=4") == "−0.50"
+    assert cell(table, "batched 2", search="faiss-flat blas_from=4") == "0.00"
+    assert cell(table, "bytes", search="impact, 32 kept, 8 bits") == "+1.00"
+    assert cell(table, "build", search="impact, 32 kept, 8 bits") == "0.00"  # 3 s at every size
+    slope = np.polyfit(np.log([1e3, 1e4, 1e5]), np.log([0.499, 0.49, 0.4]), 1)[0]
+    assert cell(table, "recall@1", search="impact, 32 kept, 8 bits") == f"{slope:+.2f}".replace("-", "−")
+    slope = np.polyfit(np.log([1e3, 1e4, 1e5]), np.log([100 + 95, 1000 + 95, 10000 + 95]), 1)[0]
+    assert cell(table, "latency_p95_us", search="impact, 32 kept, 8 bits") == f"{slope:+.2f}"
+    assert cell(table, "sizes", search="impact, 32 kept, 8 bits") == "1,000 to 100,000 (3 sizes)"
+    assert cell(table, "single 1", search="faiss-hnsw") == "timeout"
+
+
+def test_two_sizes_are_no_fit(made, undrawn):
+    for images in (1_000, 10_000):
+        made.impact(32, 0.5, 100.0, 100.0, 64.0, images=images)
+    table = next(table for table in scale_growth.section(made.evidence).tables if table.name == "scale_growth")
+    assert cell(table, "single 1", search="impact, 32 kept, 8 bits") == "fewer than 3 sizes"
+
+
+def test_distractors(grown, undrawn):
+    table = next(table for table in scale_growth.section(grown.evidence).tables if table.name == "scale_distractors")
+    lexicon, dense = (column.key for column in table.columns if column.group == "R@1, %")
+    assert cell(table, lexicon, images="100,000") == "40.0"
+    assert cell(table, dense, images="1,000") == "59.9"
+    assert cell(table, "satisfying_mean", images="10,000") == "10.0"
+
+
+def test_the_figures_are_drawn(grown):
+    for section in (scale_engines.section(grown.evidence), scale_growth.section(grown.evidence)):
+        assert section.figures
+        assert all(figure.svg.startswith(b"<?xml") and figure.alt for figure in section.figures)
+
+
+@pytest.fixture
+def twins(made):
+    """The same engine over encoded vectors and over generated ones."""
+    for corpus, rate, exponent in (("scenes", 600.0, 0.9), ("synthetic:scenes", 450.0, 0.8)):
+        vectors = {"corpus": corpus, "vectors_id": f"lexicons of {corpus}"}
+        made.impact(32, None if rate == 450 else 0.4, rate, 3000.0, 64.0, **vectors)
+        statistics = made.point("lexicon", task="vectors", index_id="", **vectors)
+        made.write(statistics, {"vectors_dimension": 4096.0, "vectors_zipf_exponent": exponent, "vectors_active_mean": 60.0})
+    return made
+
+
+def test_generated_beside_encoded(twins):
+    tables = {table.name: table for table in scale_growth.section(twins.evidence).tables}
+    factors = tables["scale_generated_2"]
+    assert cell(factors, "factor", called=ONE.label) == "0.750×"
+    assert cell(factors, "factor", called=MANY.label) == "1.00×"
+    encoded, generated = (column.key for column in tables["scale_vectors_2"].columns[1:])
+    assert (encoded, generated) == ("lexlip, encoded, 10,000 images", "lexlip, generated, 10,000 images")
+    assert cell(tables["scale_vectors_2"], encoded, statistic="Zipf exponent") == "0.900"
+    assert cell(tables["scale_vectors_2"], generated, statistic="Zipf exponent") == "0.800"
+
+
+def test_generated_vectors_have_no_claim(twins, tmp_path, undrawn, whole):
+    html = whole(build(twins.home, tmp_path / "site"))
+    assert "No R@1 was measured on these vectors" in html
+    assert "Zipf exponent 0.90" in html
+    assert twins.evidence.corpus == "scenes"
+
+
+def test_generated_vectors_alone(made, tmp_path, undrawn, whole):
+    made.impact(32, None, 100.0, 200.0, 64.0, corpus="synthetic:scenes")
+    assert "No engine was measured on both synthetic:scenes and scenes" in whole(build(made.home, tmp_path / "site"))
+
+
+def test_growth_in_words(grown):
+    made = next(iter(scale_growth.section(grown.evidence).data["sweeps"]))
+    assert made["said"] == [
+        "From 1,000 to 100,000 images:",
+        f"Of lexicon engines, queries per second fall with impact least (100× fewer: 10,000 to 100; 87.5 % of the exact top 10 found), {ONE.label}.",
+        f"Of dense engines, queries per second fall with faiss-flat least (10.0× fewer: 3,162 to 316; 87.5 % of the exact top 10 found), {ONE.label}.",
+        "R@1 of exact search falls from 49.9 to 40.0 % with lexicon (lexlip, impact, 32 kept, 8 bits) and from 59.9 to 50.0 % with dense (clip, faiss-flat blas_from=4).",
+        "In the largest gallery 100 other images make a caption true, on average.",
+    ]

@@ -1,0 +1,118 @@
+"""A home of ten thousand records: the site builds, has every number, and stays small enough to send."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.records import SCHEMA
+from reports.build import build
+from reports.site import PAGES
+
+RECORDS = 10_000
+LARGEST_SITE, OF_FIGURES = 10_000_000, 2_000_000  # bytes, of which are left to figures
+IMAGES, SEEDS, SIZES = 1000, 3, (1_000, 10_000, 100_000, 1_000_000)
+VARIANTS = ["lexlip", "clip", *(f"variant_{i:02}" for i in range(20))]
+COMMON = {"corpus": "scenes", "split": "test", "direction": "text_to_image", "profile": "quick", "status": "ok", "machine_id": "0123456789abcdef", "data_id": "data",
+          "cpu": "a CPU", "cores": 2, "memory_gb": 24.0, "command": "python -m ablations.run", "started": "2026-01-02T03:04:05+00:00", "knobs": "{}"}  # fmt: skip
+DENSE, LEXICON = {"kind": "dense", "engine": "faiss-flat", "exact": True}, {"kind": "lexicon", "engine": "impact", "bits": 8, "exact": True}
+RECALLS = [f"recall@{k}" for k in (1, 5, 10)]
+QUALITY = [*RECALLS, *(f"trec_{name}" for name in RECALLS), "median_rank", "bytes_per_image", "flops_per_pair"]
+OF_SWEEP = [*RECALLS, "engine_recall@10", "bytes_per_image", "index_bytes", "build_seconds", "resident_bytes"]
+LATENCIES = [f"latency_p{share}_us" for share in (50, 95, 99)]
+LARGE = {"qps": 10_000.0, "bytes_per_image": 100.0, "index_bytes": 1e8, "build_seconds": 5.0} | dict.fromkeys(LATENCIES, 500.0)
+
+
+def points_of_variants():
+    """(fields, metrics) of each point."""
+    for variant, seed in itertools.product(VARIANTS, range(SEEDS)):
+        kind = DENSE if variant == "clip" else LEXICON
+        run = {"variant": variant, "seed": seed, "config_id": f"{variant} {seed}"}
+        search = run | kind | {"task": "retrieval", "images": IMAGES, "queries": 5 * IMAGES, "checkpoint_id": f"{variant} {seed}"}
+        for kept in (None,) if kind is DENSE else (8, 16, 32, 64):
+            yield search | {"kept": kept}, QUALITY
+            yield search | {"kept": kept, "batch_mode": "single", "threads": 1}, ["qps"]
+            yield search | {"kept": kept, "batch_mode": "batched", "threads": 1}, ["qps"]
+        for step in (100, 200, 300, 400):
+            yield run | {"task": "training", "split": "val", "step": step}, ["recall@1", "recall@10"]
+        yield run | {"task": "training", "split": "train", "direction": ""}, ["train_seconds", "train_cpu_seconds", "parameters", "steps"]
+
+
+def points_of_sweep():
+    """The same of a sweep without end: a lexicon engine and a dense one in turns, each setting at every size."""
+    for setting, images in ((setting, images) for setting in itertools.count() for images in SIZES):
+        dense = setting % 2
+        of = (
+            DENSE | {"engine": f"engine-{setting % 14}", "variant": "clip"}
+            if dense
+            else LEXICON | {"kept": 4 + setting, "variant": "lexlip"}
+        )
+        knobs = {"ef": setting} if dense else {"query_kept": None, "scale": 100.0}
+        search = of | {"task": "scale", "images": images, "queries": 1000, "index_id": f"{setting} {images}", "knobs": json.dumps(knobs)}
+        yield search, OF_SWEEP
+        yield search | {"batch_mode": "single", "threads": 1}, ["qps", *LATENCIES]
+        yield search | {"batch_mode": "batched", "threads": 2}, ["qps"]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory, undraw):
+    """The records, and the folder of the site built from them; its figures are laid out and not drawn, which takes as long with few records."""
+    made = (
+        COMMON | fields | {"point_id": f"{place:016x}", "metric": metric}
+        for place, (fields, metrics) in enumerate(itertools.chain(points_of_variants(), points_of_sweep()))
+        for metric in metrics
+    )
+    rows = pd.DataFrame(itertools.islice(made, RECORDS), columns=SCHEMA.names)
+    rows["value"] = np.random.default_rng(5).uniform(0.2, 0.9, RECORDS) * rows.metric.map(LARGE).fillna(1.0)
+    home = tmp_path_factory.mktemp("large")
+    rows.to_parquet(home / "records.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        return rows, build(home, home / "site").parent
+
+
+def numbers(values: pd.Series) -> np.ndarray:
+    """Different ones, in order: a row of quality stands beside each call."""
+    return np.unique(np.round(pd.to_numeric(values, errors="coerce").dropna(), 6))
+
+
+def test_every_number_is_there(large):
+    """Of the variants: quality, size and speed at each number kept, the means over seeds; of the sweep: every point of every size."""
+    rows, site = large
+    retrieval, sweep = (rows[rows.task == task] for task in ("retrieval", "scale"))
+    assert len(retrieval) > 2500 and len(sweep) > 5000
+    shown = pd.concat([pd.read_csv(site / "tables" / f"scale_engines_{images}.csv") for images in SIZES])
+    columns = {("", metric): metric for metric in OF_SWEEP if metric != "index_bytes"} | {
+        ("batched", "qps"): "batched 2 qps",
+        ("single", "qps"): "single 1 qps",
+    }
+    columns |= {("single", name): f"single 1 {name.split('_')[1]}" for name in LATENCIES}
+    for (mode, metric), column in columns.items():
+        mine = sweep[(sweep.metric == metric) & (sweep.batch_mode.fillna("") == mode)].value
+        assert numbers(shown[column]) == pytest.approx(numbers(mine)), column
+    by_kept = pd.read_csv(site / "tables" / "efficiency_all.csv")
+    for metric in ("recall@1", "qps", "bytes_per_image"):
+        mine = retrieval[retrieval.metric == metric]
+        means = mine.groupby([mine.variant, mine.kept.fillna(0), mine.batch_mode.fillna("")]).value.mean()
+        assert numbers(by_kept[metric]) == pytest.approx(numbers(means)), metric
+    assert len(pd.read_parquet(site / "data" / "records.parquet")) == RECORDS
+
+
+def size_of(folder) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def test_it_is_small_enough_to_send(large):
+    _, site = large
+    assert size_of(site) < LARGEST_SITE - OF_FIGURES
+    for page in PAGES:
+        html = (site / f"{page.name}.html").read_text(encoding="utf-8")
+        assert re.search(r"<footer>.*\d+ measured points", html, re.DOTALL), page.name
+
+
+def test_figures_take_what_is_left_to_them(site):
+    """Of a home with every kind of figure but those of a sweep, which are as many again."""
+    assert 0 < 2 * size_of(site / "figures") < OF_FIGURES
