@@ -181,6 +181,11 @@ class Sweep:
         return self.corpus.removeprefix(SYNTHETIC).partition(":")[0] if self.corpus.startswith(SYNTHETIC) else ""
 
     @property
+    def stretched_to(self) -> str:
+        """The lexicons that their vocabulary was stretched to, "" where it was not."""
+        return self.corpus.removeprefix(SYNTHETIC).partition(":")[2] if self.fitted_to else ""
+
+    @property
     def title(self) -> str:
         return f"{self.corpus or 'unknown corpus'}, {integer(self.largest)} images, {self.machine}"
 

@@ -313,11 +313,13 @@ def twin_table(sweep: Sweep, twin: Sweep | None) -> Table:
         Column("search", "Engine and knobs"), Column("images", "Images", integer), Column("called", "Called"), Column("encoded", "encoded", integer, "QPS over vectors that are"),
         Column("generated", "generated", integer, "QPS over vectors that are"), Column("factor", "generated / encoded", times),
     )  # fmt: skip
-    notes = (
-        ()
-        if rows
-        else (f"No engine was measured on both {sweep.corpus} and {sweep.fitted_to} at the same size and setting on this machine.",)
-    )
+    notes = ()
+    if not rows:
+        notes = (f"No engine was measured on both {sweep.corpus} and {sweep.fitted_to} at the same size and setting on this machine.",)
+    elif sweep.stretched_to:
+        notes = (
+            f"The vocabulary of the generated vectors was stretched to {sweep.stretched_to} lexicons: the factor is what that changes, not how far generated vectors stand for encoded ones.",
+        )
     return Table(
         sweep.named("scale_generated"), f"Generated vectors against encoded ones: {sweep.corpus}, {sweep.machine}", columns, rows, notes
     )

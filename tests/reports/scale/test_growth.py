@@ -84,6 +84,14 @@ def test_generated_vectors_have_no_claim(twins, tmp_path, undrawn, whole):
     assert twins.evidence.corpus == "scenes"
 
 
+def test_a_stretched_vocabulary_says_so(twins):
+    corpus = "synthetic:scenes:30522"
+    twins.impact(32, None, 4000.0, 9000.0, 64.0, corpus=corpus, vectors_id="stretched lexicons")
+    generated = {table.caption: table for table in scale_growth.section(twins.evidence).tables if table.name.startswith("scale_generated")}
+    notes = {"30522" in title: table.notes for title, table in generated.items()}
+    assert notes[False] == () and "stretched to 30522 lexicons" in notes[True][0]
+
+
 def test_generated_vectors_alone(made, tmp_path, undrawn, whole):
     made.impact(32, None, 100.0, 200.0, 64.0, corpus="synthetic:scenes")
     assert "No engine was measured on both synthetic:scenes and scenes" in whole(build(made.home, tmp_path / "site"))
