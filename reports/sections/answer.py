@@ -102,7 +102,8 @@ def _compared(evidence: Evidence, what: str, metric: str, sides: list[tuple[str,
             pair,
         )
     verdict = WINS if estimate.low > 0 else LOSES if estimate.high < 0 else OPEN
-    words = {WINS: "better", LOSES: "worse", OPEN: "no difference that these queries can show"}[verdict]
+    these = "these queries and seeds" if estimate.seeds > 1 else "these queries"
+    words = {WINS: "better", LOSES: "worse", OPEN: f"no difference that {these} can show"}[verdict]
     interval = f"95% interval {points(estimate.low)} to {points(estimate.high)}"
     sizes = f"{integer(estimate.queries)} queries of {integer(estimate.groups)} images, {_seeds(estimate.seeds)}"
     sentence = f"{pair}: {points(estimate.value)} points ({interval}; {sizes}): {words}."
@@ -129,11 +130,7 @@ def _speed(evidence: Evidence, mode: str, what: str, quality: Finding | None) ->
     gallery = evidence.gallery.get(("test", "text_to_image")) or 0
     detail = f"{r.reference} ({r.lexicon_engine}) {significant(found.reference)}, {r.baseline} ({r.dense_engine}) {significant(found.baseline)} queries/s"
     unequal = quality and quality.verdict != OPEN
-    equal = (
-        "R@1 differs between the two, so this is not a comparison at equal quality"
-        if unequal
-        else "these queries cannot tell their R@1 apart"
-    )
+    equal = "R@1 differs between the two, so this is not a comparison at equal quality" if unequal else "their R@1 cannot be told apart"
     sentence = f"{detail} over {integer(gallery)} images{threads}: {r.reference} is {words}. Medians of a few passes, without an interval (their spread is in the table)"
     sentence += f"; {equal}." if quality else "."
     return Finding(verdict, what, sentence, "efficiency", found.points, words, f"{detail}{threads}")
