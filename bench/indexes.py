@@ -1,6 +1,7 @@
 """Indexes on disk: built once for what they are made of, found again by their id, refused when a file of them is broken.
 
-Opening one reads all its files once and compares their CRC-32, before the engine sees them and outside of what is timed. What search maps is then in memory for all engines alike.
+Opening one reads all its files once and compares their CRC-32, before the engine sees them and outside of what is timed. What search
+maps is then in memory for all engines alike.
 """
 
 import functools

@@ -1,8 +1,9 @@
 """Vectors on disk: dense ones as (N, D) float32, lexicon ones as CSR over the vocabulary; written by streaming, opened without reading.
 
 A folder of vectors holds `.npy` shards, the ids of the items beside them, and `meta.json` with the shape, dtype, size and SHA-256 of every
-shard (`bench.shards` writes it). A process that opens a folder reads everything once and checks the hashes. Without the check, opening compares names and sizes (so a truncated shard is refused at
-once), reads row pointers, 8 bytes per lexicon vector, and maps the rest; ids are read when they are asked for.
+shard (`bench.shards` writes it). A process that opens a folder reads everything once and checks the hashes. Without the check, opening
+compares names and sizes (so a truncated shard is refused at once), reads row pointers, 8 bytes per lexicon vector, and maps the rest; ids
+are read when they are asked for.
 """
 
 import abc

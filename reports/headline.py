@@ -1,7 +1,7 @@
 """The answer in one screen: a few sentences and four numbers, made from the records, losses first.
 
-The pair that is compared at scale is chosen by rule, the same for both sides: the best search of each in R@1; and at equal R@1. There, the level is the highest R@1 that both paradigms reach: that of
-the best search of the weaker one. Of the searches of each paradigm whose R@1 is as good (`Sweep.as_good`), the fastest, or smallest, stand
+The pair that is compared at scale is chosen by rule, the same for both sides: the best search of each in R@1; and at equal R@1. There, the
+level is the highest R@1 that both paradigms reach: that of the best search of the weaker one. Of the searches of each paradigm whose R@1 is as good (`Sweep.as_good`), the fastest, or smallest, stand
 against each other; flat search over un-compressed vectors stands beside.
 """
 

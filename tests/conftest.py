@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.reliability"]
@@ -16,3 +17,28 @@ LONGEST = ("test_smoke.py", "test_sweep.py", "test_train.py", "test_distributed.
 def pytest_collection_modifyitems(items):
     """The files that take longest first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Folders of a LexLIP and a CLIP that have learned nothing."""
+    import torch  # seconds, which most tests do without
+
+    from bench.corpora import open_corpus
+    from models import checkpoint
+    from models.config import ClipConfig, ImageConfig, ModelConfig, TextConfig
+    from models.tokenizer import LexiconTokenizer
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    captions = [text for _, text, _ in open_corpus({"name": "scenes", "concepts": 10}).captions("train", 0, 40)]
+    tokenizer = LexiconTokenizer.train(captions, vocabulary_size=128, max_tokens=24)
+    for kind in ("lexlip", "clip"):
+        torch.manual_seed(0)
+        config = ModelConfig(
+            kind=kind,
+            image=ImageConfig(layers=1, width=16, heads=2, patch=32, stem="patch"),
+            text=TextConfig(layers=1, width=16, heads=2, max_tokens=24, vocabulary=len(tokenizer)),
+            clip=ClipConfig(embedding=16),
+        )
+        checkpoint.save(checkpoint.create(config, tokenizer), folder / kind)
+    return [folder / "lexlip", folder / "clip"]

@@ -19,32 +19,11 @@ from bench.encode import Encoder, encode
 from bench.gallery import encode_gallery
 from bench.rendering import batch_spans, render
 from bench.shards import resume_vectors
-from models import checkpoint
-from models.config import ClipConfig, ImageConfig, ModelConfig, TextConfig
 from models.errors import InputError
-from models.tokenizer import LexiconTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = {"name": "scenes", "concepts": 10}
 SMALL = dict(images=100, distractors=600, shard_rows=256)
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    """Folders of a LexLIP and a CLIP that have learned nothing."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    captions = [text for _, text, _ in open_corpus(SCENES).captions("train", 0, 40)]
-    tokenizer = LexiconTokenizer.train(captions, vocabulary_size=128, max_tokens=24)
-    for kind in ("lexlip", "clip"):
-        torch.manual_seed(0)
-        config = ModelConfig(
-            kind=kind,
-            image=ImageConfig(layers=1, width=16, heads=2, patch=32, stem="patch"),
-            text=TextConfig(layers=1, width=16, heads=2, max_tokens=24, vocabulary=len(tokenizer)),
-            clip=ClipConfig(embedding=16),
-        )
-        checkpoint.save(checkpoint.create(config, tokenizer), folder / kind)
-    return [folder / "lexlip", folder / "clip"]
 
 
 @pytest.fixture

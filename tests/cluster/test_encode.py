@@ -3,39 +3,17 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from bench import cli, encode
 from bench.cluster import joined
 from bench.corpora import open_corpus
 from bench.encode import Encoder, encode_slices
-from models import checkpoint
-from models.config import ClipConfig, ImageConfig, ModelConfig, TextConfig
-from models.tokenizer import LexiconTokenizer
 from tests.cluster.nodes import killing_when, started
 
 pytestmark = pytest.mark.cluster
 SCENES = {"name": "scenes", "concepts": 10}
 SLICES = [("test", 100), ("distractors", 2460)]  # 10 shards, the last one cut short by no batch
 ROWS = 256
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    """Folders of a LexLIP and a CLIP that have learned nothing."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    captions = [text for _, text, _ in open_corpus(SCENES).captions("train", 0, 40)]
-    tokenizer = LexiconTokenizer.train(captions, vocabulary_size=128, max_tokens=24)
-    for kind in ("lexlip", "clip"):
-        torch.manual_seed(0)
-        config = ModelConfig(
-            kind=kind,
-            image=ImageConfig(layers=1, width=16, heads=2, patch=32, stem="patch"),
-            text=TextConfig(layers=1, width=16, heads=2, max_tokens=24, vocabulary=len(tokenizer)),
-            clip=ClipConfig(embedding=16),
-        )
-        checkpoint.save(checkpoint.create(config, tokenizer), folder / kind)
-    return [folder / "lexlip", folder / "clip"]
 
 
 @pytest.fixture(scope="module")
