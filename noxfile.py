@@ -146,7 +146,9 @@ def report(session: nox.Session) -> None:
 def reference(session: nox.Session) -> None:
     """Build the site of the reference run from results/reference/, into reference-site/ or the folder of `-- --out FOLDER`."""
     _install(session)
-    session.run("python", "-m", "reports.build", "--results", "results/reference", "--out", "reference-site", *session.posargs)
+    session.run(
+        "python", "-m", "reports.build", "--results", "results/reference", "--profile", "quick", "--out", "reference-site", *session.posargs
+    )
 
 
 @nox.session

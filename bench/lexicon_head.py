@@ -11,24 +11,19 @@ Each is measured in a process of its own, forward and backward of log(1 + ReLU(m
 of the lexicons of an item active, as a trained head does; the goal of the size given by default is Sparton's (arXiv 2603.25011).
 """
 
-import argparse
 import functools
-import resource
 import sys
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import norm
 
-from bench import cli, config
-from bench.environment import OtherWork, cores
-from bench.isolate import Limits, Outcome, run_job
-from bench.records import Point, RecordStore
+from bench import cli, parts
+from bench.environment import OtherWork
 from models.max_linear import TRITON, max_linear
 
-KIB = 1024
 WAYS = ("plain", "plain_compiled", "tiled", "tiled_compiled", "triton", "triton_compiled")
 ACTIVE = 0.01
 
@@ -47,7 +42,7 @@ class Shape:
 def measure(request: dict) -> dict:
     """One way at one shape, in this process: seconds of the forward and of the backward pass (median), bytes at the peak beside the inputs."""
     shape, way, repeats = Shape(**request["shape"]), request["way"], request["repeats"]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = parts.device()
     torch.manual_seed(0)
     torch.set_num_threads(request["threads"])
     hidden_BLD = torch.randn(shape.items, shape.tokens, shape.width, device=device).requires_grad_()
@@ -61,25 +56,25 @@ def measure(request: dict) -> dict:
     pool = {"plain": plain, **of_max_linear}[way.removesuffix("_compiled")]
     if way.endswith("_compiled"):
         pool = torch.compile(pool)
-    before, forward, backward = torch.cuda.memory_allocated() if device == "cuda" else _memory(device), [], []
+    before, forward, backward = torch.cuda.memory_allocated() if device == "cuda" else parts.peak_memory(), [], []
     with OtherWork() as other:
         for i in range(repeats + 1):  # the first warms up, compiles, and chooses tiles
             if device == "cuda" and i == 1:
                 torch.cuda.reset_peak_memory_stats()
-            began = _now(device)
+            began = parts.now()
             with torch.autocast(device, getattr(torch, shape.dtype), enabled=shape.dtype != "float32"):
                 pooled_BV = pool(hidden_BLD, weight_VD, bias_V)
             loss = torch.log1p(torch.relu(pooled_BV)).sum()
-            middle = _now(device)
+            middle = parts.now()
             loss.backward()
             forward.append(middle - began)
-            backward.append(_now(device) - middle)
+            backward.append(parts.now() - middle)
             active = float((pooled_BV > 0).float().mean())
             hidden_BLD.grad = weight_VD.grad = bias_V.grad = None
     return {
         "head_forward_seconds": float(np.median(forward[1:])),
         "head_backward_seconds": float(np.median(backward[1:])),
-        "head_peak_bytes": _memory(device) - before,
+        "head_peak_bytes": parts.peak_memory() - before,
         "head_active_share": active,
         "note": other.note(),
     }
@@ -99,69 +94,27 @@ def _threshold(tokens: int) -> float:
     return float(norm.ppf((1 - ACTIVE) ** (1 / tokens)))
 
 
-def _memory(device: str) -> int:
-    """The peak so far: of the GPU's allocations, or of this process."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+def line(values: pd.Series) -> str:
+    forward, backward, peak = (values[f"head_{name}"] for name in ("forward_seconds", "backward_seconds", "peak_bytes"))
+    return f"forward {1e3 * forward:10.2f} ms   backward {1e3 * backward:10.2f} ms   peak {peak / 2**20:8.0f} MiB"
 
 
-def _now(device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-# --- python -m bench.lexicon_head -------------------------------------------------------------------------------------------------
-
-
-def main(arguments) -> None:
-    """Measures what is missing and prints one line for each way."""
-    store, shape = (
-        RecordStore(arguments.home),
-        Shape(arguments.items, arguments.tokens, arguments.lexicons, arguments.width, arguments.dtype),
-    )
-    code = config.code_fingerprint("bench.lexicon_head", "models.max_linear", "models.max_linear_triton")
-    base = Point(task="lexicon_head", images=shape.items, knobs=config.as_tree(shape), threads=arguments.threads, code_id=code)
-    for way in arguments.ways.split(","):
-        point = replace(base, engine=way, command=cli.command_line())
-        if arguments.force or store.status(point) in (None, "absent"):
-            request = {"shape": config.as_tree(shape), "way": way, "repeats": arguments.repeats, "threads": arguments.threads}
-            folder, limits, reason = arguments.home / "sweeps" / f"head-{point.id}", Limits(arguments.time_limit), missing(way)
-            outcome = Outcome("absent", {}, reason) if reason else run_job("lexicon_head", request, folder, limits)
-            values = {name: value for name, value in outcome.result.items() if name != "note"}
-            store.write(point, values, status=outcome.status, note=outcome.note or outcome.result.get("note", ""))
-        rows = store.read()
-        rows = rows[rows.point_id == point.id].set_index("metric")
-        if rows.status.iloc[0] != "ok":
-            print(f"{way:<16} {rows.status.iloc[0]}: {rows.note.iloc[0]}")
-            continue
-        forward, backward, peak = (rows.value[f"head_{name}"] for name in ("forward_seconds", "backward_seconds", "peak_bytes"))
-        print(f"{way:<16} forward {1e3 * forward:10.2f} ms   backward {1e3 * backward:10.2f} ms   peak {peak / 2**20:8.0f} MiB")
-
-
-def _ways(text: str) -> str:
-    if unknown := next((way for way in text.split(",") if way not in WAYS), None):
-        raise argparse.ArgumentTypeError(f"{unknown!r}: expected {', '.join(WAYS)}, separated by commas")
-    return text
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("Time and memory of the lexicon head, computed in several ways.", writes=True)
-    for name, meaning in (
-        ("items", "pictures in the batch"),
-        ("tokens", "of each"),
-        ("lexicons", "of the vocabulary"),
-        ("width", "of a token"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=getattr(Shape, name), help=meaning)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=Shape.dtype, help="what the product is computed in")
-    parser.add_argument("--ways", type=_ways, default=",".join(WAYS), help=f"separated by commas: {', '.join(WAYS)}")
-    parser.add_argument("--threads", type=int, default=cores(), help="of the CPU")
-    parser.add_argument("--repeats", type=int, default=3, help="timed passes")
-    parser.add_argument("--time-limit", type=float, default=1800.0, help="seconds for one way")
-    return parser
+PART = parts.Part(
+    "lexicon_head",
+    WAYS,
+    Shape,
+    {
+        "items": "pictures in the batch",
+        "tokens": "of each",
+        "lexicons": "of the vocabulary",
+        "width": "of a token",
+        "dtype": "what the product is computed in",
+    },
+    ("bench.lexicon_head", "models.max_linear", "models.max_linear_triton"),
+    line,
+    missing,
+)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, _parser()))
+    sys.exit(cli.run(PART.main, PART.parser("Time and memory of the lexicon head, computed in several ways.")))

@@ -383,6 +383,15 @@ METRICS = Registry(
     | _measured("head_backward_seconds", "Head, backward", "lower", "s", "Wall time of the backward pass that follows.")
     | _measured("head_peak_bytes", "Head, peak memory", "lower", "bytes", "Memory at the peak of both passes beside that of the inputs.")
     | _measured("head_active_share", "Head, active lexicons", "", "share", "Lexicons with a weight, of all; the others have no gradient.")
+    | _measured("queue_push_seconds", "Queue, push", "lower", "s", "Wall time for the queue of momentum keys to take one batch.")
+    | _measured(
+        "queue_score_seconds", "Queue, score", "lower", "s", "Wall time to score a batch against the queue, loss and backward included."
+    )
+    | _measured("queue_bytes", "Queue, memory", "lower", "bytes", "Memory of the keys.")
+    | _measured(
+        "queue_active", "Queue, active lexicons", "", "lexicons", "Lexicons with a weight in a key, before any is dropped; the mean."
+    )
+    | _measured("queue_loss", "Queue, loss", "", "", "InfoNCE of the batch against its keys and the queue's.")
     | _measured("train_seconds", "Training time", "lower", "s", "Wall time of training steps, validation and checkpoints not included.")
     | _measured(
         "train_cpu_seconds",

@@ -36,9 +36,7 @@ SEAL = b"sha256_of_values"  # key of a file's metadata
 class Point:
     """Identity of one measurement, and the command that makes it again. "" and None: does not apply; `knobs` may be given as a dict."""
 
-    task: (
-        str  # retrieval, training, hard_negatives, zero_shot, diagnostics, encoding, scale, vectors, false_negatives, lexicon_head, sharded
-    )
+    task: str  # retrieval, training, hard_negatives, zero_shot, diagnostics, encoding, scale, sharded, vectors, lexicon_head and so on
     corpus: str = ""
     split: str = ""
     images: int | None = None

@@ -1,8 +1,9 @@
-"""The jobs that run in a process of their own (`bench.isolate`): build an index, search it, find the exact answer, time a lexicon head.
+"""The jobs that run in a process of their own (`bench.isolate`): build an index, search it, find the exact answer, time a part of training.
 
 A job gets `request.json` in its folder and leaves `result.json` there, arrays beside it.
 """
 
+import importlib
 import os
 import resource
 import sys
@@ -140,14 +141,19 @@ def load(path: Path) -> np.ndarray:
         raise BrokenFileError(f"{path}: missing, truncated or changed ({error}); remove {path.parent} to run its job again") from None
 
 
-def lexicon_head(request: dict, folder: Path) -> dict:
-    """One way of computing the lexicon head, timed."""
-    from bench.lexicon_head import measure  # with torch, which the other jobs do without
-
-    return measure(request)
+def _part(module: str):
+    """The job of a part of training (`bench.parts`); with torch, which the other jobs do without."""
+    return lambda request, folder: importlib.import_module(module).measure(request)
 
 
-JOBS = {"build": build, "truth": truth, "accuracy": accuracy, "timing": timing, "lexicon_head": lexicon_head}
+JOBS = {
+    "build": build,
+    "truth": truth,
+    "accuracy": accuracy,
+    "timing": timing,
+    "lexicon_head": _part("bench.lexicon_head"),
+    "key_queue": _part("bench.key_queue"),
+}
 
 
 def main(job: str, folder: Path) -> None:

@@ -25,6 +25,7 @@ from bench.files import atomic_folder
 from bench.records import SIDECARS, RecordStore
 from models.errors import InputError
 
+PROFILE = "quick"  # that the reference run is of; a bundle may hold others, to compare with
 ROWS = "records.parquet"
 WHOLE = 2**30  # bytes, rows: of a page and of a dictionary; more than any column has
 RANKS = "ranks.list.element"

@@ -31,7 +31,7 @@ SWEPT = (
     "false_negatives",
 )  # what `bench.scale` writes, without a seed; `reports.scale` reads it
 WITHOUT_PICTURES = ("synthetic:", "vectors:")  # corpora of generated vectors and of the user's own
-BESIDE = ("zero_shot", "diagnostics", "lexicon_head")  # tasks that may be of other pictures, or of none
+BESIDE = ("zero_shot", "diagnostics", "lexicon_head", "key_queue")  # tasks that may be of other pictures, or of none
 UNTRAINED = ("bm25", "clip_zeroshot")  # how the names of baselines begin that were not trained here: no ablations
 MAXIMUM_IDENTICAL = 1e-6  # a recorded recall and the mean of its per-query hits may differ by rounding alone
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from bench import cli
 from bench.files import atomic_file
 from models.errors import InputError
-from reports.bundle import open_records
-from reports.evidence import Evidence
+from reports.bundle import PROFILE, open_records
+from reports.evidence import Evidence, Reading
 from reports.figures import Figure
 from reports.scale import sweeps
 from reports.scale_answer import findings, verdicts
@@ -66,7 +66,7 @@ def _shown(alt: str, figure: Figure) -> str:
 
 def write(reference: Path, readme: Path) -> None:
     """Replace what stands between the marks, and draw the figures beside the records. Raises InputError when marks are missing."""
-    evidence, text = Evidence(open_records(reference)), readme.read_text(encoding="utf-8")
+    evidence, text = Evidence(open_records(reference), Reading(profile=PROFILE)), readme.read_text(encoding="utf-8")
     for name in BLOCKS:
         if not re.search(MARKED.format(name=name), text, re.DOTALL):
             raise InputError(f"{readme}: expected the marks <!-- {name} --> and <!-- /{name} -->")

@@ -12,9 +12,9 @@ from pathlib import Path
 from bench import cli
 from bench.files import atomic_file
 from reports import cost
-from reports.bundle import open_records
+from reports.bundle import PROFILE, open_records
 from reports.cost import GB, Assumptions, Choice, Need, Setting
-from reports.evidence import Evidence
+from reports.evidence import Evidence, Reading
 from reports.scale import Search, Sweep, sweeps
 from reports.sections.cost import curve, inputs_table, scenario_table, settings_of
 from reports.sections.scale_growth import LEAST_SIZES, by_setting
@@ -194,7 +194,7 @@ def _encoding(evidence: Evidence, sweep: Sweep) -> list[str]:
 
 def main(arguments) -> None:
     """`python -m reports.scaling`"""
-    text = document(Evidence(open_records(arguments.reference)), cost.read(arguments.costs))
+    text = document(Evidence(open_records(arguments.reference), Reading(profile=PROFILE)), cost.read(arguments.costs))
     with atomic_file(arguments.out) as partial:
         partial.write_text(text, encoding="utf-8")
     print(arguments.out)

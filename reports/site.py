@@ -35,6 +35,8 @@ from reports.sections import (
     iso_recall,
     learning,
     method,
+    parts,
+    presets,
     reliability,
     retrieved,
     scale,
@@ -73,7 +75,7 @@ PAGES = (
         "ablations",
         "Ablations",
         "What each part of LexLIP is worth, and what it costs.",
-        (forest, ablations, zero_shot, diagnostics, learning),
+        (forest, ablations, zero_shot, diagnostics, learning, presets, parts),
     ),
     Page(
         "scale",

@@ -1,5 +1,6 @@
 """The head's bench, through the real command at a tiny shape."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cli, lexicon_head
+from bench import cli, lexicon_head, parts
 from bench.isolate import Outcome
 from bench.records import RecordStore
 
@@ -18,6 +19,10 @@ TINY = ["--items", "4", "--tokens", "6", "--lexicons", "500", "--width", "16", "
 def run(home, *flags):
     command = [sys.executable, "-m", "bench.lexicon_head", "--home", str(home), *TINY, *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def run_here(argv, part=lexicon_head.PART) -> int:
+    return cli.run(part.main, part.parser("The head."), argv)
 
 
 def test_each_way_is_a_record_and_is_not_measured_again(tmp_path):
@@ -38,7 +43,7 @@ def test_each_way_is_a_record_and_is_not_measured_again(tmp_path):
 def test_a_way_that_cannot_run_here_is_absent_with_the_reason(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments = ["--home", str(tmp_path), *TINY, "--ways", "triton,triton_compiled"]
-    assert cli.run(lexicon_head.main, lexicon_head._parser(), arguments) == 0
+    assert run_here(arguments) == 0
     rows = RecordStore(tmp_path).read()
     assert set(rows.engine) == {"triton", "triton_compiled"} and set(rows.status) == {"absent"} and rows.value.isna().all()
     assert rows.note.str.contains("need one|not installed").all() and capsys.readouterr().out.startswith("triton           absent: ")
@@ -48,14 +53,14 @@ def test_a_way_that_cannot_run_here_is_absent_with_the_reason(tmp_path, monkeypa
 
 def test_what_was_absent_is_measured_once_it_can_be(tmp_path, monkeypatch):
     asked, ok = [], Outcome("ok", {f"head_{name}": 1.0 for name in ("forward_seconds", "backward_seconds", "peak_bytes")})
-    monkeypatch.setattr(lexicon_head, "run_job", lambda job, request, *_: asked.append(request["way"]) or ok)
+    monkeypatch.setattr(parts, "run_job", lambda job, request, *_: asked.append(request["way"]) or ok)
     for reason in ("no GPU", "", ""):
-        monkeypatch.setattr(lexicon_head, "missing", lambda way, reason=reason: reason)
-        cli.run(lexicon_head.main, lexicon_head._parser(), ["--home", str(tmp_path), *TINY, "--ways", "triton"])
+        part = dataclasses.replace(lexicon_head.PART, missing=lambda way, reason=reason: reason)
+        run_here(["--home", str(tmp_path), *TINY, "--ways", "triton"], part)
     assert asked == ["triton"] and set(RecordStore(tmp_path).read().status) == {"ok"}
 
 
 def test_an_unknown_way_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as refused:
-        cli.run(lexicon_head.main, lexicon_head._parser(), ["--home", str(tmp_path), "--ways", "fast"])
+        run_here(["--home", str(tmp_path), "--ways", "fast"])
     assert refused.value.code == 2 and "'fast': expected plain, plain_compiled, tiled" in capsys.readouterr().err
