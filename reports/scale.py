@@ -144,7 +144,7 @@ class Search:
 @dataclass(frozen=True, eq=False)
 class Sweep:
     """`statistics`: of lexicon vectors by (variant, size), `fitted`: of those that generated ones were made after; `satisfying`: false negatives by size;
-    `encoding`: of one text by (variant, threads).
+    `encoding`: of one text by (variant, threads). `checkpoints`: of the vectors, or of those that generated ones were made after.
 
     `place` tells the sweeps of a page apart.
     """
@@ -158,6 +158,7 @@ class Sweep:
     fitted: dict[tuple[str, int], Measured] = field(default_factory=dict)
     satisfying: dict[int, Measured] = field(default_factory=dict)
     encoding: dict[tuple[str, int], Measured] = field(default_factory=dict)
+    checkpoints: frozenset[str] = frozenset()
     commands: tuple[str, ...] = ()
     place: int = 1
     evidence: Evidence | None = None
@@ -296,15 +297,16 @@ def _sweep(rows: pd.DataFrame, profile: str, corpus: str, machine_id: str) -> Sw
     satisfying = mine[(mine.task == "false_negatives") & mine.data_id.isin(scale.data_id)]
     encoded = rows[(rows.profile == profile) & (rows.corpus == (made.fitted_to or corpus)) & (rows.machine_id == machine_id)]
     encoded = encoded[(encoded.task == "encoding") & (encoded.batch_mode == "single") & encoded.checkpoint_id.isin(scale.checkpoint_id)]
+    fitted = rows[(rows.profile == profile) & (rows.corpus == made.fitted_to) & (rows.task == "vectors")]
+    fitted = fitted[fitted.checkpoint_id.isin(scale.checkpoint_id) & bool(made.fitted_to)]
     return replace(
         made,
         searches=ordered(searches_of(scale)),
         statistics=_statistics(vectors),
-        fitted=_statistics(rows[(rows.profile == profile) & (rows.corpus == made.fitted_to) & (rows.task == "vectors")])
-        if made.fitted_to
-        else {},
+        fitted=_statistics(fitted),
         satisfying={int(images): _newest(group) for images, group in satisfying.groupby("images")},
         encoding={(variant, int(threads)): _newest(group) for (variant, threads), group in encoded.groupby(["variant", "threads"])},
+        checkpoints=frozenset(scale.checkpoint_id) - {""},
         commands=tuple(dict.fromkeys(command for command in scale.sort_values("started").command if command)),
     )
 

@@ -55,8 +55,7 @@ def section(evidence: Evidence) -> Section | None:
             tables.append(vector_table(sweep))
             names["vectors"] = [tables[-1].name]
         if sweep.fitted_to:
-            twin = next((one for one in everything if one.corpus == sweep.fitted_to and one.machine_id == sweep.machine_id), None)
-            tables.append(twin_table(sweep, twin))
+            tables.append(twin_table(sweep, encoded_twin(sweep, everything)))
             names["generated"] = [tables[-1].name]
         found.append(names)
     return Section("scale_growth", "At scale: what grows with the gallery", tables, figures, {"sweeps": found}) if found else None
@@ -289,6 +288,12 @@ def vector_table(sweep: Sweep) -> Table:
     return Table(sweep.named("scale_vectors"), f"What the lexicon vectors are like: {sweep.title}", columns, rows)
 
 
+def encoded_twin(sweep: Sweep, everything: list[Sweep]) -> Sweep | None:
+    """The sweep over the encoded vectors that generated ones were made after, on the same machine."""
+    same = [one for one in everything if (one.corpus, one.machine_id) == (sweep.fitted_to, sweep.machine_id)]
+    return next((one for one in same if sweep.checkpoints <= one.checkpoints), None)
+
+
 def twin_table(sweep: Sweep, twin: Sweep | None) -> Table:
     """QPS over generated vectors beside QPS over the encoded ones, same machine, size, setting and call."""
     known = {(search.images, search.setting): search for search in twin.searches} if twin else {}
@@ -315,7 +320,9 @@ def twin_table(sweep: Sweep, twin: Sweep | None) -> Table:
     )  # fmt: skip
     notes = ()
     if not rows:
-        notes = (f"No engine was measured on both {sweep.corpus} and {sweep.fitted_to} at the same size and setting on this machine.",)
+        notes = (
+            f"No engine was measured on both {sweep.corpus} and the vectors of {sweep.fitted_to} that these were made after, at the same size and setting on this machine.",
+        )
     elif sweep.stretched_to:
         notes = (
             f"The vocabulary of the generated vectors was stretched to {sweep.stretched_to} lexicons: the factor is what that changes, not how far generated vectors stand for encoded ones.",

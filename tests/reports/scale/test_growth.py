@@ -5,7 +5,7 @@ import pytest
 
 from reports.build import build
 from reports.sections import scale_engines, scale_growth
-from tests.reports.scale.records import FLAT, MANY, ONE, cell
+from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE, cell
 
 
 @pytest.fixture
@@ -92,9 +92,20 @@ def test_a_stretched_vocabulary_says_so(twins):
     assert notes[False] == () and "stretched to 30522 lexicons" in notes[True][0]
 
 
+def test_vectors_generated_after_another_checkpoint_are_not_held_against_the_encoded_ones(twins):
+    impact = {"engine": "impact", "kept": 32, "bits": 8, "exact": True, "knobs": LEXICON}
+    newer = twins.point("lexicon", vectors_id="newer", checkpoint_id="newer", **impact)
+    twins.write(newer, {"recall@1": 0.5, "bytes_per_image": 64.0}, started="2027-01-01T00:00:00+00:00")
+    tables = {table.name: table for table in scale_growth.section(twins.evidence).tables}
+    assert tables["scale_generated_2"].rows == []
+    assert [column.key for column in tables["scale_vectors_2"].columns[1:]] == ["lexlip, generated, 10,000 images"]
+
+
 def test_generated_vectors_alone(made, tmp_path, undrawn, whole):
     made.impact(32, None, 100.0, 200.0, 64.0, corpus="synthetic:scenes")
-    assert "No engine was measured on both synthetic:scenes and scenes" in whole(build(made.home, tmp_path / "site"))
+    assert "No engine was measured on both synthetic:scenes and the vectors of scenes that these were made after" in whole(
+        build(made.home, tmp_path / "site")
+    )
 
 
 def test_growth_in_words(grown):
