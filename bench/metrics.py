@@ -379,6 +379,11 @@ METRICS = Registry(
     | _hard_negatives()
     | _zero_shot()
     | _sparsity()
+    | _measured("sweep_build_seconds", "Sweep, building", "lower", "s", "Wall time to build all indexes of a gallery, one after the other.")
+    | _measured(
+        "sweep_accuracy_seconds", "Sweep, judging", "lower", "s", "Wall time to search them for all judged queries, exact answers included."
+    )
+    | _measured("sweep_rounds_seconds", "Sweep, timing", "lower", "s", "Wall time of all rounds of timed searches.")
     | _measured("head_forward_seconds", "Head, forward", "lower", "s", "Wall time of one forward pass of the lexicon head and its pooling.")
     | _measured("head_backward_seconds", "Head, backward", "lower", "s", "Wall time of the backward pass that follows.")
     | _measured("head_peak_bytes", "Head, peak memory", "lower", "bytes", "Memory at the peak of both passes beside that of the inputs.")

@@ -29,6 +29,7 @@ SWEPT = (
     "encoding",
     "vectors",
     "false_negatives",
+    "steps",
 )  # what `bench.scale` writes, without a seed; `reports.scale` reads it
 WITHOUT_PICTURES = ("synthetic:", "vectors:")  # corpora of generated vectors and of the user's own
 BESIDE = ("zero_shot", "diagnostics", "lexicon_head", "key_queue")  # tasks that may be of other pictures, or of none
