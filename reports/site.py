@@ -43,6 +43,7 @@ from reports.sections import (
     scale_engines,
     scale_growth,
     scale_shards,
+    scale_steps,
     zero_shot,
 )
 from reports.tables import clean
@@ -81,7 +82,7 @@ PAGES = (
         "scale",
         "Scale",
         "What happens to speed, size and quality as the gallery grows.",
-        (scale_growth, scale_shards),
+        (scale_growth, scale_shards, scale_steps),
         "python -m bench.scale --corpus 1M",
     ),
     Page("look", "Look inside", "What the models return, the lexicons that matched, and where they fail.", (retrieved, failures)),
