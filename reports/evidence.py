@@ -67,7 +67,9 @@ class Evidence:
         self.rows = _newest_checkpoints(ours)
         self.superseded = ours.point_id.nunique() - self.rows.point_id.nunique()
         self.generated = _newest_checkpoints(self._without_pictures())
-        shown = {(self.profile, self.corpus), (self.profile, "")} | set(zip(self.generated.profile, self.generated.corpus, strict=True))
+        shown = {(self.profile, self.corpus), (self.profile, ""), ("", "")} | set(
+            zip(self.generated.profile, self.generated.corpus, strict=True)
+        )
         self.others = sorted(set(zip(self.all.profile, self.all.corpus, strict=True)) - shown)
         self.gallery = _galleries(self.rows)
         in_time = self.rows.sort_values(["started", "point_id"])

@@ -76,6 +76,7 @@ def test_the_page_shows_the_queue_and_what_was_not_measured(store):
     queue(store, "dense", 1406e6, 2.5)
     queue(store, "sparse", 23.6e6, 2.4996)
     evidence = Evidence(store)
+    assert evidence.others == [], "of no profile and no corpus, they are not said to be left out"
     section = parts.section(evidence)
     dense, sparse = cells(section.tables[0])
     assert dense["Way"] == "dense" and sparse["Way"] == "sparse, 512 kept"
