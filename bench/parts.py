@@ -45,7 +45,7 @@ class Part:
         base = Point(task=self.task, images=next(iter(knobs.values())), knobs=knobs, threads=arguments.threads, code_id=code)
         for way in arguments.ways.split(","):
             point = replace(base, engine=way, command=cli.command_line())
-            if arguments.force or store.status(point) in (None, "absent"):
+            if arguments.force or not store.has(point):
                 self._measure(store, point, knobs, arguments)
             rows = store.read()
             rows = rows[rows.point_id == point.id].set_index("metric")

@@ -150,12 +150,13 @@ class RecordStore:
         return store
 
     def has(self, point: Point) -> bool:
-        """Whether the point was measured, with whatever status (a time-out is a result too; see `status`)."""
-        return self._rows(point.id).exists()
+        """Whether the point was measured, with whatever status (a time-out is a result too; see `status`). What was absent may be there by now."""
+        return self.status(point) not in (None, "absent")
 
     def status(self, point: Point) -> str | None:
-        """Status of a measured point, None when it was not measured."""
-        return self._read(self._rows(point.id), SCHEMA).column("status")[0].as_py() if self.has(point) else None
+        """Status of a point, None where there is no record of it."""
+        rows = self._rows(point.id)
+        return self._read(rows, SCHEMA).column("status")[0].as_py() if rows.exists() else None
 
     def write(self, point: Point, values: dict, queries=None, examples=None, status="ok", note="", started=None, seconds=None) -> str:
         """Writes one point, whole or not at all, and returns its id. An earlier measurement of the same point is replaced.

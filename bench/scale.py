@@ -81,7 +81,7 @@ def _main(arguments, shards: int | None) -> None:
         sweep = Sweep(store, arguments.home, side, grid, limits, arguments.force)
         left = [cell for cell in cells if arguments.force or not all(store.has(point) for point in sweep.points(cell))]
         steps = sweep.run(cells)
-        if left:
+        if any(store.status(point) == "ok" for cell in left for point in sweep.points(cell)):
             record_steps(store, side, sweep, size, (len(left), len(cells)), steps)
         taken = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in steps.items())
         whole = f"{len(cells)} indexes, {time.perf_counter() - started:.0f} s"

@@ -192,6 +192,12 @@ def test_how_a_job_ended_is_a_record_and_the_others_go_on(folders, tmp_path, mon
     assert set(failed.batch_mode) == ({"single", "batched"} if job == "timing" else {"", "single", "batched"})
     assert failed.note.str.endswith("as it was").all() and failed.value.isna().all()
 
+    monkeypatch.setattr(sweep, "run_job", real)
+    Sweep(store, tmp_path, side, grid, Limits(60)).run(plan(side.kind, 60, grid, ["dummy", "faiss-flat"], largest=False))
+    again = store.read()
+    expected = {"ok"} if status == "absent" else set(of_dummy.status)
+    assert set(again[again.engine == "dummy"].status) == expected, "what was absent may have been installed"
+
 
 def command(folders, home):
     parts = ["--documents", str(folders["lexicon", "documents"]), "--queries", str(folders["lexicon", "queries"]), "--home", str(home)]
