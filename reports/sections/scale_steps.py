@@ -36,7 +36,7 @@ def table(rows: pd.DataFrame, machine: str, place: int) -> Table:
         *(Column(metric, step, integer, "Seconds") for metric, step in STEPS.items()), Column("all", "all", integer, "Seconds"),
     )  # fmt: skip
     notes = (
-        "Wall time. Judging: every judged query through every index at every setting of its search, and the exact answers by brute force. Timing: all rounds. "
+        "Wall time. Indexes: those asked for, of absent engines too. Judging: every judged query through every index at every setting of its search, and the exact answers by brute force. Timing: all rounds. "
         "Encoding is not among it. A gallery that was swept in several runs has their sum.",
     )
     return Table("scale_steps" if place == 1 else f"scale_steps_{place}", f"Where the time went: {machine}", columns, [*made, total], notes)
