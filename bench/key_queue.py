@@ -30,7 +30,7 @@ NOISE = 1.5  # of a query about its key
 
 @dataclass(frozen=True)
 class Shape:
-    """Keys of a batch and of the queue (a multiple of it), lexicons of the vocabulary, share of them active in a key, lexicons kept of a sparse key."""
+    """Keys of a batch and of the queue, lexicons of the vocabulary, share of them active in a key, lexicons kept of a sparse key."""
 
     batch: int = 256
     queue: int = 11_520

@@ -80,9 +80,10 @@ def _main(arguments, shards: int | None) -> None:
         cells = plan(side.kind, size, grid, chosen, largest, shards)
         sweep = Sweep(store, arguments.home, side, grid, limits, arguments.force)
         left = [cell for cell in cells if arguments.force or not all(store.has(point) for point in sweep.points(cell))]
+        begun = any((arguments.home / "sweeps" / sweep.cell_id(cell)).exists() for cell in left)
         steps = sweep.run(cells)
         if any(store.status(point) == "ok" for cell in left for point in sweep.points(cell)):
-            record_steps(store, side, sweep, size, (len(left), len(cells)), steps)
+            record_steps(store, side, sweep, size, (len(left), len(cells)), begun, steps)
         taken = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in steps.items())
         whole = f"{len(cells)} indexes, {time.perf_counter() - started:.0f} s"
         print(f"{size:>10,} {side.kind:<8} {side.base.corpus}: {whole} ({taken})", flush=True)
@@ -97,11 +98,17 @@ def _main(arguments, shards: int | None) -> None:
     build_report(arguments.home, sides[0].base.profile)
 
 
-def record_steps(store: RecordStore, side: Side, sweep: Sweep, size: int, cells: tuple[int, int], steps: dict[str, float]) -> None:
-    """The seconds that building, judging and timing the indexes of one gallery took. cells: those that were left to measure, of how many."""
+def record_steps(
+    store: RecordStore, side: Side, sweep: Sweep, size: int, cells: tuple[int, int], begun: bool, steps: dict[str, float]
+) -> None:
+    """The seconds that building, judging and timing the indexes of one gallery took.
+
+    cells: those that were left to measure, of how many. begun: whether an earlier run had begun with some of them, and so took part of the time.
+    """
     left, all_cells = cells
     point = replace(side.base, task="steps", images=size, knobs={"indexes": left}, vectors_id=side.documents_id, code_id=sweep.code)
     note = "" if left == all_cells else f"the {left} of {all_cells} indexes that an earlier run had left"
+    note = "; ".join(filter(None, (note, begun and "some begun by an earlier run, whose time is not in it")))
     store.write(point, {f"sweep_{step}_seconds": seconds for step, seconds in steps.items()}, note=note, seconds=sum(steps.values()))
 
 

@@ -30,21 +30,33 @@ def table(rows: pd.DataFrame, machine: str, place: int) -> Table:
     galleries = [group for _, group in points.groupby(GALLERY, dropna=False)]
     galleries.sort(key=lambda group: (-group.images.iloc[0], group.kind.iloc[0] != "lexicon", group.corpus.iloc[0]))
     made = [_row(group) for group in galleries]
-    total = {"gallery": Cell("all"), "side": Cell(missing=NOT_APPLICABLE), "images": Cell(missing=NOT_APPLICABLE), **_seconds(points)}
+    total = {
+        "gallery": Cell("all"),
+        "side": Cell(missing=NOT_APPLICABLE),
+        "images": Cell(missing=NOT_APPLICABLE),
+        **_seconds(points),
+        "note": Cell(NOT_APPLICABLE),
+    }
     columns = (
         Column("gallery", "Vectors of"), Column("side", "Kind"), Column("images", "Images", integer), Column("indexes", "Indexes", integer),
-        *(Column(metric, step, integer, "Seconds") for metric, step in STEPS.items()), Column("all", "all", integer, "Seconds"),
+        *(Column(metric, step, integer, "Seconds") for metric, step in STEPS.items()), Column("all", "all", integer, "Seconds"), Column("note", "Note"),
     )  # fmt: skip
     notes = (
         "Wall time. Indexes: those asked for, of absent engines too. Judging: every judged query through every index at every setting of its search, and the exact answers by brute force. Timing: all rounds. "
-        "Encoding is not among it. A gallery that was swept in several runs has their sum.",
+        "Encoding is not among it. A gallery that was swept in several runs has the sum of those that ended; what a killed one took is not known.",
     )
     return Table("scale_steps" if place == 1 else f"scale_steps_{place}", f"Where the time went: {machine}", columns, [*made, total], notes)
 
 
 def _row(points: pd.DataFrame) -> dict[str, Cell]:
     first = points.iloc[0]
-    return {"gallery": Cell(first.corpus), "side": Cell(first.kind), "images": Cell(float(first.images)), **_seconds(points)}
+    return {
+        "gallery": Cell(first.corpus),
+        "side": Cell(first.kind),
+        "images": Cell(float(first.images)),
+        **_seconds(points),
+        "note": Cell("; ".join(filter(None, points.note)) or NOT_APPLICABLE),
+    }
 
 
 def _seconds(points: pd.DataFrame) -> dict[str, Cell]:
