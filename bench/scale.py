@@ -1,11 +1,12 @@
 """Dense against lexicon search at scale: `python -m bench.scale --corpus 1M`.
 
 Trains the `quick` checkpoints unless they are there, encodes the gallery with both, builds every index and sweeps every knob at the size asked
-for, then measures how each engine grows, at its first knobs, over 1k, 10k, 100k and so on up to it. A record of each point is written at once.
-Killed, the same command goes on where it stood.
+for, both sides in the same rounds; then measures how each engine grows, at its first knobs, over 1k, 10k, 100k and so on up to it. A record
+of each point is written at once. Killed, the same command goes on where it stood.
 
     --corpus 1M              1,000 test images and 999,000 distractors of `scenes`; any size: 250k, 5000, 10M
-    --corpus synthetic:10M   vectors fitted to those of an encoded gallery: engines are compared, no task is measured
+    --corpus synthetic:10M   vectors fitted to those of an encoded gallery: engines are compared, no task is measured; at the sizes that are
+                             encoded too (--encoded 1M), engines search both in the same rounds: how far generated vectors stand for encoded ones
     --corpus vectors         your own: --documents FOLDER --queries FOLDER (as `python -m bench.encode` or `bench.vectors` writes them)
     --ray HOST:PORT          each index in --shards, over the nodes of a Ray cluster (`bench.engines.sharded`)
 """
@@ -23,11 +24,11 @@ import psutil
 from bench import cli, cluster, config, engines
 from bench.commands import build_report
 from bench.files import read_json
-from bench.grid import GRID, Grid, plan
+from bench.grid import GRID, Cell, Grid, plan
 from bench.isolate import Limits
 from bench.records import Point, RecordStore
 from bench.sizes import number, sizes_up_to
-from bench.sweep import Side, Sweep, record_vectors
+from bench.sweep import TWIN, Side, Sweep, record_vectors, take_turns
 from bench.vectors import Vectors, open_vectors
 from models.errors import InputError
 
@@ -74,42 +75,47 @@ def _main(arguments, shards: int | None) -> None:
     sides, sizes = _sides(store, arguments)
     print(f"vectors ready after {time.perf_counter() - began:.0f} s", flush=True)
 
-    def swept(side: Side, size: int, largest: bool) -> None:
-        started = time.perf_counter()
+    def sweep_of(side: Side, size: int, every_knob: bool) -> tuple[Sweep, list[Cell]]:
         record_vectors(store, side, size, arguments.force)
-        cells = plan(side.kind, size, grid, chosen, largest, shards)
-        sweep = Sweep(store, arguments.home, side, grid, limits, arguments.force)
-        left = [cell for cell in cells if arguments.force or not all(store.has(point) for point in sweep.points(cell))]
-        begun = any((arguments.home / "sweeps" / sweep.cell_id(cell)).exists() for cell in left)
-        steps = sweep.run(cells)
-        if any(store.status(point) == "ok" for cell in left for point in sweep.points(cell)):
-            record_steps(store, side, sweep, size, (len(left), len(cells)), begun, steps)
-        taken = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in steps.items())
-        whole = f"{len(cells)} indexes, {time.perf_counter() - started:.0f} s"
-        print(f"{size:>10,} {side.kind:<8} {side.base.corpus}: {whole} ({taken})", flush=True)
+        cells = plan(side.kind, size, grid, chosen, every_knob, shards)
+        return Sweep(store, arguments.home, side, grid, limits, arguments.force), cells
 
     for size in reversed(sizes):  # the largest holds the answer; the others say how it came to be so
-        for side in sides:
-            swept(side, size, largest=size == sizes[-1])
-    for side in _stretched(store, arguments, sides, sizes[-1], grid.vocabularies):
-        swept(side, sizes[-1], largest=False)
+        largest = size == sizes[-1]
+        at_size = [side for side in sides if side.base.task != TWIN or (size <= side.documents.count and not shards)]
+        stretched = _stretched(store, arguments, sides, size, grid.vocabularies) if largest else []
+        measure([sweep_of(side, size, largest) for side in at_size] + [sweep_of(side, size, False) for side in stretched])
     rows = store.read()
     print(table(rows[(rows.task == ("sharded" if shards else "scale")) & rows.images.isin(sizes)]))
     build_report(arguments.home, sides[0].base.profile)
 
 
-def record_steps(
-    store: RecordStore, side: Side, sweep: Sweep, size: int, cells: tuple[int, int], begun: bool, steps: dict[str, float]
-) -> None:
+def measure(turns: list[tuple[Sweep, list[Cell]]]) -> None:
+    """Sweeps the sides of one gallery size in the same rounds; prints and records where the time went."""
+    left = [sweep.pending(cells) for sweep, cells in turns]
+    begun = [
+        any((sweep.home / "sweeps" / sweep.cell_id(cell)).exists() for cell in cells) for (sweep, _), cells in zip(turns, left, strict=True)
+    ]
+    for (sweep, cells), pending, went_on, steps in zip(turns, left, begun, take_turns(turns), strict=True):
+        if any(sweep.store.status(point) == "ok" for cell in pending for point in sweep.points(cell)):
+            record_steps(sweep, cells[0].count, (len(pending), len(cells)), went_on, steps)
+        twin = ", beside generated ones" if sweep.side.base.task == TWIN else ""
+        taken = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in steps.items())
+        whole = f"{len(cells)} indexes, {sum(steps.values()):.0f} s"
+        print(f"{cells[0].count if cells else 0:>10,} {sweep.side.kind:<8} {sweep.side.base.corpus}{twin}: {whole} ({taken})", flush=True)
+
+
+def record_steps(sweep: Sweep, size: int, cells: tuple[int, int], begun: bool, steps: dict[str, float]) -> None:
     """The seconds that building, judging and timing the indexes of one gallery took.
 
     cells: those that were left to measure, of how many. begun: whether an earlier run had begun with some of them, and so took part of the time.
     """
-    left, all_cells = cells
-    point = replace(side.base, task="steps", images=size, knobs={"indexes": left}, vectors_id=side.documents_id, code_id=sweep.code)
+    (left, all_cells), side = cells, sweep.side
+    knobs = {"indexes": left} | ({"beside": "generated"} if side.base.task == TWIN else {})
+    point = replace(side.base, task="steps", images=size, knobs=knobs, vectors_id=side.documents_id, code_id=sweep.code)
     note = "" if left == all_cells else f"the {left} of {all_cells} indexes that an earlier run had left"
     note = "; ".join(filter(None, (note, begun and "some begun by an earlier run, whose time is not in it")))
-    store.write(point, {f"sweep_{step}_seconds": seconds for step, seconds in steps.items()}, note=note, seconds=sum(steps.values()))
+    sweep.store.write(point, {f"sweep_{step}_seconds": seconds for step, seconds in steps.items()}, note=note, seconds=sum(steps.values()))
 
 
 def _sides(store: RecordStore, arguments) -> tuple[list[Side], list[int]]:
@@ -125,8 +131,14 @@ def _sides(store: RecordStore, arguments) -> tuple[list[Side], list[int]]:
             raise InputError(f"--corpus {arguments.corpus}: expected a number of images such as 1M, synthetic:10M, or vectors")
         size = number(text)
         sizes = sizes_up_to(size)
-        sides = encoded_sides(store, arguments, min(FITTED_TO, size) if synthetic else size)
-        sides = synthetic_sides(store, arguments, sides, size, arguments.vocabulary) if synthetic else sides
+        if arguments.encoded and not synthetic:
+            raise InputError(f"--encoded {arguments.encoded}: expected --corpus synthetic:N beside it")
+        if synthetic:
+            encoded = encoded_sides(store, arguments, number(arguments.encoded) if arguments.encoded else min(FITTED_TO, size))
+            twins = [replace(side, base=replace(side.base, task=TWIN), judged=False) for side in encoded]
+            sides = synthetic_sides(store, arguments, encoded, size, arguments.vocabulary) + (twins if arguments.vocabulary is None else [])
+        else:
+            sides = encoded_sides(store, arguments, size)
     if arguments.sizes:
         sizes = sorted({number(text) for text in arguments.sizes.split(",")})
         if sizes[-1] > sides[0].documents.count:
@@ -208,6 +220,12 @@ def _parser():
     parser.add_argument("--source", type=_mapping, default=None, help="corpus of pictures; the one that the checkpoint saw unless given")
     parser.add_argument("--documents", type=Path, default=None, help="with --corpus vectors: folder of the vectors to search")
     parser.add_argument("--queries", type=Path, default=None, help="with --corpus vectors: folder of the vectors to search with")
+    parser.add_argument(
+        "--encoded",
+        default="",
+        help="with synthetic: so many images are encoded, and searched in the same rounds as generated vectors at the sizes up to it "
+        "(default: the 100k that those are fitted to)",
+    )
     parser.add_argument("--vocabulary", type=int, default=None, help="with synthetic: lexicons to stretch the fitted vocabulary to")
     cluster.add_flag(parser, "search shards over the nodes of")
     parser.add_argument("--shards", type=int, default=None, help="with --ray: shards of each index; one for each node unless given")

@@ -1,7 +1,8 @@
 """The sweep: every engine, build knob and search knob over one gallery, in rounds, point by point, each in its own process.
 
 Notable choices
-- Engines take turns: a round measures each of them once, so that a drift of the machine hits all alike. A rate is the median of the rounds.
+- Engines take turns, those of both sides: a round measures each of them once, so that a drift of the machine hits all alike. A rate is the
+  median of the rounds.
 - A point is written as soon as it is whole. What a killed sweep had measured of a round lies in `<home>/sweeps/` and is taken up again.
 - Accuracy is taken over the queries that are timed: a thousand, evenly spaced, one caption or so of each test image. The captions of an image
   succeed and fail together, so five times as many would cost five times the time of the slowest engines and tell little more. Recall against
@@ -10,8 +11,11 @@ Notable choices
 
 import dataclasses
 import functools
+import itertools
 import logging
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +34,8 @@ from bench.worker import load, vectors_of
 
 log = logging.getLogger(__name__)
 
+TWIN = "twin"
+"""The task of encoded vectors that are searched beside the generated ones which were made after them."""
 QUALITY = ("engine_recall@10", "recall@1")  # what is told of partial results
 OF_THIS_PROCESS = ("build_cpu_seconds", "build_peak_bytes", "resident_bytes")  # of no use where the work is done elsewhere
 CODE = ("bench.sweep", "bench.worker", "bench.measure", "bench.evaluation", "bench.impacts", "bench.exact", "bench.engines.ranking")
@@ -86,7 +92,7 @@ class Sweep:
             knobs |= {"query_kept": cell.lexicons.query_kept, "scale": self.grid.scales.get(cell.lexicons.bits, 1.0)}
         return replace(
             self.side.base,
-            task="sharded" if cell.sharded else "scale",
+            task="sharded" if cell.sharded else self.side.base.task,
             images=cell.count,
             engine=cell.engine,
             knobs=knobs,
@@ -104,7 +110,7 @@ class Sweep:
         made_from = [self.side.documents_id, self.side.queries_id, self.documents(cell), self.queries(cell), cell.engine, cell.knobs]
         for spec in made_from[2:4]:
             spec.pop("folder")
-        return config.fingerprint([*made_from, config.code_fingerprint(*engines.modules(cell.engine))])
+        return config.fingerprint([*made_from, self.side.base.task, config.code_fingerprint(*engines.modules(cell.engine))])
 
     def accuracy_point(self, cell: Cell, search: dict) -> Point:
         return self.point(cell, search, queries=len(self.which), depth=self._depth(cell))
@@ -123,30 +129,15 @@ class Sweep:
 
     # --- running ------------------------------------------------------------------------------------------------------------------
 
+    def pending(self, cells: list[Cell]) -> list[Cell]:
+        """Those with a point that is not measured."""
+        return [cell for cell in cells if self.force or not all(self.store.has(point) for point in self.points(cell))]
+
     def run(self, cells: list[Cell]) -> dict[str, float]:
-        """Measures what is missing of the cells; returns the seconds that each step took. Raises InputError when the exact answer itself cannot be computed."""
-        pending = [cell for cell in cells if self.force or not all(self.store.has(point) for point in self.points(cell))]
-        steps = [time.perf_counter()]
-        indexes = {cell: self._build(cell) for cell in self._progress(pending, "build")}
-        steps.append(time.perf_counter())
-        open_cells = [cell for cell in self._progress(pending, "accuracy") if indexes[cell] and self._accuracy(cell, indexes[cell])]
-        steps.append(time.perf_counter())
-        for number in range(self.grid.rounds):
-            open_cells = [
-                cell
-                for cell in self._progress(open_cells, f"round {number + 1} of {self.grid.rounds}")
-                if self._round(cell, indexes[cell], number)
-            ]
-        for cell in open_cells:
-            self._write_timing(cell)
-        steps.append(time.perf_counter())
-        return dict(zip(("build", "accuracy", "rounds"), np.diff(steps).tolist(), strict=True))
+        """As `take_turns`, of this side alone."""
+        return take_turns([(self, cells)])[0]
 
-    def _progress(self, cells: list[Cell], label: str):
-        size = f"{cells[0].count:,}" if cells else "0"
-        return cli.progress(cells, desc=f"{self.side.kind} {size}: {label}", unit="index")
-
-    def _build(self, cell: Cell) -> dict | None:
+    def build(self, cell: Cell) -> dict | None:
         """What building the index gave, None when it ended badly; the points of the cell say how, then."""
         request = {
             "home": str(self.home),
@@ -160,7 +151,7 @@ class Sweep:
         outcome, _ = self._job(cell, "build", "build", request)
         return outcome.result if self._went_well(cell, "build", outcome) else None
 
-    def _accuracy(self, cell: Cell, index: dict) -> bool:
+    def judge(self, cell: Cell, index: dict) -> bool:
         """Writes the accuracy points of a cell; False when its search ended badly."""
         if all(self.store.has(self.accuracy_point(cell, search)) for search in cell.searches) and not self.force:
             return True
@@ -209,7 +200,7 @@ class Sweep:
             raise_if_broken(run_job("truth", spec | {"depth": self.grid.depth}, folder, self.limits), "exact search by brute force")
         return load(folder / "best.npz")
 
-    def _round(self, cell: Cell, index: dict, number: int) -> bool:
+    def time_round(self, cell: Cell, index: dict, number: int) -> bool:
         """Times a cell once, at all its search knobs, in all modes; False when that ended badly."""
         outcome, _ = self._job(cell, f"round-{number}", "timing", self._timing_request(cell, index))
         return self._went_well(cell, f"round {number + 1}", outcome)
@@ -226,7 +217,7 @@ class Sweep:
             "least_batch": getattr(self.grid.least_batch, self.side.kind),
         }
 
-    def _write_timing(self, cell: Cell) -> None:
+    def write_timing(self, cell: Cell) -> None:
         """The rounds of a cell as points: the median of the rates and their range, the percentiles of all latencies."""
         folders = [self.home / "sweeps" / self.cell_id(cell) / f"round-{number}" for number in range(self.grid.rounds)]
         rounds = [_answer(folder)["result"] for folder in folders]
@@ -275,6 +266,44 @@ class Sweep:
     def relevance(self) -> Relevance | None:
         """None where the vectors do not say which image a query belongs to: then engines are compared, and no task is measured."""
         return Relevance(self.side.documents, self.side.queries) if self.side.judged else None
+
+
+STEPS = ("build", "accuracy", "rounds")
+
+
+def take_turns(sides: list[tuple[Sweep, list[Cell]]]) -> list[dict[str, float]]:
+    """Measures what is missing of the cells of each side; in a round, the sides take turns index by index.
+
+    Returns for each side the seconds that each of `STEPS` took. Raises InputError when an exact answer itself cannot be computed.
+    """
+    spent: dict[Sweep, Counter] = {sweep: Counter({step: 0.0 for step in STEPS}) for sweep, _ in sides}
+
+    def each(step: str, turns: list[tuple[Sweep, Cell]], work: Callable, label: str = "") -> list[tuple[Sweep, Cell]]:
+        """The turns whose work went well."""
+        sizes = {cell.count for _, cell in turns}
+        went_well = []
+        for sweep, cell in cli.progress(turns, desc=f"{', '.join(f'{size:,}' for size in sizes) or 0}: {label or step}", unit="index"):
+            began = time.perf_counter()
+            if work(sweep, cell):
+                went_well.append((sweep, cell))
+            spent[sweep][step] += time.perf_counter() - began
+        return went_well
+
+    def build(sweep: Sweep, cell: Cell) -> bool:
+        indexes[sweep, cell] = sweep.build(cell)
+        return indexes[sweep, cell] is not None
+
+    indexes: dict[tuple[Sweep, Cell], dict | None] = {}
+    one_by_one = itertools.zip_longest(*([(sweep, cell) for cell in sweep.pending(cells)] for sweep, cells in sides))
+    turns = each("build", [turn for of_all in one_by_one for turn in of_all if turn], build)
+    turns = each("accuracy", turns, lambda sweep, cell: sweep.judge(cell, indexes[sweep, cell]))
+    rounds = sides[0][0].grid.rounds if sides else 0
+    for number in range(rounds):
+        time_once = lambda sweep, cell, number=number: sweep.time_round(cell, indexes[sweep, cell], number)  # noqa: E731
+        turns = each("rounds", turns, time_once, f"round {number + 1} of {rounds}")
+    for sweep, cell in turns:
+        sweep.write_timing(cell)
+    return [dict(spent[sweep]) for sweep, _ in sides]
 
 
 def _answer(folder: Path) -> dict:

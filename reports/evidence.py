@@ -23,14 +23,8 @@ from reports.significance import Estimate
 from reports.tables import FAILED, NOT_A_NUMBER, NOT_MEASURED, Cell
 
 NUMBERS = ("value", "images", "queries", "seed", "step", "kept", "bits", "depth", "threads", "cores", "memory_gb", "seconds")
-SWEPT = (
-    "scale",
-    "sharded",
-    "encoding",
-    "vectors",
-    "false_negatives",
-    "steps",
-)  # what `bench.scale` writes, without a seed; `reports.scale` reads it
+# What `bench.scale` writes, without a seed; `reports.scale` reads it.
+SWEPT = ("scale", "twin", "sharded", "encoding", "vectors", "false_negatives", "steps")
 WITHOUT_PICTURES = ("synthetic:", "vectors:")  # corpora of generated vectors and of the user's own
 BESIDE = ("zero_shot", "diagnostics", "lexicon_head", "key_queue")  # tasks that may be of other pictures, or of none
 UNTRAINED = ("bm25", "clip_zeroshot")  # how the names of baselines begin that were not trained here: no ablations

@@ -20,6 +20,7 @@ from reports.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, integer
 from reports.verdict import EQUAL_RECALL
 
 TASK = "scale"
+TWIN = "twin"  # encoded vectors, searched in the rounds of the generated ones that were made after them
 CEILING = "dummy"  # an engine that answers at once: its QPS is what the harness itself can reach
 IDENTITY = ["images", "kind", "variant", "engine", "knobs", "kept", "bits"]
 MEASURED = ["started", "point_id"]  # the order in which points were measured
@@ -146,7 +147,7 @@ class Sweep:
     """`statistics`: of lexicon vectors by (variant, size), `fitted`: of those that generated ones were made after; `satisfying`: false negatives by size;
     `encoding`: of one text by (variant, threads). `checkpoints`: of the vectors, or of those that generated ones were made after.
 
-    `place` tells the sweeps of a page apart.
+    `place` tells the sweeps of a page apart. `beside`: searched in the rounds of generated vectors.
     """
 
     profile: str
@@ -161,6 +162,7 @@ class Sweep:
     checkpoints: frozenset[str] = frozenset()
     commands: tuple[str, ...] = ()
     place: int = 1
+    beside: bool = False
     evidence: Evidence | None = None
 
     @property
@@ -252,11 +254,21 @@ def in_words(variant: str, values: dict[str, float]) -> str:
 @functools.lru_cache(maxsize=8)
 def sweeps(evidence: Evidence) -> list[Sweep]:
     """Every sweep of the records, those of the page's own corpus first, then the larger."""
-    rows = pd.concat([evidence.rows, evidence.generated])
-    scale = rows[(rows.task == TASK) & rows.images.notna()]
-    found = [replace(_sweep(rows, *key), evidence=evidence) for key, _ in scale.groupby(["profile", "corpus", "machine_id"])]
+    found = _found(evidence, TASK)
     found.sort(key=lambda sweep: (sweep.corpus != evidence.corpus, -sweep.largest, sweep.corpus, sweep.machine_id))
     return [replace(sweep, place=place) for place, sweep in enumerate(found, 1)]
+
+
+@functools.lru_cache(maxsize=8)
+def twins(evidence: Evidence) -> list[Sweep]:
+    """Of encoded vectors that were searched beside generated ones."""
+    return _found(evidence, TWIN)
+
+
+def _found(evidence: Evidence, task: str) -> list[Sweep]:
+    rows = pd.concat([evidence.rows, evidence.generated])
+    mine = rows[(rows.task == task) & rows.images.notna()]
+    return [replace(_sweep(rows, task, *key), evidence=evidence) for key, _ in mine.groupby(["profile", "corpus", "machine_id"])]
 
 
 def chosen(sweep: Sweep) -> list[Search]:
@@ -288,10 +300,10 @@ def _order(search: Search) -> tuple:
     return KINDS.index(search.kind) if search.kind in KINDS else len(KINDS), search.variant, search.engine != "impact", search.engine
 
 
-def _sweep(rows: pd.DataFrame, profile: str, corpus: str, machine_id: str) -> Sweep:
+def _sweep(rows: pd.DataFrame, task: str, profile: str, corpus: str, machine_id: str) -> Sweep:
     mine = rows[(rows.profile == profile) & (rows.corpus == corpus)]
-    scale = mine[(mine.task == TASK) & (mine.machine_id == machine_id) & mine.images.notna()]
-    made = Sweep(profile, corpus, machine_id, machine_of(scale), [])
+    scale = mine[(mine.task == task) & (mine.machine_id == machine_id) & mine.images.notna()]
+    made = Sweep(profile, corpus, machine_id, machine_of(scale), [], beside=task == TWIN)
     # Facts of vectors and pictures hold on any machine, times on this one; generated vectors have the encoder of those they were made after.
     vectors = mine[(mine.task == "vectors") & mine.vectors_id.isin(scale.vectors_id)]
     satisfying = mine[(mine.task == "false_negatives") & mine.data_id.isin(scale.data_id)]

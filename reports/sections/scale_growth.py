@@ -7,7 +7,7 @@ import numpy as np
 from bench.metrics import METRICS
 from reports.evidence import Evidence
 from reports.figures import Figure, Panel, Series, draw, palette
-from reports.scale import Search, Sweep, chosen, sweeps
+from reports.scale import Search, Sweep, chosen, sweeps, twins
 from reports.sections import Section
 from reports.tables import NOT_MEASURED, Cell, Column, Table, integer, percent, significant, size, times
 
@@ -55,7 +55,7 @@ def section(evidence: Evidence) -> Section | None:
             tables.append(vector_table(sweep))
             names["vectors"] = [tables[-1].name]
         if sweep.fitted_to:
-            tables.append(twin_table(sweep, encoded_twin(sweep, everything)))
+            tables.append(twin_table(sweep, encoded_twin(sweep, twins(evidence) + everything)))
             names["generated"] = [tables[-1].name]
         found.append(names)
     return Section("scale_growth", "At scale: what grows with the gallery", tables, figures, {"sweeps": found}) if found else None
@@ -289,7 +289,7 @@ def vector_table(sweep: Sweep) -> Table:
 
 
 def encoded_twin(sweep: Sweep, everything: list[Sweep]) -> Sweep | None:
-    """The sweep over the encoded vectors that generated ones were made after, on the same machine."""
+    """The sweep over the encoded vectors that generated ones were made after, on the same machine; first that in the same rounds."""
     same = [one for one in everything if (one.corpus, one.machine_id) == (sweep.fitted_to, sweep.machine_id)]
     return next((one for one in same if sweep.checkpoints <= one.checkpoints), None)
 
@@ -318,7 +318,7 @@ def twin_table(sweep: Sweep, twin: Sweep | None) -> Table:
         Column("search", "Engine and knobs"), Column("images", "Images", integer), Column("called", "Called"), Column("encoded", "encoded", integer, "QPS over vectors that are"),
         Column("generated", "generated", integer, "QPS over vectors that are"), Column("factor", "generated / encoded", times),
     )  # fmt: skip
-    notes = ()
+    notes = ("Both were searched in the same rounds.",) if twin and twin.beside else ()
     if not rows:
         notes = (
             f"No engine was measured on both {sweep.corpus} and the vectors of {sweep.fitted_to} that these were made after, at the same size and setting on this machine.",

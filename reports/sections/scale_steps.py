@@ -9,7 +9,7 @@ from reports.tables import NOT_APPLICABLE, Cell, Column, Table, integer
 
 TASK = "steps"
 STEPS = {"sweep_build_seconds": "building", "sweep_accuracy_seconds": "judging", "sweep_rounds_seconds": "timing"}
-GALLERY = ["machine_id", "corpus", "variant", "kind", "images"]
+GALLERY = ["machine_id", "corpus", "beside", "variant", "kind", "images"]
 
 
 def section(evidence: Evidence) -> Section | None:
@@ -25,6 +25,7 @@ def table(rows: pd.DataFrame, machine: str, place: int) -> Table:
     """A row for each gallery, the largest first; of one that was swept in several runs, all of them added up; and the sum."""
     values = rows.pivot(index="point_id", columns="metric", values="value")
     points = rows.drop_duplicates("point_id").set_index("point_id").join(values).reset_index().sort_values("started")
+    points["beside"] = [parsed(knobs).get("beside", "") for knobs in points.knobs]
     code = points.groupby(GALLERY, dropna=False).code_id.transform("last")
     points = points[points.code_id == code]  # not what an earlier version of the sweep had taken
     galleries = [group for _, group in points.groupby(GALLERY, dropna=False)]
@@ -51,7 +52,7 @@ def table(rows: pd.DataFrame, machine: str, place: int) -> Table:
 def _row(points: pd.DataFrame) -> dict[str, Cell]:
     first = points.iloc[0]
     return {
-        "gallery": Cell(first.corpus),
+        "gallery": Cell(f"{first.corpus}, beside {first.beside} ones" if first.beside else first.corpus),
         "side": Cell(first.kind),
         "images": Cell(float(first.images)),
         **_seconds(points),

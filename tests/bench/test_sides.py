@@ -1,7 +1,9 @@
-"""How the latency of encoding one text is measured."""
+"""The sides that are made from models: how the latency of encoding one text is measured, and generated vectors beside encoded ones."""
 
 import torch
 
+from bench import cli, scale, sweep
+from bench.records import RecordStore
 from bench.sides import text_latency
 
 
@@ -27,3 +29,46 @@ def test_torch_has_the_threads_that_are_stated():
             assert set(values) == {f"encode_text_latency_p{share}_us" for share in (50, 95, 99)}
     finally:
         torch.set_num_threads(before)
+
+
+def test_generated_vectors_and_the_encoded_ones_are_searched_in_the_same_rounds(checkpoints, tmp_path, monkeypatch):
+    """The real command: whatever slows the machine down for a while slows both."""
+    timed, real = [], sweep.run_job
+
+    def watched(job, request, folder, limits):
+        if job == "timing":
+            timed.append(request["queries"]["folder"])
+        return real(job, request, folder, limits)
+
+    monkeypatch.setattr(sweep, "run_job", watched)
+    monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
+    sizes = ["--corpus", "synthetic:60", "--encoded", "40", "--sizes", "40,60"]
+    flags = [
+        "--source",
+        "{name: scenes, concepts: 10}",
+        *sizes,
+        "--kinds",
+        "lexicon",
+        "--engines",
+        "impact",
+        "--lexicon",
+        str(checkpoints[0]),
+        "--home",
+        str(tmp_path),
+    ]
+    grid = ["rounds=2", "seconds=0.02", "queries=8", "checked=6", "kept=[32]", "bits=[8]", "query_kept=[null]", "modes=[[single,1]]"]
+    assert cli.run(scale.main, scale._parser(), [*flags, *grid]) == 0
+    rows = RecordStore(tmp_path).read()
+    measured = rows[(rows.metric == "qps")]
+    found = sorted(zip(measured.task, measured.corpus, measured.images, strict=True))
+    assert found == [("scale", "synthetic:scenes", 40), ("scale", "synthetic:scenes", 60), ("twin", "scenes", 40)]
+    largest, generated, encoded = timed[0], timed[2], timed[3]
+    assert timed == [largest] * 2 + [generated, encoded] * 2 and generated != encoded
+    assert "recall@1" not in set(rows[rows.task == "twin"].metric), "a task of a part of the gallery is none"
+    (steps,) = rows[(rows.task == "steps") & (rows.corpus == "scenes")].knobs.unique()
+    assert steps == '{"beside":"generated","indexes":1}'
+
+
+def test_encoded_ones_stand_beside_generated_ones_alone(tmp_path, capsys):
+    assert cli.run(scale.main, scale._parser(), ["--corpus", "1k", "--encoded", "1k", "--home", str(tmp_path)]) == cli.BAD_INPUT
+    assert "--encoded 1k: expected --corpus synthetic:N" in capsys.readouterr().err

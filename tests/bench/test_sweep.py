@@ -150,6 +150,27 @@ def test_a_slow_engine_is_timed_over_smaller_batches(folders, tmp_path):
     assert "3 queries a round" in asked[0] and "8 queries a round" in asked[1]
 
 
+def test_both_sides_take_turns_in_a_round(folders, tmp_path, monkeypatch):
+    """Dense indexes used to be timed when all rounds of the lexicon ones were over."""
+    timed, real = [], sweep.run_job
+
+    def watched(job, request, folder, limits):
+        timed.extend([request["folder"]] if job == "timing" else [])
+        return real(job, request, folder, limits)
+
+    monkeypatch.setattr(sweep, "run_job", watched)
+    sides = []
+    for kind, names in (("lexicon", ["impact", "dummy"]), ("dense", ["faiss-flat"])):
+        side = side_of(folders, kind)
+        sides.append((Sweep(RecordStore(tmp_path), tmp_path, side, GRID, Limits(60)), plan(side.kind, 60, GRID, names, largest=False)))
+    spent = sweep.take_turns(sides)
+    assert [json.loads((Path(folder) / "index.json").read_text())["made_from"]["engine"] for folder in timed] == [
+        "impact", "faiss-flat", "dummy",
+    ] * 2  # fmt: skip
+    assert all(seconds > 0 for of_side in spent for seconds in of_side.values())
+    assert set(RecordStore(tmp_path).read().status) == {"ok"}
+
+
 def test_smaller_sizes_are_measured_at_the_first_knobs(folders):
     side = side_of(folders, "dense")
     (small,), large = (

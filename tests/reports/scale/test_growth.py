@@ -77,6 +77,14 @@ def test_generated_beside_encoded(twins):
     assert cell(tables["scale_vectors_2"], generated, statistic="Zipf exponent") == "0.800"
 
 
+def test_encoded_vectors_that_were_searched_in_the_same_rounds_come_first(twins):
+    timed = {"engine": "impact", "kept": 32, "bits": 8, "exact": True, "knobs": LEXICON, "batch_mode": "single", "threads": 1}
+    twins.write(twins.point("lexicon", task="twin", vectors_id="lexicons of scenes", **timed), {"qps": 900.0})
+    (factors,) = (table for table in scale_growth.section(twins.evidence).tables if table.name == "scale_generated_2")
+    assert cell(factors, "factor", called=ONE.label) == "0.500×"
+    assert "in the same rounds" in factors.notes[0]
+
+
 def test_generated_vectors_have_no_claim(twins, tmp_path, undrawn, whole):
     html = whole(build(twins.home, tmp_path / "site"))
     assert "No R@1 was measured on these vectors" in html
