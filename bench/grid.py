@@ -7,6 +7,7 @@ from typing import Literal
 from bench import config, engines
 from bench.environment import cores
 from models.config import Count, Positive
+from models.errors import InputError
 
 GRID = Path(__file__).with_name("sweep.yaml")
 
@@ -47,6 +48,7 @@ class Grid:
     least_batch: LeastBatch = LeastBatch()
     modes: tuple[tuple[Literal["single", "batched"], Count | Literal["all"]], ...] = ()
     vocabularies: tuple[int, ...] = ()
+    knobs: dict[str, dict[str, list]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path = GRID, overrides: tuple[str, ...] = ()) -> "Grid":
@@ -54,7 +56,17 @@ class Grid:
         tree = config.read_yaml(file)
         for override in overrides:
             tree = config.merge(tree, config.parse_override(override))
-        return config.build(cls, tree, str(file))
+        grid = config.build(cls, tree, str(file))
+        for name, chosen in grid.knobs.items():
+            engines.get(name)
+            for knob, values in chosen.items():
+                if knob not in engines.knobs(name):
+                    raise InputError(
+                        f"{file}: knobs.{name}.{knob}: no such knob; expected {', '.join(engines.knobs(name)) or 'none, it has no knobs'}"
+                    )
+                if not values:
+                    raise InputError(f"{file}: knobs.{name}.{knob}: expected at least one value")
+        return grid
 
     @property
     def threaded(self) -> list[tuple[str, int]]:
@@ -85,7 +97,8 @@ def plan(kind: str, count: int, grid: Grid, chosen: list[str], largest: bool, sh
     cells = []
 
     def knobs(name: str, stage: str) -> list[dict]:
-        return engines.grid(name, stage) if largest else engines.grid(name, stage)[:1]
+        combined = engines.grid(name, stage, grid.knobs.get(name))
+        return combined if largest else combined[:1]
 
     for name in chosen:
         engine = engines.get(name)

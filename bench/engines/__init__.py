@@ -127,10 +127,15 @@ def gpus(name: str) -> int:
     return int(_registry()[name]["extra"] == "gpu")
 
 
-def grid(name: str, stage: str) -> list[dict]:
-    """Every combination of an engine's knobs. stage: "build" or "search"; [{}] when it has none."""
+def knobs(name: str) -> list[str]:
+    """The knobs of an engine that are swept, those of building first."""
+    return [knob for stage in ("build", "search") for knob in _registry()[name].get(stage) or {}]
+
+
+def grid(name: str, stage: str, chosen: dict[str, list] | None = None) -> list[dict]:
+    """Every combination of an engine's knobs. stage: "build" or "search"; [{}] when it has none. chosen: values in place of those of grids.yaml."""
     served = get(name).served
-    knobs = _registry()[name].get(stage) or {}
+    knobs = {knob: (chosen or {}).get(knob, values) for knob, values in (_registry()[name].get(stage) or {}).items()}
     if served and stage == "build":
         knobs = knobs | {"served": [served]}
     return [dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values())]

@@ -182,6 +182,14 @@ def test_smaller_sizes_are_measured_at_the_first_knobs(folders):
     assert small.knobs == large[0].knobs and small.searches == large[0].searches[:1]
 
 
+def test_knobs_of_an_engine_in_place_of_those_that_are_swept(tmp_path):
+    grid = Grid.read(overrides=("knobs.faiss-ivf-pq={refine: [null], nprobe: [8, 2]}",))
+    cells = plan("dense", 100, grid, ["faiss-ivf-pq", "faiss-hnsw"], largest=True)
+    assert [cell.knobs for cell in cells] == [{"per_code": 2, "refine": None}, *engines.grid("faiss-hnsw", "build")]
+    assert [search["nprobe"] for search in cells[0].searches] == [8, 2]
+    assert [cell.searches for cell in plan("dense", 100, grid, ["faiss-ivf-pq"], largest=False)] == [cells[0].searches[:1]]
+
+
 def test_an_engine_that_takes_no_impacts_gets_pruned_floats(folders, monkeypatch):
     monkeypatch.setattr(engines.get("scipy").__class__, "weights", (None,))
     assert [cell.lexicons for cell in plan("lexicon", 100, GRID, ["scipy"], largest=False)] == [Lexicons(32, None, None)]
@@ -272,6 +280,11 @@ def test_sizes_are_the_decades_below():
         (["--engines", "impct"], "unknown engine 'impct' (nearest: impact"),
         (["rounds=many"], "rounds"),
         (["rouns=1"], "unknown key rouns (nearest: rounds"),
+        (["knobs.faiss-hsnw.ef=[1]"], "unknown engine 'faiss-hsnw' (nearest: faiss-hnsw"),
+        (["knobs.faiss-hnsw.efs=[1]"], "knobs.faiss-hnsw.efs: no such knob; expected m, ef_construction, ef"),
+        (["knobs.impact.ef=[1]"], "expected none, it has no knobs"),
+        (["knobs.faiss-hnsw.ef=[]"], "knobs.faiss-hnsw.ef: expected at least one value"),
+        (["knobs.faiss-hnsw.ef=64"], "knobs.faiss-hnsw.ef"),
         (["--corpus", "1k", "--lexicon", "nowhere"], "nowhere"),
     ],
 )
