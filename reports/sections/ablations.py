@@ -37,7 +37,8 @@ VIEW_NOTES = {
 
 def section(evidence: Evidence) -> Section:
     whole = table(evidence)
-    views = [whole.select(name, caption, keys, VIEW_NOTES.get(name, ())) for name, (caption, keys) in VIEWS.items()]
+    notes = VIEW_NOTES | {"ablations_cost": (*VIEW_NOTES["ablations_cost"], *days(evidence))}
+    views = [whole.select(name, caption, keys, notes.get(name, ())) for name, (caption, keys) in VIEWS.items()]
     tests = comparisons.tests(evidence)
     return Section(
         "ablations",
@@ -72,8 +73,21 @@ def table(evidence: Evidence) -> Table:
         f"Variants on {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}: quality, difference to {reference}, robustness, cost",
         tuple(columns(reference)),
         [row(evidence, variant) for variant in evidence.variants],
-        notes=tuple(note for notes in VIEW_NOTES.values() for note in notes),
+        notes=(*(note for notes in VIEW_NOTES.values() for note in notes), *days(evidence)),
     )
+
+
+def days(evidence: Evidence) -> tuple[str, ...]:
+    """Where not all trainings were recorded on one day: which were on which."""
+    recorded: dict[str, list[str]] = {}
+    for variant in evidence.variants:
+        rows = evidence.measured(variant, "train_cpu_seconds", task="training", step=None)
+        for day, of_day in rows.groupby(rows.started.str[:10]):
+            recorded.setdefault(day, []).append(f"{variant} ({', '.join(f'{seed:.0f}' for seed in of_day.seed)})")
+    if len(recorded) < 2:
+        return ()
+    said = "; ".join(f"on {day} {', '.join(recorded[day])}" for day in sorted(recorded))
+    return (f"Trainings (seeds) ended {said}. A machine need not be as fast on another day: compare seconds within one.",)
 
 
 def columns(reference: str) -> list[Column]:

@@ -10,7 +10,7 @@ from bench.records import RecordStore
 from reports import significance
 from reports.build import build
 from reports.evidence import Evidence
-from reports.sections import diagnostics, zero_shot
+from reports.sections import ablations, diagnostics, zero_shot
 
 
 def cells(table, row: int = 0) -> dict[str, str]:
@@ -120,3 +120,27 @@ def test_without_records_both_say_how_to_measure(made, tmp_path, undrawn, whole)
     made.retrieval(made.point("lexlip"), 0.5)
     html = whole(build(made.store.folder.parent, tmp_path / "site"))
     assert "python -m bench.zero_shot" in html and "python -m bench.diagnostics" in html
+
+
+def test_trainings_of_several_days_are_told_apart(made):
+    end = dict(
+        task="training",
+        engine="",
+        kept=None,
+        bits=None,
+        images=None,
+        queries=None,
+        direction="",
+        depth=None,
+        split="train",
+        checkpoint_id="",
+    )
+    for variant, seed, day in (("lexlip", 0, 2), ("clip", 0, 2), ("lexlip", 1, 3)):
+        if day == 3:
+            assert ablations.days(Evidence(made.store)) == ()
+        made.retrieval(made.point(variant, seed=seed), 0.5)
+        point = made.point(variant, **end, seed=seed)
+        made.store.write(point, {"train_cpu_seconds": 250.0}, started=f"2026-01-0{day}T03:04:05+00:00")
+    said = "Trainings (seeds) ended on 2026-01-02 lexlip (0), clip (0); on 2026-01-03 lexlip (1)."
+    costs = {table.name: table for table in ablations.section(Evidence(made.store)).tables}["ablations_cost"]
+    assert costs.notes[-1].startswith(said)
