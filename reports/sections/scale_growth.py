@@ -318,7 +318,14 @@ def twin_table(sweep: Sweep, twin: Sweep | None) -> Table:
         Column("search", "Engine and knobs"), Column("images", "Images", integer), Column("called", "Called"), Column("encoded", "encoded", integer, "QPS over vectors that are"),
         Column("generated", "generated", integer, "QPS over vectors that are"), Column("factor", "generated / encoded", times),
     )  # fmt: skip
-    notes = ("Both were searched in the same rounds.",) if twin and twin.beside else ()
+    factors = [row["factor"].value for row in rows if row["factor"].value]
+    notes = ()
+    if factors and not sweep.stretched_to:
+        together = ", searched in the same rounds" if twin.beside else ""
+        notes = (
+            f"The QPS of an engine over generated vectors and over encoded ones{together} agree within a factor of {significant(max(max(factors), 1 / min(factors)))}: "
+            f"from {times(min(factors))} to {times(max(factors))} over {len(factors)} rates.",
+        )
     if not rows:
         notes = (
             f"No engine was measured on both {sweep.corpus} and the vectors of {sweep.fitted_to} that these were made after, at the same size and setting on this machine.",

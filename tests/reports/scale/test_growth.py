@@ -71,6 +71,7 @@ def test_generated_beside_encoded(twins):
     factors = tables["scale_generated_2"]
     assert cell(factors, "factor", called=ONE.label) == "0.750×"
     assert cell(factors, "factor", called=MANY.label) == "1.00×"
+    assert factors.notes[0].endswith("agree within a factor of 1.33: from 0.750× to 1.00× over 2 rates.")
     encoded, generated = (column.key for column in tables["scale_vectors_2"].columns[1:])
     assert (encoded, generated) == ("lexlip, encoded, 10,000 images", "lexlip, generated, 10,000 images")
     assert cell(tables["scale_vectors_2"], encoded, statistic="Zipf exponent") == "0.900"
@@ -97,7 +98,7 @@ def test_a_stretched_vocabulary_says_so(twins):
     twins.impact(32, None, 4000.0, 9000.0, 64.0, corpus=corpus, vectors_id="stretched lexicons")
     generated = {table.caption: table for table in scale_growth.section(twins.evidence).tables if table.name.startswith("scale_generated")}
     notes = {"30522" in title: table.notes for title, table in generated.items()}
-    assert notes[False] == () and "stretched to 30522 lexicons" in notes[True][0]
+    assert "agree within a factor" in notes[False][0] and "stretched to 30522 lexicons" in notes[True][0]
 
 
 def test_vectors_generated_after_another_checkpoint_are_not_held_against_the_encoded_ones(twins):
