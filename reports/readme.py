@@ -49,11 +49,11 @@ def at_scale(evidence: Evidence) -> tuple[str, list[Figure]]:
     shown = [tables[sweep.named(name)].to_markdown() for name in SCALE_TABLES]
     figures = [figure for figure in made.figures if figure.name == sweep.named("scale_efficacy")]
     pictures = [_shown(f"R@1 against queries per second over {sweep.largest:,} images", figure) for figure in figures]
-    beyond = [
-        scale_growth.growth_table(one).to_markdown()
-        for one in sweeps(evidence)
-        if one.fitted_to == sweep.corpus and one.largest > sweep.largest
-    ]
+    beyond = []
+    for one in sweeps(evidence):
+        if one.fitted_to == sweep.corpus and one.largest > sweep.largest:
+            beside = scale_growth.twin_table(one, scale_growth.encoded_twin(one, evidence))
+            beyond += [scale_growth.growth_table(one).to_markdown(), f"{' '.join(beside.notes)}\n"]
     return "\n".join(["\n".join(said) + "\n", *shown, *pictures, *beyond]), figures
 
 

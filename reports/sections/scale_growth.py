@@ -55,7 +55,7 @@ def section(evidence: Evidence) -> Section | None:
             tables.append(vector_table(sweep))
             names["vectors"] = [tables[-1].name]
         if sweep.fitted_to:
-            tables.append(twin_table(sweep, encoded_twin(sweep, twins(evidence) + everything)))
+            tables.append(twin_table(sweep, encoded_twin(sweep, evidence)))
             names["generated"] = [tables[-1].name]
         found.append(names)
     return Section("scale_growth", "At scale: what grows with the gallery", tables, figures, {"sweeps": found}) if found else None
@@ -288,9 +288,9 @@ def vector_table(sweep: Sweep) -> Table:
     return Table(sweep.named("scale_vectors"), f"What the lexicon vectors are like: {sweep.title}", columns, rows)
 
 
-def encoded_twin(sweep: Sweep, everything: list[Sweep]) -> Sweep | None:
+def encoded_twin(sweep: Sweep, evidence: Evidence) -> Sweep | None:
     """The sweep over the encoded vectors that generated ones were made after, on the same machine; first that in the same rounds."""
-    same = [one for one in everything if (one.corpus, one.machine_id) == (sweep.fitted_to, sweep.machine_id)]
+    same = [one for one in twins(evidence) + sweeps(evidence) if (one.corpus, one.machine_id) == (sweep.fitted_to, sweep.machine_id)]
     return next((one for one in same if sweep.checkpoints <= one.checkpoints), None)
 
 
