@@ -321,7 +321,7 @@ def twin_table(sweep: Sweep, twin: Sweep | None) -> Table:
     factors = [row["factor"].value for row in rows if row["factor"].value]
     notes = ()
     if factors and not sweep.stretched_to:
-        together = ", searched in the same rounds" if twin.beside else ""
+        together = ", searched in the same rounds," if twin.beside else ""
         notes = (
             f"The QPS of an engine over generated vectors and over encoded ones{together} agree within a factor of {significant(max(max(factors), 1 / min(factors)))}: "
             f"from {times(min(factors))} to {times(max(factors))} over {len(factors)} rates.",
