@@ -35,6 +35,7 @@ PIECE_ROWS = 65_536  # that travel together
 PIECE_BYTES = 16 * 2**20
 PATIENCE_SECONDS = 300.0  # for a node to be noticed as dead, and the shard to be copied and opened elsewhere
 FOLDER = "lexlip-shard-"
+A_LITTLE = 0.001  # of a core: an actor that asks for nothing is put on any node, whichever it was meant for
 
 
 class Sharded(Engine):
@@ -74,7 +75,7 @@ class Sharded(Engine):
         here = nodes.ray.get_runtime_context().get_node_id()
         for number in range(len(self.starts) - 1):
             node = nodes.alive[number % len(nodes.alive)]["NodeID"]
-            options = {"num_cpus": 0, "num_gpus": engines.gpus(self.inner), "max_restarts": -1, "max_task_retries": -1}
+            options = {"num_cpus": A_LITTLE, "num_gpus": engines.gpus(self.inner), "max_restarts": -1, "max_task_retries": -1}
             shard = nodes.ray.remote(**options, scheduling_strategy=_on(node, soft=True))(Shard)
             self._actors[number] = shard.remote(self.inner, _shard_folder(folder, number), self.starts[number], here)
         self._answers({number: actor.check.remote() for number, actor in self._actors.items()})

@@ -170,7 +170,8 @@ def test_recall_rises_with_the_search_knob(opened):
     engine, case, queries, documents = opened
     if case.weak:
         found = [recall(documents, queries, engine.search(engine.prepare(queries), 10, **knobs)[0]) for knobs in (case.weak, case.strong)]
-        assert found[0] < found[1]
+        # A server of Milvus has no index of a segment of under 1,024 items: it looks at all of them.
+        assert found[0] <= found[1] if (case.product, engine.served) == ("milvus", "by URL") else found[0] < found[1]
 
 
 def test_threads_batches_and_single_queries_change_nothing(opened, monkeypatch):

@@ -56,3 +56,11 @@ def same(first, second, queries, ks=(1, 7, 100, 400)):
     for k in ks:
         for found, expected in zip(second.search(queries, k), first.search(first.prepare(queries), k), strict=True):
             assert np.array_equal(found, expected)
+
+
+def until(condition, seconds: float = 120.0) -> None:
+    """Waits for a condition that must come to hold."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.1)

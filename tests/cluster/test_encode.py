@@ -8,7 +8,7 @@ from bench import cli, encode
 from bench.cluster import joined
 from bench.corpora import open_corpus
 from bench.encode import Encoder, encode_slices
-from tests.cluster.nodes import killing_when, started
+from tests.cluster.nodes import killing_when, started, until
 
 pytestmark = pytest.mark.cluster
 SCENES = {"name": "scenes", "concepts": 10}
@@ -41,7 +41,7 @@ def test_a_node_killed_in_the_middle_changes_no_byte(tmp_path, checkpoints, alon
         victim = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
         with killing_when(lambda: len(list(tmp_path.glob("vectors/*.parts/00001.json"))) == 2, cluster, victim):
             made = encode_slices(tmp_path, encoders(checkpoints), open_corpus(SCENES), SLICES, shard_rows=ROWS, nodes=nodes)
-        assert nodes.cores == count - 1
+        until(lambda: nodes.cores == count - 1)  # Ray may notice the death after the work is done
     assert content(tmp_path) == content(alone) and len(list(tmp_path.glob("vectors/*"))) == 4
     assert made["clip"].images.count == 2560 and len(made["clip"].images.meta["shards"]) == 10
 
