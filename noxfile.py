@@ -77,7 +77,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, full disks, broken files and the like, put into the real commands: their records must be those of undisturbed runs."""
-    _install(session, "test")
+    _install(session, "test", "export", "positives")  # whose tests pytest collects too
     flags = ["-m", "fault and not cluster", "--numprocesses", "2", "--dist", "loadfile", "--reliability-home", "runs"]
     _run(session, "pytest", "tests", *flags)
 
