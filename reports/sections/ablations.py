@@ -37,7 +37,8 @@ VIEW_NOTES = {
 
 def section(evidence: Evidence) -> Section:
     whole = table(evidence)
-    notes = VIEW_NOTES | {"ablations_cost": (*VIEW_NOTES["ablations_cost"], *days(evidence))}
+    added = {"ablations_text_to_image": alone(evidence), "ablations_cost": days(evidence)}
+    notes = {name: (*said, *added.get(name, ())) for name, said in VIEW_NOTES.items()}
     views = [whole.select(name, caption, keys, notes.get(name, ())) for name, (caption, keys) in VIEWS.items()]
     tests = comparisons.tests(evidence)
     return Section(
@@ -73,7 +74,18 @@ def table(evidence: Evidence) -> Table:
         f"Variants on {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}: quality, difference to {reference}, robustness, cost",
         tuple(columns(reference)),
         [row(evidence, variant) for variant in evidence.variants],
-        notes=(*(note for notes in VIEW_NOTES.values() for note in notes), *days(evidence)),
+        notes=(*(note for notes in VIEW_NOTES.values() for note in notes), *alone(evidence), *days(evidence)),
+    )
+
+
+def alone(evidence: Evidence) -> tuple[str, ...]:
+    """Where some variants have several seeds: which have one."""
+    seeds = {variant: len(evidence.seeds(variant)) for variant in evidence.variants}
+    once = [variant for variant, count in seeds.items() if count == 1]
+    if not once or len(once) == len(seeds):
+        return ()
+    return (
+        f"Of one seed, and so with intervals and tests over queries alone, which say nothing about another training run: {', '.join(once)}.",
     )
 
 

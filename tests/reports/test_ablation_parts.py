@@ -137,10 +137,12 @@ def test_trainings_of_several_days_are_told_apart(made):
     )
     for variant, seed, day in (("lexlip", 0, 2), ("clip", 0, 2), ("lexlip", 1, 3)):
         if day == 3:
-            assert ablations.days(Evidence(made.store)) == ()
+            assert ablations.days(Evidence(made.store)) == ablations.alone(Evidence(made.store)) == ()
         made.retrieval(made.point(variant, seed=seed), 0.5)
         point = made.point(variant, **end, seed=seed)
         made.store.write(point, {"train_cpu_seconds": 250.0}, started=f"2026-01-0{day}T03:04:05+00:00")
     said = "Trainings (seeds) ended on 2026-01-02 lexlip (0), clip (0); on 2026-01-03 lexlip (1)."
     costs = {table.name: table for table in ablations.section(Evidence(made.store)).tables}["ablations_cost"]
     assert costs.notes[-1].startswith(said)
+    quality = {table.name: table for table in ablations.section(Evidence(made.store)).tables}["ablations_text_to_image"]
+    assert quality.notes[-1].endswith("which say nothing about another training run: clip.")
