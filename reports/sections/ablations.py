@@ -1,10 +1,13 @@
 """Every variant in one table: quality, its difference to the reference, robustness and cost."""
 
+import pandas as pd
+
 from reports import comparisons
 from reports.evidence import Evidence
 from reports.sections import Section
 from reports.tables import Cell, Column, Table, integer, percent, points, significant, size
 
+APART = pd.Timedelta(hours=1)
 T2I, I2T = "text_to_image", "image_to_text"
 RECALLS = ("recall@1", "recall@5", "recall@10", "median_rank", "trec_recall@1")
 SHORT = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "median_rank": "median rank", "trec_recall@1": "TREC r@1"}
@@ -37,7 +40,7 @@ VIEW_NOTES = {
 
 def section(evidence: Evidence) -> Section:
     whole = table(evidence)
-    added = {"ablations_text_to_image": alone(evidence), "ablations_cost": days(evidence)}
+    added = {"ablations_text_to_image": alone(evidence), "ablations_cost": stretches(evidence)}
     notes = {name: (*said, *added.get(name, ())) for name, said in VIEW_NOTES.items()}
     views = [whole.select(name, caption, keys, notes.get(name, ())) for name, (caption, keys) in VIEWS.items()]
     tests = comparisons.tests(evidence)
@@ -74,7 +77,7 @@ def table(evidence: Evidence) -> Table:
         f"Variants on {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}: quality, difference to {reference}, robustness, cost",
         tuple(columns(reference)),
         [row(evidence, variant) for variant in evidence.variants],
-        notes=(*(note for notes in VIEW_NOTES.values() for note in notes), *alone(evidence), *days(evidence)),
+        notes=(*(note for notes in VIEW_NOTES.values() for note in notes), *alone(evidence), *stretches(evidence)),
     )
 
 
@@ -89,17 +92,24 @@ def alone(evidence: Evidence) -> tuple[str, ...]:
     )
 
 
-def days(evidence: Evidence) -> tuple[str, ...]:
-    """Where not all trainings were recorded on one day: which were on which."""
-    recorded: dict[str, list[str]] = {}
-    for variant in evidence.variants:
-        rows = evidence.measured(variant, "train_cpu_seconds", task="training", step=None)
-        for day, of_day in rows.groupby(rows.started.str[:10]):
-            recorded.setdefault(day, []).append(f"{variant} ({', '.join(f'{seed:.0f}' for seed in of_day.seed)})")
-    if len(recorded) < 2:
+def stretches(evidence: Evidence) -> tuple[str, ...]:
+    """Where trainings lie apart in time, by more than `APART` in which none ran: which ran when."""
+    ended = {variant: evidence.measured(variant, "train_cpu_seconds", task="training", step=None) for variant in evidence.variants}
+    if not ended:
         return ()
-    said = "; ".join(f"on {day} {', '.join(recorded[day])}" for day in sorted(recorded))
-    return (f"Trainings (seeds) ended {said}. A machine need not be as fast on another day: compare seconds within one.",)
+    rows = pd.concat([rows.assign(variant=variant) for variant, rows in ended.items()])
+    stop = pd.to_datetime(rows.started)  # a training is recorded when it has ended
+    rows = rows.assign(start=stop - pd.to_timedelta(rows.seconds, "s"), stop=stop).sort_values("start")
+    alone = rows.start > rows.stop.cummax().shift() + APART
+    found = [of_stretch for _, of_stretch in rows.groupby(alone.cumsum())]
+    if len(found) < 2:
+        return ()
+    said = []
+    for of_stretch in found:
+        seeds = {variant: ", ".join(f"{seed:.0f}" for seed in of_variant.seed) for variant, of_variant in of_stretch.groupby("variant")}
+        which = ", ".join(f"{variant} ({seeds[variant]})" for variant in evidence.variants if variant in seeds)
+        said.append(f"from {of_stretch.start.min():%Y-%m-%d %H:%M} to {of_stretch.stop.max():%Y-%m-%d %H:%M} {which}")
+    return (f"Trained (seeds) {'; '.join(said)}. A machine need not be as fast, or as free, at another time: compare seconds within one.",)
 
 
 def columns(reference: str) -> list[Column]:

@@ -122,27 +122,16 @@ def test_without_records_both_say_how_to_measure(made, tmp_path, undrawn, whole)
     assert "python -m bench.zero_shot" in html and "python -m bench.diagnostics" in html
 
 
-def test_trainings_of_several_days_are_told_apart(made):
-    end = dict(
-        task="training",
-        engine="",
-        kept=None,
-        bits=None,
-        images=None,
-        queries=None,
-        direction="",
-        depth=None,
-        split="train",
-        checkpoint_id="",
-    )
-    for variant, seed, day in (("lexlip", 0, 2), ("clip", 0, 2), ("lexlip", 1, 3)):
-        if day == 3:
-            assert ablations.days(Evidence(made.store)) == ablations.alone(Evidence(made.store)) == ()
+def test_trainings_at_other_times_are_told_apart(made):
+    end = {"task": "training", "engine": "", "kept": None, "bits": None, "images": None, "direction": "", "split": "train"}
+    done = [("lexlip", 0, "03:00"), ("clip", 0, "04:20"), ("lexlip", 1, "06:31"), ("no_flops", 0, "06:40")]  # each took half an hour
+    for variant, seed, ended in done:
+        if ended == "06:31":
+            assert ablations.stretches(Evidence(made.store)) == ablations.alone(Evidence(made.store)) == ()
         made.retrieval(made.point(variant, seed=seed), 0.5)
         point = made.point(variant, **end, seed=seed)
-        made.store.write(point, {"train_cpu_seconds": 250.0}, started=f"2026-01-0{day}T03:04:05+00:00")
-    said = "Trainings (seeds) ended on 2026-01-02 lexlip (0), clip (0); on 2026-01-03 lexlip (1)."
-    costs = {table.name: table for table in ablations.section(Evidence(made.store)).tables}["ablations_cost"]
-    assert costs.notes[-1].startswith(said)
-    quality = {table.name: table for table in ablations.section(Evidence(made.store)).tables}["ablations_text_to_image"]
-    assert quality.notes[-1].endswith("which say nothing about another training run: clip.")
+        made.store.write(point, {"train_cpu_seconds": 250.0}, started=f"2026-01-02T{ended}:00+00:00", seconds=1800)
+    tables = {table.name: table for table in ablations.section(Evidence(made.store)).tables}
+    said = "from 2026-01-02 02:30 to 2026-01-02 04:20 lexlip (0), clip (0); from 2026-01-02 06:01 to 2026-01-02 06:40 lexlip (1), no_flops (0)."
+    assert said in tables["ablations_cost"].notes[-1]
+    assert tables["ablations_text_to_image"].notes[-1].endswith("which say nothing about another training run: clip, no_flops.")
