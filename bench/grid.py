@@ -60,9 +60,9 @@ class Grid:
         for name, chosen in grid.knobs.items():
             engines.get(name)
             for knob, values in chosen.items():
-                if knob not in engines.knobs(name):
+                if knob not in engines.knob_names(name):
                     raise InputError(
-                        f"{file}: knobs.{name}.{knob}: no such knob; expected {', '.join(engines.knobs(name)) or 'none, it has no knobs'}"
+                        f"{file}: knobs.{name}.{knob}: no such knob; expected {', '.join(engines.knob_names(name)) or 'none, it has no knobs'}"
                     )
                 if not values:
                     raise InputError(f"{file}: knobs.{name}.{knob}: expected at least one value")

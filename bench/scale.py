@@ -131,8 +131,8 @@ def _sides(store: RecordStore, arguments) -> tuple[list[Side], list[int]]:
             raise InputError(f"--corpus {arguments.corpus}: expected a number of images such as 1M, synthetic:10M, or vectors")
         size = number(text)
         sizes = sizes_up_to(size)
-        if arguments.encoded and not synthetic:
-            raise InputError(f"--encoded {arguments.encoded}: expected --corpus synthetic:N beside it")
+        if arguments.encoded and (not synthetic or arguments.vocabulary or arguments.ray is not None):
+            raise InputError(f"--encoded {arguments.encoded}: expected --corpus synthetic:N beside it, and neither --vocabulary nor --ray")
         if synthetic:
             encoded = encoded_sides(store, arguments, number(arguments.encoded) if arguments.encoded else min(FITTED_TO, size))
             twins = [replace(side, base=replace(side.base, task=TWIN), judged=False) for side in encoded]

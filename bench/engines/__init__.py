@@ -127,7 +127,7 @@ def gpus(name: str) -> int:
     return int(_registry()[name]["extra"] == "gpu")
 
 
-def knobs(name: str) -> list[str]:
+def knob_names(name: str) -> list[str]:
     """The knobs of an engine that are swept, those of building first."""
     return [knob for stage in ("build", "search") for knob in _registry()[name].get(stage) or {}]
 

@@ -42,7 +42,7 @@ def section(evidence: Evidence) -> Section:
     whole = table(evidence)
     added = {"ablations_text_to_image": alone(evidence), "ablations_cost": stretches(evidence)}
     notes = {name: (*said, *added.get(name, ())) for name, said in VIEW_NOTES.items()}
-    views = [whole.select(name, caption, keys, notes.get(name, ())) for name, (caption, keys) in VIEWS.items()]
+    views = [whole.select(name, caption, keys, notes[name]) for name, (caption, keys) in VIEWS.items()]
     tests = comparisons.tests(evidence)
     return Section(
         "ablations",
@@ -100,8 +100,8 @@ def stretches(evidence: Evidence) -> tuple[str, ...]:
     rows = pd.concat([rows.assign(variant=variant) for variant, rows in ended.items()])
     stop = pd.to_datetime(rows.started)  # a training is recorded when it has ended
     rows = rows.assign(start=stop - pd.to_timedelta(rows.seconds, "s"), stop=stop).sort_values("start")
-    alone = rows.start > rows.stop.cummax().shift() + APART
-    found = [of_stretch for _, of_stretch in rows.groupby(alone.cumsum())]
+    begins = rows.start > rows.stop.cummax().shift() + APART
+    found = [of_stretch for _, of_stretch in rows.groupby(begins.cumsum())]
     if len(found) < 2:
         return ()
     said = []

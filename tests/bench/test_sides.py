@@ -1,5 +1,6 @@
 """The sides that are made from models: how the latency of encoding one text is measured, and generated vectors beside encoded ones."""
 
+import pytest
 import torch
 
 from bench import cli, scale, sweep
@@ -69,6 +70,7 @@ def test_generated_vectors_and_the_encoded_ones_are_searched_in_the_same_rounds(
     assert steps == '{"beside":"generated","indexes":1}'
 
 
-def test_encoded_ones_stand_beside_generated_ones_alone(tmp_path, capsys):
-    assert cli.run(scale.main, scale._parser(), ["--corpus", "1k", "--encoded", "1k", "--home", str(tmp_path)]) == cli.BAD_INPUT
-    assert "--encoded 1k: expected --corpus synthetic:N" in capsys.readouterr().err
+@pytest.mark.parametrize("flags", [["--corpus", "1k"], ["--corpus", "synthetic:1k", "--vocabulary", "2000"]])
+def test_encoded_ones_stand_beside_generated_ones_of_the_same_vocabulary_alone(flags, tmp_path, capsys):
+    assert cli.run(scale.main, scale._parser(), [*flags, "--encoded", "1k", "--home", str(tmp_path)]) == cli.BAD_INPUT
+    assert "--encoded 1k: expected --corpus synthetic:N beside it, and neither --vocabulary nor --ray" in capsys.readouterr().err
