@@ -8,7 +8,7 @@ from reports.evidence import UNTRAINED, Evidence
 from reports.significance import Estimate
 from reports.tables import NOT_APPLICABLE, Cell
 
-SIGNIFICANT = "*"
+SIGNIFICANT, OF_ONE_SEED = "*", "(*)"
 TESTED = ("recall@1", "recall@10")  # text to image, test split: the family that Holm's correction covers
 SPLIT, DIRECTION = "test", "text_to_image"
 
@@ -23,6 +23,17 @@ class Test:
     points: tuple[str, ...]
     adjusted: float | None
     significant: bool
+
+    @property
+    def of_one_seed(self) -> bool:
+        """Whether queries alone were resampled, so that chance in training is not in it."""
+        return self.estimate.seeds < 2
+
+    @property
+    def mark(self) -> str:
+        if not self.significant:
+            return ""
+        return OF_ONE_SEED if self.of_one_seed else SIGNIFICANT
 
 
 def difference(evidence: Evidence, a: tuple[str, dict], b: tuple[str, dict], metric: str) -> tuple[Estimate | None, tuple[str, ...]]:
@@ -73,7 +84,7 @@ def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
         return estimate_cell(*difference(evidence, *sides, metric), missing)
     e = test.estimate
     n = f"{e.queries:,} paired queries of {e.groups:,} images, {e.seeds} seed{'s' if e.seeds > 1 else ''}"
-    return Cell(e.value, e.low, e.high, test.adjusted, SIGNIFICANT if test.significant else "", n, points=test.points)
+    return Cell(e.value, e.low, e.high, test.adjusted, test.mark, n, points=test.points)
 
 
 def estimate_cell(estimate: Estimate | None, points: tuple[str, ...], missing: str) -> Cell:

@@ -85,8 +85,11 @@ def parts(evidence: Evidence) -> Finding | None:
     most = max(clear, key=lambda test: abs(test.estimate.value))
     e = most.estimate
     change = f"{most.variant}, {points(e.value)} points [{points(e.low)}, {points(e.high)}]"
-    said = f"Of {len(tests)} ablations, {len(clear)} {'changes' if len(clear) == 1 else 'change'} R@1 significantly after correction; the largest change is that of {change}."
-    detail = f"{change} against {reading.reference}; {len(clear)} of {len(tests)} significant after Holm's correction"
+    once = sum(test.of_one_seed for test in clear)
+    rests = f" ({integer(once)} of them over the queries of one seed alone)" if once else ""
+    change += " (one seed)" if most.of_one_seed else ""
+    said = f"Of {len(tests)} ablations, {len(clear)} {'changes' if len(clear) == 1 else 'change'} R@1 significantly after correction{rests}; the largest change is that of {change}."
+    detail = f"{change} against {reading.reference}; {len(clear)} of {len(tests)} significant after Holm's correction{rests}"
     return Finding(OPEN, PARTS, said, "forest", behind, f"{points(e.value)} points", detail)
 
 

@@ -157,7 +157,8 @@ def ablation_sentences(evidence: Evidence) -> list[str]:
             if t.significant
         ]
         if changes:
-            clear.append(f"{variant}: {', '.join(changes)} points against {r.reference}.")
+            once = "; of one seed, which another training run need not show" if any(t.of_one_seed for t in mine) else ""
+            clear.append(f"{variant}: {', '.join(changes)} points against {r.reference}{once}.")
         else:
             (unclear if mine else none).append(variant)
     sentences = [*clear]

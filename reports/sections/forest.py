@@ -1,6 +1,7 @@
 """The differences of all variants to the reference at a glance: a forest plot."""
 
 from reports import comparisons
+from reports.comparisons import OF_ONE_SEED, SIGNIFICANT
 from reports.evidence import Evidence
 from reports.figures import COLOURS, MUTED, Figure, Panel, Series, draw
 from reports.sections import Section
@@ -23,15 +24,16 @@ def figure(evidence: Evidence, tests: list[comparisons.Test]) -> Figure:
     for metric in comparisons.TESTED:
         mine = [test for test in tests if test.metric == metric]
         series = [
-            _series("significant after Holm's correction", [test for test in mine if test.significant], names, COLOURS[1]),
-            _series("not significant", [test for test in mine if not test.significant], names, MUTED, filled=False),
+            _series("significant after Holm's correction", [test for test in mine if test.mark == SIGNIFICANT], names, COLOURS[1]),
+            _series("significant over the queries of one seed", [test for test in mine if test.mark == OF_ONE_SEED], names, COLOURS[1], filled=False),
+            _series("not significant", [test for test in mine if not test.mark], names, MUTED, filled=False),
         ]
         axis = f"{SHORT[metric]} minus that of {reference}, points"
         panels.append(Panel(f"{SHORT[metric]}, text to image", axis, "", [one for one in series if one.x], names=tuple(names)))
         told.append(f"{SHORT[metric]}: " + "; ".join(map(_in_words, sorted(mine, key=lambda test: test.estimate.value))))
     caption = (
         f"Each variant minus {reference}, in points, paired by query and seed; bars are 95% intervals, not corrected for many comparisons. "
-        f"Filled: significant at {evidence.reading.significant} after Holm's correction over the {len(tests)} tests shown. Left of the line: {reference} is better, so the part that the variant lacks matters."
+        f"Filled: significant at {evidence.reading.significant} after Holm's correction over the {len(tests)} tests shown; hollow in the same colour: so over the queries of one seed alone, which another training run need not show. Left of the line: {reference} is better, so the part that the variant lacks matters."
     )
     return draw("forest", caption, f"Differences to {reference}, in points. {'. '.join(told)}.", panels, columns=2)
 

@@ -7,10 +7,10 @@ import pytest
 
 from bench.metrics import METRICS
 from bench.records import RecordStore
-from reports import significance
+from reports import headline, significance
 from reports.build import build
 from reports.evidence import Evidence
-from reports.sections import ablations, diagnostics, zero_shot
+from reports.sections import ablations, answer, diagnostics, forest, zero_shot
 
 
 def cells(table, row: int = 0) -> dict[str, str]:
@@ -135,3 +135,26 @@ def test_trainings_at_other_times_are_told_apart(made):
     said = "from 2026-01-02 02:30 to 2026-01-02 04:20 lexlip (0), clip (0); from 2026-01-02 06:01 to 2026-01-02 06:40 lexlip (1), no_flops (0)."
     assert said in tables["ablations_cost"].notes[-1]
     assert tables["ablations_text_to_image"].notes[-1].endswith("which say nothing about another training run: clip, no_flops.")
+
+
+def test_what_rests_on_one_seed_is_marked_apart(made, undrawn):
+    """Over queries alone little is significant that another training run would not show: the mark, the answer and the figure say which."""
+    for seed in (0, 1):
+        made.variant("lexlip", 0.8, seed=seed)
+        made.variant("no_momentum", 0.2, seed=seed)
+    made.variant("no_flops", 0.1)
+    evidence = Evidence(made.store)
+    tables = {table.name: table for table in ablations.section(evidence).tables}
+    marks = {row["variant"].value: row["difference recall@1"].mark for row in tables["ablations_text_to_image"].rows}
+    assert marks == {"lexlip": "", "no_flops": "(*)", "no_momentum": "*"}
+    assert any("(*) the same of one seed" in note for note in tables["ablations_text_to_image"].notes)
+    sizes = dict(ablations.section(evidence).data["sizes"])
+    assert sizes["Text to image"] == "300 queries on 60 images, 2 seeds or 300 queries on 60 images, 1 seed"
+    clear = answer.ablation_sentences(evidence)
+    assert [("one seed" in sentence) for sentence in clear] == [sentence.startswith("no_flops") for sentence in clear] and len(clear) == 2
+    found = headline.parts(evidence)
+    assert "2 change R@1 significantly after correction (1 of them over the queries of one seed alone)" in found.sentence
+    assert found.sentence.endswith("(one seed).")
+    (figure,) = forest.section(evidence).figures
+    drawn = {one.name: [figure.panels[0].names[int(y)] for y in one.y] for one in figure.panels[0].series}
+    assert drawn == {"significant after Holm's correction": ["no_momentum"], "significant over the queries of one seed": ["no_flops"]}
