@@ -2,8 +2,10 @@
 
     python -m reports.bundle --home runs results/reference
     python -m reports.bundle --home runs --tasks scale,encoding,vectors,false_negatives --merge results/reference results/reference
+    python -m reports.bundle --home runs --compact results/reference
 
-The second takes the records of a sweep alone, and adds them to those of a bundle that stands there.
+The second takes the records of a sweep alone, and adds them to those of a bundle that stands there. The third keeps the results of single
+queries only where a difference between variants is tested (`Compact`), for a grid of many variants and seeds.
 The rows are what `python -m bench.records export` writes; in the other two a point_id column says whose rows they are. A folder of these
 files is read like a home's results. Latencies and picture bytes are kept; only the files are fewer and better compressed.
 
@@ -24,6 +26,7 @@ from bench import cli
 from bench.files import atomic_folder
 from bench.records import SIDECARS, RecordStore
 from models.errors import InputError
+from reports.evidence import Evidence, filtered
 
 PROFILE = "quick"  # that the reference run is of; a bundle may hold others, to compare with
 ROWS = "records.parquet"
@@ -55,6 +58,33 @@ class Bundle:
     def _sidecar(self, name: str) -> dict[str, pd.DataFrame]:
         path = self.folder / f"{name}.parquet"
         return dict(iter(_read(path).groupby("point_id"))) if path.exists() else {}
+
+
+class Compact:
+    """A store without most sidecars of the variants that stand beside the two compared: kept are those of the operating point, of hard negatives and
+    of zero-shot classification, which intervals and tests rest on. Recall with other numbers of lexicons kept then has no interval."""
+
+    def __init__(self, store):
+        self.store, self.folder = store, store.folder
+        evidence = Evidence(store)
+        compared = (evidence.reading.reference, evidence.reading.baseline, "")
+        rows = self.read()
+        beside = rows[~rows.variant.isin(compared)].drop_duplicates("point_id")
+        retrieval = beside[beside.task == "retrieval"]
+        tested = pd.concat(
+            [filtered(retrieval[retrieval.variant == name], evidence.operating_point(name)) for name in set(retrieval.variant)]
+            or [retrieval]
+        )
+        self.untold = {"queries": set(retrieval.point_id) - set(tested.point_id), "examples": set(beside.point_id)}
+
+    def read(self) -> pd.DataFrame:
+        return self.store.read()
+
+    def queries(self, point_id: str) -> pd.DataFrame | None:
+        return None if point_id in self.untold["queries"] else self.store.queries(point_id)
+
+    def examples(self, point_id: str) -> pd.DataFrame | None:
+        return None if point_id in self.untold["examples"] else self.store.examples(point_id)
 
 
 def open_records(folder):
@@ -107,7 +137,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 def main(arguments) -> None:
     tasks = {task for task in arguments.tasks.split(",") if task}
-    write([open_records(folder) for folder in (arguments.home, *arguments.merge)], arguments.folder, tasks)
+    stores = [open_records(folder) for folder in (arguments.home, *arguments.merge)]
+    write([Compact(store) for store in stores] if arguments.compact else stores, arguments.folder, tasks)
     print(arguments.folder)
 
 
@@ -116,6 +147,9 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", default="", help="records of these tasks alone, separated by commas")
     parser.add_argument(
         "--merge", type=Path, action="append", default=[], metavar="FOLDER", help="add the records of another home or bundle"
+    )
+    parser.add_argument(
+        "--compact", action="store_true", help="of all variants but lexlip and clip, per-query results at the operating point alone"
     )
     parser.add_argument("folder", type=Path, help="folder to write; what stands there is replaced")
     sys.exit(cli.run(main, parser))

@@ -25,7 +25,13 @@ def figure(evidence: Evidence, tests: list[comparisons.Test]) -> Figure:
         mine = [test for test in tests if test.metric == metric]
         series = [
             _series("significant after Holm's correction", [test for test in mine if test.mark == SIGNIFICANT], names, COLOURS[1]),
-            _series("significant over the queries of one seed", [test for test in mine if test.mark == OF_ONE_SEED], names, COLOURS[1], filled=False),
+            _series(
+                "significant over the queries of one seed",
+                [test for test in mine if test.mark == OF_ONE_SEED],
+                names,
+                COLOURS[1],
+                filled=False,
+            ),
             _series("not significant", [test for test in mine if not test.mark], names, MUTED, filled=False),
         ]
         axis = f"{SHORT[metric]} minus that of {reference}, points"

@@ -13,7 +13,7 @@ from bench.records import RecordStore
 from models.errors import InputError
 from reports import build as command
 from reports.build import build
-from reports.bundle import Bundle, write
+from reports.bundle import Bundle, Compact, write
 from reports.evidence import Evidence, Reading
 from reports.site import PAGES, STATIC
 from reports.site import write as write_site
@@ -417,6 +417,26 @@ def test_bundle_makes_the_same_bytes(home, site, tmp_path):
     for file in (*(f"{page.name}.html" for page in PAGES), "figures/efficiency.svg", "tables/ablations.tex", "data/records.csv.zip"):
         assert (again / file).read_bytes() == (site / file).read_bytes()
     assert Bundle(tmp_path / "reference").queries("nothing") is None
+
+
+def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path):
+    """What goes are queries of other variants than the two compared at other numbers of lexicons kept, and with them nothing but intervals of theirs."""
+    for kept in (8, 32):
+        made.retrieval(made.point("beside", kept=kept), 0.3)
+        made.retrieval(made.point("lexlip", kept=kept), 0.5)
+    write([Compact(made.store)], tmp_path / "small")
+    small = Bundle(tmp_path / "small")
+    told = {
+        (variant, kept): small.queries(made.point(variant, kept=kept).id) is not None
+        for variant in ("lexlip", "beside")
+        for kept in (8, 32)
+    }
+    assert told == {("lexlip", 8): True, ("lexlip", 32): True, ("beside", 8): False, ("beside", 32): True}
+    assert len(small.read()) == len(made.store.read())
+    write([Compact(RecordStore(home))], tmp_path / "reference")
+    again = build(tmp_path / "reference", tmp_path / "site").parent
+    for file in ("tables/ablations.csv", "tables/zero_shot.csv", "figures/forest.svg", "index.html"):
+        assert (again / file).read_bytes() == (site / file).read_bytes()
 
 
 def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, made, tmp_path):
