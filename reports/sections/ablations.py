@@ -83,14 +83,33 @@ def table(evidence: Evidence) -> Table:
 
 
 def alone(evidence: Evidence) -> tuple[str, ...]:
-    """Where some variants have several seeds: which have one."""
+    """Where some variants have several seeds: which have one, and how far apart the seeds of one variant lie."""
     seeds = {variant: len(evidence.seeds(variant)) for variant in evidence.variants}
     once = [variant for variant, count in seeds.items() if count == 1]
     if not once or len(once) == len(seeds):
         return ()
-    return (
-        f"Of one seed, and so with intervals and tests over queries alone, which say nothing about another training run: {', '.join(once)}.",
+    said = (
+        f"Of one seed, and so with intervals and tests over queries alone, which say nothing about another training run: {', '.join(once)}."
     )
+    return (said, *spread(evidence))
+
+
+def spread(evidence: Evidence) -> tuple[str, ...]:
+    """How far the R@1 of the seeds of one variant lies apart: of the variant in which it does the most, and of the reference."""
+    of_seeds = {variant: _quality(evidence, variant).value for variant in evidence.variants}
+    apart = {variant: values.max() - values.min() for variant, values in of_seeds.items() if len(values) > 1}
+    if not apart:
+        return ()
+    most, reference = max(apart, key=apart.get), evidence.reading.reference
+    also = f", of {reference} {percent(apart[reference])}" if reference in apart and most != reference else ""
+    return (
+        f"R@1 of the seeds of {most} lies {percent(apart[most])} points apart{also}: a difference of one seed that is no larger may be chance in training.",
+    )
+
+
+def _quality(evidence: Evidence, variant: str) -> pd.DataFrame:
+    """R@1, text to image, of each seed."""
+    return evidence.measured(variant, RECALLS[0], **evidence.retrieval(), **evidence.operating_point(variant))
 
 
 def stretches(evidence: Evidence) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def test_trainings_at_other_times_are_told_apart(made):
     tables = {table.name: table for table in ablations.section(Evidence(made.store)).tables}
     said = "from 2026-01-02 02:30 to 2026-01-02 04:20 lexlip (0), clip (0); from 2026-01-02 06:01 to 2026-01-02 06:40 lexlip (1), no_flops (0)."
     assert said in tables["ablations_cost"].notes[-1]
-    assert tables["ablations_text_to_image"].notes[-1].endswith("which say nothing about another training run: clip, no_flops.")
+    assert tables["ablations_text_to_image"].notes[-2].endswith("which say nothing about another training run: clip, no_flops.")
 
 
 def test_what_rests_on_one_seed_is_marked_apart(made, undrawn):
@@ -147,6 +147,10 @@ def test_what_rests_on_one_seed_is_marked_apart(made, undrawn):
     tables = {table.name: table for table in ablations.section(evidence).tables}
     marks = {row["variant"].value: row["difference recall@1"].mark for row in tables["ablations_text_to_image"].rows}
     assert marks == {"lexlip": "", "no_flops": "(*)", "no_momentum": "*"}
+    values = {variant: evidence.measured(variant, "recall@1", **evidence.retrieval()).value for variant in ("lexlip", "no_momentum")}
+    apart = {variant: f"{100 * (of_seeds.max() - of_seeds.min()):.1f}" for variant, of_seeds in values.items()}
+    most = max(apart, key=lambda variant: float(apart[variant]))
+    assert f"R@1 of the seeds of {most} lies {apart[most]} points apart" in tables["ablations_text_to_image"].notes[-1]
     assert any("(*) the same of one seed" in note for note in tables["ablations_text_to_image"].notes)
     sizes = dict(ablations.section(evidence).data["sizes"])
     assert sizes["Text to image"] == "300 queries on 60 images, 2 seeds or 300 queries on 60 images, 1 seed"
