@@ -93,14 +93,19 @@ def _draws(totals_SG: np.ndarray, counts_SG: np.ndarray, resamples: int) -> np.n
     return total_R / np.maximum(count_R, 1)
 
 
-@functools.lru_cache(maxsize=4)
 def _weights(items: int, resamples: int, random_seed: int) -> np.ndarray:
     """(R, items) float32: how often each item is drawn in each resample. The same for every comparison, so that they pair."""
+    return _counts(items, resamples, random_seed).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _counts(items: int, resamples: int, random_seed: int) -> np.ndarray:
+    """The same in a byte each, so that the dozen that a page needs can be kept: a count is about 1, and above 255 with no probability that matters."""
     rng = np.random.default_rng(random_seed)
-    weights = np.empty((resamples, items), np.float32)
-    for row in weights:
+    counts = np.empty((resamples, items), np.uint8)
+    for row in counts:
         row[:] = np.bincount(rng.integers(items, size=items), minlength=items)
-    return weights
+    return counts
 
 
 def _p_value(draws_R: np.ndarray) -> float:
