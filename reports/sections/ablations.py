@@ -1,5 +1,7 @@
 """Every variant in one table: quality, its difference to the reference, robustness and cost."""
 
+import functools
+
 import pandas as pd
 
 from reports import comparisons
@@ -112,24 +114,37 @@ def _quality(evidence: Evidence, variant: str) -> pd.DataFrame:
     return evidence.measured(variant, RECALLS[0], **evidence.retrieval(), **evidence.operating_point(variant))
 
 
-def stretches(evidence: Evidence) -> tuple[str, ...]:
-    """Where trainings lie apart in time, by more than `APART` in which none ran: which ran when."""
-    ended = {variant: evidence.measured(variant, "train_cpu_seconds", task="training", step=None) for variant in evidence.variants}
-    if not ended:
-        return ()
-    rows = pd.concat([rows.assign(variant=variant) for variant, rows in ended.items()])
+@functools.lru_cache(maxsize=8)
+def trained(evidence: Evidence) -> pd.DataFrame:
+    """variant, seed, start, stop and `stretch` of each training; a new stretch begins after more than `APART` in which none ran."""
+    ended = [evidence.measured(variant, "train_cpu_seconds", task="training", step=None) for variant in evidence.variants]
+    rows = pd.concat([rows[["variant", "seed", "started", "seconds"]] for rows in ended]) if ended else pd.DataFrame()
+    if rows.empty:
+        return rows
     stop = pd.to_datetime(rows.started)  # a training is recorded when it has ended
     rows = rows.assign(start=stop - pd.to_timedelta(rows.seconds, "s"), stop=stop).sort_values("start")
-    begins = rows.start > rows.stop.cummax().shift() + APART
-    found = [of_stretch for _, of_stretch in rows.groupby(begins.cumsum())]
-    if len(found) < 2:
+    return rows.assign(stretch=(rows.start > rows.stop.cummax().shift() + APART).cumsum())
+
+
+def cost_seeds(evidence: Evidence, variant: str) -> dict:
+    """The filter that takes the seeds of a variant's last stretch: seconds of another time are of a machine that was as fast, or as free, as it was then."""
+    rows = trained(evidence)
+    mine = rows[rows.variant == variant] if len(rows) else rows
+    return {"seed": tuple(mine[mine.stretch == mine.stretch.max()].seed)} if len(mine) else {}
+
+
+def stretches(evidence: Evidence) -> tuple[str, ...]:
+    """Where trainings lie apart in time: which ran when, and whose seconds are shown."""
+    rows = trained(evidence)
+    if rows.empty or rows.stretch.nunique() < 2:
         return ()
     said = []
-    for of_stretch in found:
+    for _, of_stretch in rows.groupby("stretch"):
         seeds = {variant: ", ".join(f"{seed:.0f}" for seed in of_variant.seed) for variant, of_variant in of_stretch.groupby("variant")}
         which = ", ".join(f"{variant} ({seeds[variant]})" for variant in evidence.variants if variant in seeds)
         said.append(f"from {of_stretch.start.min():%Y-%m-%d %H:%M} to {of_stretch.stop.max():%Y-%m-%d %H:%M} {which}")
-    return (f"Trained (seeds) {'; '.join(said)}. A machine need not be as fast, or as free, at another time: compare seconds within one.",)
+    told = "A machine need not be as fast, or as free, at another time: seconds and rates are of the last time that a variant was trained; compare within one."
+    return (f"Trained (seeds) {'; '.join(said)}. {told}",)
 
 
 def columns(reference: str) -> list[Column]:
@@ -174,9 +189,9 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
         "lexicons text": _lexicons(evidence, variant, "active_lexicons_text", size_filters),
         "flops": evidence.cell(variant, "flops_per_pair", **size_filters),
         "bytes": evidence.cell(variant, "bytes_per_image", **size_filters),
-        "train seconds": training(evidence, variant, "train_seconds"),
-        "train cpu": training(evidence, variant, "train_cpu_seconds"),
-        "train rate": training(evidence, variant, "train_samples_per_second"),
+        "train seconds": training(evidence, variant, "train_seconds", **cost_seeds(evidence, variant)),
+        "train cpu": training(evidence, variant, "train_cpu_seconds", **cost_seeds(evidence, variant)),
+        "train rate": training(evidence, variant, "train_samples_per_second", **cost_seeds(evidence, variant)),
         "parameters": training(evidence, variant, "parameters"),
         "step": chosen_step(evidence, variant),
     }
@@ -188,9 +203,9 @@ def operating_points(evidence: Evidence) -> str:
     return f"lexicon vectors: engine {r.lexicon_engine}, {r.kept} lexicons kept per document, {r.bits}-bit impacts; dense vectors: engine {r.dense_engine}, exact"
 
 
-def training(evidence: Evidence, variant: str, metric: str) -> Cell:
+def training(evidence: Evidence, variant: str, metric: str, **seeds: tuple[float, ...]) -> Cell:
     """The value at the end of training; where only curves were recorded, the last point of the curve."""
-    at_end = evidence.cell(variant, metric, task="training", step=None)
+    at_end = evidence.cell(variant, metric, task="training", step=None, **seeds)
     if not at_end.missing:
         return at_end
     curve = evidence.matching(variant, metric, task="training")

@@ -130,10 +130,12 @@ def test_trainings_at_other_times_are_told_apart(made):
             assert ablations.stretches(Evidence(made.store)) == ablations.alone(Evidence(made.store)) == ()
         made.retrieval(made.point(variant, seed=seed), 0.5)
         point = made.point(variant, **end, seed=seed)
-        made.store.write(point, {"train_cpu_seconds": 250.0}, started=f"2026-01-02T{ended}:00+00:00", seconds=1800)
+        made.store.write(point, {"train_cpu_seconds": 250.0 + 100 * seed}, started=f"2026-01-02T{ended}:00+00:00", seconds=1800)
     tables = {table.name: table for table in ablations.section(Evidence(made.store)).tables}
     said = "from 2026-01-02 02:30 to 2026-01-02 04:20 lexlip (0), clip (0); from 2026-01-02 06:01 to 2026-01-02 06:40 lexlip (1), no_flops (0)."
     assert said in tables["ablations_cost"].notes[-1]
+    cost = {row["variant"].value: row["train cpu"].value for row in tables["ablations_cost"].rows}
+    assert cost == {"lexlip": 350.0, "clip": 250.0, "no_flops": 250.0}, "of the last time alone"
     assert tables["ablations_text_to_image"].notes[-2].endswith("which say nothing about another training run: clip, no_flops.")
 
 
