@@ -68,7 +68,7 @@ def ranked(findings: list[Finding]) -> list[Finding]:
 
 
 def parts(evidence: Evidence) -> Finding | None:
-    """How many ablations change R@1 beyond chance, and which the most."""
+    """How many ablations change R@1 beyond chance, and which the most; before that, those without whose part the reference would be better."""
     metric = comparisons.TESTED[0]
     reading = evidence.reading
     tests = [
@@ -83,14 +83,20 @@ def parts(evidence: Evidence) -> Finding | None:
         said = f"None of the {len(tests)} ablations tested changes R@1 by more than chance."
         return Finding(OPEN, PARTS, said, "forest", behind, "none", said)
     most = max(clear, key=lambda test: abs(test.estimate.value))
-    e = most.estimate
-    change = f"{most.variant}, {points(e.value)} points [{points(e.low)}, {points(e.high)}]"
+    better = sorted((test for test in clear if test.estimate.value > 0), key=lambda test: -test.estimate.value)
     once = sum(test.of_one_seed for test in clear)
     rests = f" ({integer(once)} of them over the queries of one seed alone)" if once else ""
-    change += " (one seed)" if most.of_one_seed else ""
-    said = f"Of {len(tests)} ablations, {len(clear)} {'changes' if len(clear) == 1 else 'change'} R@1 significantly after correction{rests}; the largest change is that of {change}."
-    detail = f"{change} against {reading.reference}; {len(clear)} of {len(tests)} significant after Holm's correction{rests}"
-    return Finding(OPEN, PARTS, said, "forest", behind, f"{points(e.value)} points", detail)
+    said = f"Of {len(tests)} ablations, {len(clear)} {'changes' if len(clear) == 1 else 'change'} R@1 significantly after correction{rests}; the largest change is that of {_change(most)}."
+    detail = f"{_change(most)} against {reading.reference}; {len(clear)} of {len(tests)} significant after Holm's correction{rests}"
+    if better:
+        first = f"Better than {reading.reference} {'is' if len(better) == 1 else 'are'} {'; '.join(map(_change, better))}. "
+        said, detail = first + said, first + detail
+    return Finding(OPEN, PARTS, said, "forest", behind, f"{points(most.estimate.value)} points", detail)
+
+
+def _change(test: comparisons.Test) -> str:
+    e = test.estimate
+    return f"{test.variant}, {points(e.value)} points [{points(e.low)}, {points(e.high)}]{' (one seed)' if test.of_one_seed else ''}"
 
 
 def _speed(level: Level) -> Finding | None:

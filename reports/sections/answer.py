@@ -143,12 +143,12 @@ def _ratio_verdict(gain: float, better: str, worse: str) -> tuple[str, str]:
 
 
 def ablation_sentences(evidence: Evidence) -> list[str]:
-    """Which variants differ significantly from the reference, and which do not."""
+    """Which variants differ significantly from the reference, those first that are better than it, and which do not."""
     r, tests = evidence.reading, comparisons.tests(evidence)
     ablations = [name for name in evidence.variants if name not in (r.reference, r.baseline) and not name.startswith(UNTRAINED)]
     first = comparisons.TESTED[0]
     ablations.sort(key=lambda name: -abs(tests[name, first].estimate.value) if (name, first) in tests else 0)
-    clear, unclear, none = [], [], []
+    better, clear, unclear, none, once = [], [], [], [], False
     for variant in ablations:
         mine = [tests[variant, metric] for metric in comparisons.TESTED if (variant, metric) in tests]
         changes = [
@@ -157,13 +157,18 @@ def ablation_sentences(evidence: Evidence) -> list[str]:
             if t.significant
         ]
         if changes:
-            once = "; of one seed, which another training run need not show" if any(t.of_one_seed for t in mine) else ""
-            clear.append(f"{variant}: {', '.join(changes)} points against {r.reference}{once}.")
+            of_one_seed = any(t.of_one_seed for t in mine)
+            once |= of_one_seed
+            gains = all(t.estimate.value > 0 for t in mine if t.significant)
+            said = f"{variant}{' (one seed)' if of_one_seed else ''}: {', '.join(changes)} points against {r.reference}."
+            (better if gains else clear).append(f"Better than {r.reference}: {said}" if gains else said)
         else:
             (unclear if mine else none).append(variant)
-    sentences = [*clear]
+    sentences = [*better, *clear]
+    if once:
+        sentences.append("One seed: significant over its queries alone, so that another training run need not show it.")
     if unclear:
-        sentences.append(f"{'No significant difference' if clear else 'No ablation differs significantly'}: {', '.join(unclear)}.")
+        sentences.append(f"{'No significant difference' if sentences else 'No ablation differs significantly'}: {', '.join(unclear)}.")
     if none:
         sentences.append(f"Not comparable, because one side or its per-query results are missing: {', '.join(none)}.")
     return sentences or ["No ablation was measured."]

@@ -157,10 +157,22 @@ def test_what_rests_on_one_seed_is_marked_apart(made, undrawn):
     sizes = dict(ablations.section(evidence).data["sizes"])
     assert sizes["Text to image"] == "300 queries on 60 images, 2 seeds or 300 queries on 60 images, 1 seed"
     clear = answer.ablation_sentences(evidence)
-    assert [("one seed" in sentence) for sentence in clear] == [sentence.startswith("no_flops") for sentence in clear] and len(clear) == 2
+    assert [sentence.partition(":")[0] for sentence in clear] == ["no_flops (one seed)", "no_momentum", "One seed"]
     found = headline.parts(evidence)
     assert "2 change R@1 significantly after correction (1 of them over the queries of one seed alone)" in found.sentence
     assert found.sentence.endswith("(one seed).")
     (figure,) = forest.section(evidence).figures
     drawn = {one.name: [figure.panels[0].names[int(y)] for y in one.y] for one in figure.panels[0].series}
     assert drawn == {"significant after Holm's correction": ["no_momentum"], "significant over the queries of one seed": ["no_flops"]}
+
+
+def test_an_ablation_that_is_better_than_the_reference_is_said_first(made):
+    for variant, skill in (("lexlip", 0.4), ("no_flops", 0.05), ("no_phase2", 0.8)):
+        for seed in (0, 1):
+            made.variant(variant, skill, seed=seed)
+    evidence = Evidence(made.store)
+    first, second = answer.ablation_sentences(evidence)
+    assert first.startswith("Better than lexlip: no_phase2: R@1 +") and second.startswith("no_flops: R@1 −")
+    found = headline.parts(evidence)
+    for told in (found.sentence, found.detail):
+        assert told.startswith("Better than lexlip is no_phase2, +")
