@@ -16,7 +16,7 @@ from reports.figures import Figure
 from reports.scale import sweeps
 from reports.scale_answer import findings, verdicts
 from reports.scale_ratios import comparisons
-from reports.sections import ablations, efficiency, forest, scale, scale_engines, scale_growth
+from reports.sections import ablations, answer, efficiency, forest, scale, scale_engines, scale_growth
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
@@ -26,14 +26,17 @@ NOT_MEASURED = "Not measured yet.\n"
 
 
 def quick(evidence: Evidence) -> tuple[str, list[Figure]]:
-    """The ablations: Markdown, and the figures it shows."""
+    """The ablations: what of them is significant, then the tables; Markdown, and the figures it shows."""
     tables = {table.name: table for table in ablations.section(evidence).tables}
     pictures = {
         "What each variant differs from the reference by, in points of R@1 and R@10": forest.section(evidence).figures,
         "R@1 against queries per second and bytes per picture": efficiency.section(evidence).figures,
     }
     shown = [_shown(alt, figure) for alt, figures in pictures.items() for figure in figures]
-    return "\n".join([*(tables[name].to_markdown() for name in TABLES), *shown]), [one for figures in pictures.values() for one in figures]
+    said = "".join(f"- {sentence}\n" for sentence in answer.ablation_sentences(evidence))
+    return "\n".join([said, *(tables[name].to_markdown() for name in TABLES), *shown]), [
+        one for figures in pictures.values() for one in figures
+    ]
 
 
 def at_scale(evidence: Evidence) -> tuple[str, list[Figure]]:

@@ -160,8 +160,8 @@ def ablation_sentences(evidence: Evidence) -> list[str]:
             of_one_seed = any(t.of_one_seed for t in mine)
             once |= of_one_seed
             gains = all(t.estimate.value > 0 for t in mine if t.significant)
-            said = f"{variant}{' (one seed)' if of_one_seed else ''}: {', '.join(changes)} points against {r.reference}."
-            (better if gains else clear).append(f"Better than {r.reference}: {said}" if gains else said)
+            said = f"{variant}{' (one seed)' if of_one_seed else ''}: {', '.join(changes)} points"
+            (better if gains else clear).append(f"Better than {r.reference}: {said}." if gains else f"{said} against {r.reference}.")
         else:
             (unclear if mine else none).append(variant)
     sentences = [*better, *clear]
