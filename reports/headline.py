@@ -89,8 +89,8 @@ def parts(evidence: Evidence) -> Finding | None:
     said = f"Of {len(tests)} ablations, {len(clear)} {'changes' if len(clear) == 1 else 'change'} R@1 significantly after correction{rests}; the largest change is that of {_change(most)}."
     detail = f"{_change(most)} against {reading.reference}; {len(clear)} of {len(tests)} significant after Holm's correction{rests}"
     if better:
-        first = f"Better than {reading.reference} {'is' if len(better) == 1 else 'are'} {'; '.join(map(_change, better))}. "
-        said, detail = first + said, first + detail
+        gains = f"Better than {reading.reference}: {'; '.join(map(_change, better))}"
+        said, detail = f"{gains}. {said}", f"{detail}. {gains}"
     return Finding(OPEN, PARTS, said, "forest", behind, f"{points(most.estimate.value)} points", detail)
 
 

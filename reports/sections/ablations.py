@@ -62,14 +62,14 @@ def section(evidence: Evidence) -> Section:
 
 
 def sizes(whole: Table) -> list[tuple[str, str]]:
-    """How many queries and seeds each group of columns rests on: all that occur, for variants need not have the same seeds."""
+    """How many queries each seed of a group of columns rests on: all that occur. Seeds have a column of their own."""
     columns = {
         "Text to image": f"recall@1 {T2I}",
         "image to text": f"recall@1 {I2T}",
         "compositional": "compositional",
         "hard negatives": "hard",
     }
-    found = {name: dict.fromkeys(row[key].n for row in whole.rows if row[key].n) for name, key in columns.items()}
+    found = {name: dict.fromkeys(row[key].n.rpartition(", ")[0] for row in whole.rows if row[key].n) for name, key in columns.items()}
     return [(name, " or ".join(n)) for name, n in found.items() if n]
 
 

@@ -29,7 +29,7 @@ def figure(evidence: Evidence, tests: list[comparisons.Test]) -> Figure:
                 "significant over the queries of one seed",
                 [test for test in mine if test.mark == OF_ONE_SEED],
                 names,
-                COLOURS[1],
+                COLOURS[3],
                 filled=False,
             ),
             _series("not significant", [test for test in mine if not test.mark], names, MUTED, filled=False),
@@ -39,7 +39,7 @@ def figure(evidence: Evidence, tests: list[comparisons.Test]) -> Figure:
         told.append(f"{SHORT[metric]}: " + "; ".join(map(_in_words, sorted(mine, key=lambda test: test.estimate.value))))
     caption = (
         f"Each variant minus {reference}, in points, paired by query and seed; bars are 95% intervals, not corrected for many comparisons. "
-        f"Filled: significant at {evidence.reading.significant} after Holm's correction over the {len(tests)} tests shown; hollow in the same colour: so over the queries of one seed alone, which another training run need not show. Left of the line: {reference} is better, so the part that the variant lacks matters."
+        f"Filled: significant at {evidence.reading.significant} after Holm's correction over the {len(tests)} tests shown; hollow in colour: so over the queries of one seed alone, which another training run need not show. Left of the line: {reference} is better, so the part that the variant lacks matters."
     )
     return draw("forest", caption, f"Differences to {reference}, in points. {'. '.join(told)}.", panels, columns=2)
 
