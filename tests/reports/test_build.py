@@ -192,7 +192,7 @@ def test_significance_marks(page):
         or "*" in page.row("Text to image: recall", "no_momentum")[7]
     )
     assert "*" not in page.row("Text to image: recall", "no_bottleneck")[7]
-    assert "no_momentum: R@1 −" in page.text
+    assert "no_momentum (one seed): R@1 −" in page.text
     assert "No significant difference: no_bottleneck" in page.text
 
 
