@@ -68,8 +68,7 @@ class Compact:
         self.store, self.folder = store, store.folder
         evidence = Evidence(store)
         compared = (evidence.reading.reference, evidence.reading.baseline, "")
-        rows = self.read()
-        beside = rows[~rows.variant.isin(compared)].drop_duplicates("point_id")
+        beside = evidence.all[~evidence.all.variant.isin(compared)].drop_duplicates("point_id")
         retrieval = beside[beside.task == "retrieval"]
         tested = pd.concat(
             [filtered(retrieval[retrieval.variant == name], evidence.operating_point(name)) for name in set(retrieval.variant)]
