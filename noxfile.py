@@ -43,7 +43,9 @@ def _pisa(session: nox.Session) -> dict[str, str]:
     if not any(home.glob("lib/*/site-packages/pyterrier_pisa")):
         session.run_install("python", "-m", "venv", str(home))
         pinned = ["--constraint", "constraints-pisa.txt", "pyterrier-pisa"]
-        session.run_install(str(python), "-m", "pip", "install", "--quiet", *pinned, external=True, success_codes=[0, 1])
+        session.run_install(
+            str(python), "-m", "pip", "install", "--quiet", *pinned, external=True, success_codes=[0, 1]
+        )
     return {"LEXLIP_BENCH_PISA_PYTHON": str(python)} if any(home.glob("lib/*/site-packages/pyterrier_pisa")) else {}
 
 
@@ -70,7 +72,16 @@ def tests(session: nox.Session) -> None:
     """All tests, through the real commands, a file at a time on each core; flags after `--` go to pytest."""
     _install(session, "test", "engines", "lucene", "export", "positives", "qdrant", "milvus", "opensearch")
     _run(
-        session, "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder", **_pisa(session)
+        session,
+        "pytest",
+        "--numprocesses",
+        "auto",
+        "--maxprocesses",
+        "4",
+        "--dist",
+        "loadfile",
+        "--no-loadscope-reorder",
+        **_pisa(session),
     )
 
 
@@ -98,9 +109,9 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Searches under full load for an hour, and whether anything grows; flags after `--` go to `python -m bench.soak`."""
+    """Searches under full load for an hour, and whether anything grows; flags after `--` go to `lexlip-bench soak`."""
     _install(session)
-    _run(session, "bench.soak")
+    _run(session, "bench.scale.soak")
 
 
 @nox.session
@@ -111,18 +122,50 @@ def audit(session: nox.Session) -> None:
     tools = home.parent / "audit-tools" / "bin"
     if not (tools / "pip-audit").exists():  # beside it: the tools are not part of the bill
         session.run_install("python", "-m", "venv", str(tools.parent))
-        session.run_install(str(tools / "python"), "-m", "pip", "install", "--quiet", "cyclonedx-bom>=7", "pip-audit>=2.9", external=True)
+        session.run_install(
+            str(tools / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "cyclonedx-bom>=7",
+            "pip-audit>=2.9",
+            external=True,
+        )
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     bill, found = out / "sbom.json", out / "vulnerabilities.json"
-    asked = ["environment", "--pyproject", "pyproject.toml", "--output-format", "JSON", "--output-file", str(bill), str(home)]
+    asked = [
+        "environment",
+        "--pyproject",
+        "pyproject.toml",
+        "--output-format",
+        "JSON",
+        "--output-file",
+        str(bill),
+        str(home),
+    ]
     session.run(str(tools / "cyclonedx-py"), *asked, external=True)
     (packages,) = home.glob("lib/*/site-packages")
-    asked = ["--path", str(packages), "--skip-editable", "--format", "json", "--output", str(found), "--progress-spinner", "off"]
+    asked = [
+        "--path",
+        str(packages),
+        "--skip-editable",
+        "--format",
+        "json",
+        "--output",
+        str(found),
+        "--progress-spinner",
+        "off",
+    ]
     session.run(str(tools / "pip-audit"), *asked, external=True, success_codes=[0, 1])
     answers = json.loads(found.read_text())["dependencies"] if found.exists() else []
-    audited = [one for one in answers if "skip_reason" not in one]  # the rest, all where it cannot be reached, are unknown to the database
-    session.warn(f"{len(audited)} of {len(answers)} packages audited: of the others nothing is known; {bill} says what is installed")
+    audited = [
+        one for one in answers if "skip_reason" not in one
+    ]  # the rest, all where it cannot be reached, are unknown to the database
+    session.warn(
+        f"{len(audited)} of {len(answers)} packages audited: of the others nothing is known; {bill} says what is installed"
+    )
     if vulnerable := [one["name"] for one in audited if one["vulns"]]:
         session.error(f"known to be vulnerable: {', '.join(vulnerable)}; {found} says how")
 
@@ -132,7 +175,13 @@ def bench(session: nox.Session) -> None:
     """The pytest-benchmark suites of the hot paths; `-- --benchmark-compare` beside the saved baseline, `-- --benchmark-save=NAME` to save one."""
     _install(session, "test")
     suites = ["tests/bench/bench_hot_paths.py", "tests/bench/corpora/bench_scenes.py"]
-    _run(session, "pytest", *suites, "--benchmark-storage=file://results/benchmarks", "--benchmark-columns=min,median,iqr,rounds")
+    _run(
+        session,
+        "pytest",
+        *suites,
+        "--benchmark-storage=file://results/benchmarks",
+        "--benchmark-columns=min,median,iqr,rounds",
+    )
 
 
 @nox.session
@@ -147,7 +196,16 @@ def reference(session: nox.Session) -> None:
     """Build the site of the reference run from results/reference/, into reference-site/ or the folder of `-- --out FOLDER`."""
     _install(session)
     session.run(
-        "python", "-m", "reports.build", "--results", "results/reference", "--profile", "quick", "--out", "reference-site", *session.posargs
+        "python",
+        "-m",
+        "reports.build",
+        "--results",
+        "results/reference",
+        "--profile",
+        "quick",
+        "--out",
+        "reference-site",
+        *session.posargs,
     )
 
 

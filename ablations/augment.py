@@ -11,8 +11,8 @@ import torch
 
 from ablations.config import PhaseConfig, TrainConfig
 from ablations.data import TrainingData
-from models import torchvision_ops
 from models.objective import Batch
+from models.towers import torchvision_ops
 
 torchvision_ops.make_importable()
 from torchvision.transforms import v2  # noqa: E402
@@ -25,7 +25,14 @@ PIXELS, ROWS = 1, 2
 
 
 def batch_of_step(
-    data: TrainingData, train: TrainConfig, phase: PhaseConfig, seed: int, step: int, part: int = 0, parts: int = 1, device: str = "cpu"
+    data: TrainingData,
+    train: TrainConfig,
+    phase: PhaseConfig,
+    seed: int,
+    step: int,
+    part: int = 0,
+    parts: int = 1,
+    device: str = "cpu",
 ) -> Batch:
     """What the model sees in a step, or one of `parts` equal slices of it, on `device`."""
     size = train.batch_of(phase)

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from ablations.config import RunConfig
-from bench.files import atomic_file
+from models.files import atomic_file
 
 NAME = "README.md"
 TAGS = {"lexlip": "lexicon vectors (sparse)", "clip": "dense vectors"}

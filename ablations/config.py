@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench import config
+from bench.store import config
 from models.config import Count, ModelConfig, Positive, Share, Way, Weight
-from models.errors import InputError
+from models.errors import InputError, nearest
 
 HERE = Path(__file__).parent
 CORE = ("strong_decoder", "clip", "lexlip", "no_bottleneck", "no_momentum")
@@ -80,7 +80,9 @@ class TrainConfig:
 
     def pairs_before(self, step: int) -> int:
         """Pairs seen by the steps before `step`, in all phases."""
-        return sum((min(step, end) - start) * self.batch_of(phase) for phase, start, end in self.schedule() if start < step)
+        return sum(
+            (min(step, end) - start) * self.batch_of(phase) for phase, start, end in self.schedule() if start < step
+        )
 
     def validate(self) -> None:
         for phase, pairs in self._pairs():
@@ -114,7 +116,7 @@ class MeasureConfig:
     """
 
     images: Count = 1000
-    kept: tuple[Count | None, ...] = (4, 8, 16, 32, 64, None)
+    top_k: tuple[Count | None, ...] = (4, 8, 16, 32, 64, None)
     bits: Literal[8, 16] = 8
     examples: Annotated[int, Field(ge=0)] = 10
     slices: tuple[str, ...] = ("compositional",)
@@ -140,10 +142,14 @@ class RunConfig:
                     f"at most model.image.pixels ({image.pixels})"
                 )
         if self.train.start and (image.pretrained or self.model.text.pretrained):
-            raise InputError("train.start and model.*.pretrained: a run starts from one of them; expected the other to be null")
+            raise InputError(
+                "train.start and model.*.pretrained: a run starts from one of them; expected the other to be null"
+            )
         pixels = self.data.corpus.get("pixels", self.model.image.pixels)
         if pixels != self.model.image.pixels:
-            raise InputError(f"data.corpus.pixels ({pixels}) and model.image.pixels ({self.model.image.pixels}) must be equal")
+            raise InputError(
+                f"data.corpus.pixels ({pixels}) and model.image.pixels ({self.model.image.pixels}) must be equal"
+            )
 
 
 def names(folder: Literal["profiles", "variants"]) -> list[str]:
@@ -156,7 +162,7 @@ def named_file(folder: Literal["profiles", "variants"], name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     if name not in names(folder):
-        raise InputError(f"unknown {folder.removesuffix('s')} {name!r}{config.nearest(name, names(folder))}")
+        raise InputError(f"unknown {folder.removesuffix('s')} {name!r}{nearest(name, names(folder))}")
     return HERE / folder / f"{name}.yaml"
 
 
@@ -171,8 +177,14 @@ def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> R
     if not isinstance(tuned, dict) or not all(isinstance(change, dict | None) for change in tuned.values()):
         raise InputError(f"{profile_file}: variants: expected a mapping of variants to what is tuned for each")
     if unknown := next((name for name in tuned if name not in names("variants")), None):
-        raise InputError(f"{profile_file}: variants: unknown variant {unknown!r}{config.nearest(str(unknown), names('variants'))}")
-    for change in (config.read_yaml(variant_file), tuned.get(variant) or {}, *map(config.parse_override, overrides or [])):
+        raise InputError(
+            f"{profile_file}: variants: unknown variant {unknown!r}{nearest(str(unknown), names('variants'))}"
+        )
+    for change in (
+        config.read_yaml(variant_file),
+        tuned.get(variant) or {},
+        *map(config.parse_override, overrides or []),
+    ):
         tree = config.merge(_without_other_corpus(tree, change), change)
     resolved = _at_the_models_pixels(config.build(RunConfig, tree, where=f"{profile_file}, {variant_file}"))
     resolved.validate()
@@ -182,7 +194,9 @@ def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> R
 def _without_other_corpus(tree: dict, change: dict) -> dict:
     """Without the parameters of a corpus that a change replaces by another one: they are not those of its name."""
     before, after = _data(tree).get("corpus") or {}, _data(change).get("corpus") or {}
-    if not (isinstance(before, dict) and isinstance(after, dict)) or after.get("name", before.get("name")) == before.get("name"):
+    if not (isinstance(before, dict) and isinstance(after, dict)) or after.get(
+        "name", before.get("name")
+    ) == before.get("name"):
         return tree
     return tree | {"data": {key: value for key, value in _data(tree).items() if key != "corpus"}}
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from ablations.config import DataConfig
-from bench import cli
-from bench.config import code_fingerprint, fingerprint
 from bench.corpora import Corpus, open_corpus
-from bench.files import atomic_folder, mapped_array, sha256
+from bench.store import cli
+from bench.store.config import code_fingerprint, fingerprint
 from models.config import TextConfig
 from models.errors import InputError
+from models.files import atomic_folder, mapped_array, sha256
 from models.objective import Batch
 from models.tokenizer import LexiconTokenizer
 
@@ -53,7 +53,9 @@ class TrainingData:
         positions_B = (step * size if seen is None else seen) + np.arange(size)
         epochs_B = positions_B // len(self)
         orders = {epoch: _order(len(self), int(epoch), seed) for epoch in np.unique(epochs_B)}
-        rows_B = np.array([orders[epoch][position % len(self)] for epoch, position in zip(epochs_B, positions_B, strict=True)])
+        rows_B = np.array(
+            [orders[epoch][position % len(self)] for epoch, position in zip(epochs_B, positions_B, strict=True)]
+        )
         draws_B = np.random.default_rng((seed, step)).random(size)
         counts_B = self.first_N1[rows_B + 1] - self.first_N1[rows_B]
         captions_B = self.first_N1[rows_B] + (draws_B * counts_B).astype(np.int64)
@@ -77,7 +79,11 @@ def data_id(corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: Lex
     made_of = [
         corpus.fingerprint,
         config.train_images,
-        *([text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS] if tokenizer is None else [text.max_tokens, tokenizer.fingerprint]),
+        *(
+            [text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS]
+            if tokenizer is None
+            else [text.max_tokens, tokenizer.fingerprint]
+        ),
         code_fingerprint("models.tokenizer", "ablations.data"),
     ]
     return fingerprint(made_of)
@@ -98,7 +104,9 @@ def prepare(
     return _open(folder, identity, text)
 
 
-def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: LexiconTokenizer | None) -> None:
+def _write(
+    folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: LexiconTokenizer | None
+) -> None:
     log.info("data %s: %d train images of %s", folder.name, config.train_images, corpus.name)
     captions: list[str] = []
     counts_N = np.zeros(config.train_images, np.int64)
@@ -114,13 +122,17 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, t
             images[index] = image_HWC
             position[image_id] = index
         if len(position) != config.train_images:
-            raise InputError(f"data.train_images: {config.train_images} asked for, but {corpus.name} has {len(position)} train images")
+            raise InputError(
+                f"data.train_images: {config.train_images} asked for, but {corpus.name} has {len(position)} train images"
+            )
         images.flush()
         last = -1
         for _, caption, image_id in corpus.captions("train", 0, config.train_images):
             index = position[image_id]
             if index < last:
-                raise InputError(f"corpus {corpus.name}: captions must come in the order of their images, but {image_id} came late")
+                raise InputError(
+                    f"corpus {corpus.name}: captions must come in the order of their images, but {image_id} came late"
+                )
             last = index
             counts_N[index] += 1
             captions.append(caption)
@@ -135,7 +147,9 @@ def _write(folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, t
         np.save(part / "words.npy", words_CL)
         np.save(part / "first.npy", np.concatenate([[0], counts_N.cumsum()]))
         sums = {file.name: sha256(file) for file in sorted(part.iterdir())}
-        (part / "meta.json").write_text(json.dumps({"corpus": corpus.name, "fingerprint": corpus.fingerprint, "sha256": sums}))
+        (part / "meta.json").write_text(
+            json.dumps({"corpus": corpus.name, "fingerprint": corpus.fingerprint, "sha256": sums})
+        )
 
 
 def _checksum(file: Path) -> str:
@@ -153,11 +167,15 @@ def _open(folder: Path, identity: str, text: TextConfig) -> TrainingData:
     try:
         sums = dict(json.loads((folder / "meta.json").read_text())["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder / 'meta.json'}: missing or broken; remove the folder to make the data again") from None
+        raise InputError(
+            f"{folder / 'meta.json'}: missing or broken; remove the folder to make the data again"
+        ) from None
     for name, expected in sums.items():
         if not (folder / name).is_file() or _checksum(folder / name) != expected:
             raise InputError(
                 f"{folder / name}: missing, truncated or changed since it was written; remove the folder to make the data again"
             )
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "tokens", "words", "first")]
-    return TrainingData(identity, *arrays[:3], np.asarray(arrays[3]), LexiconTokenizer.load(folder / "tokenizer.json", text.max_tokens))
+    return TrainingData(
+        identity, *arrays[:3], np.asarray(arrays[3]), LexiconTokenizer.load(folder / "tokenizer.json", text.max_tokens)
+    )

@@ -15,31 +15,42 @@ import torch
 
 from ablations import config as configs
 from ablations.config import RunConfig
-from ablations.side_by_side import FAILURES, Job, at_once, trained
+from ablations.parallel import FAILURES, Job, at_once, trained
 from ablations.train import Trained, add_training_flags, is_finished, train
-from bench import cli
-from bench.commands import build_report
-from bench.config import as_tree, fingerprint
 from bench.corpora import open_corpus
-from bench.diagnostics import measure_diagnostics
-from bench.encode import Encoder, encode
-from bench.inside import look_inside
-from bench.recall import measure_recall
-from bench.records import Point, RecordStore
-from bench.zero_shot import measure_zero_shot
+from bench.store import cli
+from bench.store.commands import build_report
+from bench.store.config import as_tree, fingerprint
+from bench.store.records import Point, RecordStore
+from bench.tasks.disagreement import look_inside
+from bench.tasks.recall import measure_recall
+from bench.tasks.sparsity import measure_diagnostics
+from bench.tasks.zero_shot import measure_zero_shot
+from bench.vectors.encode import Encoder, encode
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 COMPARED = ("lexlip", "clip")  # the variants that the report looks inside
 
 
-def measure(home: Path, trained: Trained, profile: str, variant: str, seed: int, run: RunConfig, command: str, force: bool = False) -> None:
+def measure(
+    home: Path,
+    trained: Trained,
+    profile: str,
+    variant: str,
+    seed: int,
+    run: RunConfig,
+    command: str,
+    force: bool = False,
+) -> None:
     """Recall, index, speed, hard negatives and pictures of a trained variant on test; recall alone on the other slices; zero-shot
     classification and what its lexicons are like, on test again, with the vectors that are there."""
     store, measured, corpus = RecordStore(home), run.measure, open_corpus(run.data.corpus)
     named = {"variant": variant, "seed": seed, "profile": profile, "command": command, "force": force}
-    common = {"kept": measured.kept, "bits": measured.bits, "config_id": trained.run_id, **named}
-    measure_recall(store, home, trained.checkpoint, run.data.corpus, "test", measured.images, examples=measured.examples, **common)
+    common = {"top_k": measured.top_k, "bits": measured.bits, "config_id": trained.run_id, **named}
+    measure_recall(
+        store, home, trained.checkpoint, run.data.corpus, "test", measured.images, examples=measured.examples, **common
+    )
     for split in measured.slices:
         if split in corpus.splits:
             measure_recall(
@@ -93,13 +104,15 @@ def one(job: Job, outcome: Trained | Exception) -> str | None:
     return None
 
 
-def inside(home: Path, checkpoints: dict[tuple[str, int], Path], seed: int, run: RunConfig | None, force: bool = False) -> str | None:
+def inside(
+    home: Path, checkpoints: dict[tuple[str, int], Path], seed: int, run: RunConfig | None, force: bool = False
+) -> str | None:
     """What the two compared variants of a seed put first where they disagree, and heat maps, once both were measured; what went wrong, or None."""
     folders = [checkpoints.get((variant, seed)) for variant in COMPARED]
     if not all(folders):
         return None
     measured = run.measure
-    of_points = {"kept": measured.kept, "bits": measured.bits, "force": force}
+    of_points = {"top_k": measured.top_k, "bits": measured.bits, "force": force}
     try:
         look_inside(RecordStore(home), home, folders, run.data.corpus, "test", measured.images, **of_points)
     except FAILURES as error:
@@ -110,7 +123,9 @@ def inside(home: Path, checkpoints: dict[tuple[str, int], Path], seed: int, run:
 def main(arguments) -> None:
     """Refuses bad input before anything is computed; then trains, measures and reports."""
     if torch.distributed.is_torchelastic_launched():
-        raise InputError("torchrun starts the trainer, python -m ablations.train; this command then finds what it trained")
+        raise InputError(
+            "torchrun starts the trainer, python -m ablations.train; this command then finds what it trained"
+        )
     sets = {"core": configs.CORE, "all": configs.names("variants")}
     variants = sets.get(arguments.variants) or arguments.variants.split(",")
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
@@ -155,8 +170,10 @@ def _seeds(text: str) -> list[int]:
     return [int(seed) for seed in text.split(",")]
 
 
-if __name__ == "__main__":
-    flags = cli.parser("Train every variant and the CLIP baseline, measure each, write records and the report page.", writes=True)
+def parser():
+    flags = cli.parser(
+        "Train every variant and the CLIP baseline, measure each, write records and the report page.", writes=True
+    )
     add_training_flags(flags)
     known = f"core: {', '.join(configs.CORE)}; all: {', '.join(configs.names('variants'))}"
     flags.add_argument("--variants", default="core", help=f"separated by commas, or core, or all. {known}")
@@ -165,4 +182,8 @@ if __name__ == "__main__":
         help="trainings side by side, each on its share of the cores; unless given, one per core with 4 GiB of memory, and one with a GPU",
     )  # fmt: skip
     flags.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="seeds, separated by commas")
-    sys.exit(cli.run(main, flags))
+    return flags
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, parser()))

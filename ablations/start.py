@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from ablations.config import RunConfig
-from models import checkpoint, warm_start
+from models import checkpoint
 from models.errors import InputError
+from models.pretrained import warm_start
 from models.tokenizer import LexiconTokenizer
 
 
@@ -21,7 +22,9 @@ def tokenizer(run: RunConfig) -> LexiconTokenizer | None:
 def identified(run: RunConfig) -> RunConfig:
     """The run with each source named by what is in it, not by where it lies: part of the run's id. Raises InputError."""
     start = None if run.train.start is None else checkpoint.fingerprint(_checkpoint(run))
-    return dataclasses.replace(run, model=warm_start.identified(run.model), train=dataclasses.replace(run.train, start=start))
+    return dataclasses.replace(
+        run, model=warm_start.identified(run.model), train=dataclasses.replace(run.train, start=start)
+    )
 
 
 def load(model: torch.nn.Module, run: RunConfig) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from bench.files import atomic_folder, sha256
 from models.errors import InputError
+from models.files import atomic_folder, sha256
 
 STATE, SUM = "state.pt", "sha256"
 

@@ -58,7 +58,9 @@ def take_step(
     return dict(zip(values, mean(torch.stack([value.detach() for value in values.values()])).unbind(), strict=True))
 
 
-def _backward(objective: Objective, batch: Batch, generator: torch.Generator, precision: torch.dtype) -> tuple[Losses, Losses]:
+def _backward(
+    objective: Objective, batch: Batch, generator: torch.Generator, precision: torch.dtype
+) -> tuple[Losses, Losses]:
     """The losses of a batch and what is worth logging; their gradient is in the parameters."""
     with _compute(batch, precision):
         losses, beside = objective.losses(batch, generator)
@@ -78,7 +80,9 @@ def _backward_in_parts(
     """
     parts = objective.draw(batch, generator).split(size)
     with _compute(batch, precision), torch.no_grad():
-        sides = [torch.cat(side).requires_grad_() for side in zip(*(objective.vectors(part) for part in parts), strict=True)]
+        sides = [
+            torch.cat(side).requires_grad_() for side in zip(*(objective.vectors(part) for part in parts), strict=True)
+        ]
         keys = tuple(torch.cat(side) for side in zip(*(objective.keys(part) for part in parts), strict=True))
     with _compute(batch, precision):
         contrasts, beside = objective.contrast(tuple(sides), keys)
@@ -89,7 +93,9 @@ def _backward_in_parts(
     for part, *gradients_of_part in zip(parts, *(gradient.split(size) for gradient in gradients), strict=True):
         with _compute(batch, precision):
             vectors, added = objective.encode(part)
-            going_back = [(side_bX * gradient_bX).sum() for side_bX, gradient_bX in zip(vectors, gradients_of_part, strict=True)]
+            going_back = [
+                (side_bX * gradient_bX).sum() for side_bX, gradient_bX in zip(vectors, gradients_of_part, strict=True)
+            ]
             torch.stack([*added.values(), *going_back]).sum().backward()
         losses = {name: losses.get(name, 0.0) + value.detach() for name, value in added.items()}
     return losses | contrasts, beside

@@ -20,29 +20,34 @@ from pathlib import Path
 import torch
 import yaml
 
-from ablations import card, processes, start
+from ablations import card, start
 from ablations import config as configs
 from ablations import state as state_of
+from ablations import torchrun as processes
 from ablations.augment import batch_of_step
 from ablations.config import RunConfig, TrainConfig
 from ablations.data import TrainingData, prepare
 from ablations.step import learning_rate, optimiser, take_step
 from ablations.validate import ValidationSet, validate
-from bench import cli
-from bench.config import as_tree, code_fingerprint, fingerprint
-from bench.environment import OtherWork, cores, note_of_other_work
-from bench.files import read_json, write_json
-from bench.records import Point, RecordStore
+from bench.store import cli
+from bench.store.config import as_tree, code_fingerprint, fingerprint
+from bench.store.machine import OtherWork, cores, note_of_other_work
+from bench.store.records import Point, RecordStore
 from models import checkpoint
 from models.distributed import rank, world
 from models.errors import InputError
-from models.lexicon import set_way
-from models.max_linear import chosen as chosen_way
+from models.files import read_json, write_json
+from models.lexicon.head import set_way
+from models.lexicon.max_linear import chosen as chosen_way
 from models.objective import Objective
 
 log = logging.getLogger(__name__)
 
-COST = ("train_seconds", "train_cpu_seconds", "other_core_seconds")  # of all steps: wall, of these processes, of others meanwhile
+COST = (
+    "train_seconds",
+    "train_cpu_seconds",
+    "other_core_seconds",
+)  # of all steps: wall, of these processes, of others meanwhile
 PARTS = ("train", "step", "processes", "start", "state", "data", "augment", "validate")
 CODE = tuple(f"ablations.{part}" for part in PARTS)
 """What decides a run beside `models`: its id changes with them."""
@@ -73,7 +78,9 @@ def is_finished(home: Path, seed: int, run: RunConfig) -> bool:
     return (Path(home) / "runs" / identify(home, seed, run)[3] / "summary.json").exists()
 
 
-def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, command: str = "", force: bool = False) -> Trained:
+def train(
+    home: Path, profile: str, variant: str, seed: int, run: RunConfig, command: str = "", force: bool = False
+) -> Trained:
     """Train a variant, or go on with it, or find it finished. Records are written when it is done.
 
     Raises:
@@ -81,7 +88,9 @@ def train(home: Path, profile: str, variant: str, seed: int, run: RunConfig, com
     """
     for size in [run.train.batch_of(phase) for phase, _, _ in run.train.schedule()]:
         if size % world():
-            raise InputError(f"train.batch: {size} pairs cannot be shared by {world()} processes; expected a multiple of {world()}")
+            raise InputError(
+                f"train.batch: {size} pairs cannot be shared by {world()} processes; expected a multiple of {world()}"
+            )
     with processes.first_then_others():
         data, run, precision, run_id = identify(home, seed, run)
     processes.agree("the run id", run_id)
@@ -109,7 +118,11 @@ def choose_precision(asked: str) -> torch.dtype:
     """bfloat16 where the hardware computes in it (asked "auto"), else float32."""
     if asked != "auto":
         return getattr(torch, asked)
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    fast = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if torch.cuda.is_available()
+        else torch.cpu._is_avx512_bf16_supported()
+    )
     return torch.bfloat16 if fast else torch.float32
 
 
@@ -182,13 +195,17 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                     )
                 if first:
                     found = validate(model, held)
-                    curve.append({"step": step, "seconds": cost["train_seconds"], "lr": rate, "train": means, "val": found})
+                    curve.append(
+                        {"step": step, "seconds": cost["train_seconds"], "lr": rate, "train": means, "val": found}
+                    )
                     for part, values in (("train", {**means, "lr": rate}), ("val", found)):
                         for name, value in values.items():
                             board.add_scalar(f"{part}/{name}", value, step)
                     to_images, to_texts = found["text_to_image/recall@1"], found["image_to_text/recall@1"]
                     bar.set_postfix(loss=f"{means['loss']:.2f}", val_r1=f"{(to_images + to_texts) / 2:.3f}")
-                    log.info("%s: step %d: loss %.3f, val R@1 %.3f / %.3f", label, step, means["loss"], to_images, to_texts)
+                    log.info(
+                        "%s: step %d: loss %.3f, val R@1 %.3f / %.3f", label, step, means["loss"], to_images, to_texts
+                    )
                     if (to_images + to_texts) / 2 > best:
                         best = (to_images + to_texts) / 2
                         checkpoint.save(model, folder / "best")
@@ -209,7 +226,10 @@ def _loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, precision
                     },
                 )
     if first:
-        chosen = max(curve, key=lambda row: (row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"], -row["step"]))
+        chosen = max(
+            curve,
+            key=lambda row: (row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"], -row["step"]),
+        )
         summary = {
             "steps": step,
             "chosen_step": chosen["step"],
@@ -233,7 +253,15 @@ def hash_seed(*parts) -> int:
 
 
 def _record(
-    store: RecordStore, profile: str, variant: str, seed: int, run: RunConfig, data_id: str, run_id: str, command: str, summary: dict
+    store: RecordStore,
+    profile: str,
+    variant: str,
+    seed: int,
+    run: RunConfig,
+    data_id: str,
+    run_id: str,
+    command: str,
+    summary: dict,
 ) -> None:
     """The learning curve (a point per validation, on train and on val) and the cost of the run, as records."""
     common = {
@@ -281,21 +309,42 @@ def _record(
 
 def add_training_flags(parser) -> None:
     """`--profile`, and dotted overrides such as `train.steps=100`."""
-    parser.add_argument("--profile", default="quick", help=f"one of {', '.join(configs.names('profiles'))}, or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides of the configuration, such as train.steps=100")
+    parser.add_argument(
+        "--profile", default="quick", help=f"one of {', '.join(configs.names('profiles'))}, or a YAML file"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="dotted overrides of the configuration, such as train.steps=100",
+    )
 
 
 def main(arguments) -> None:
     with processes.joined():
         run = configs.resolve(arguments.profile, arguments.variant, arguments.overrides)
-        trained = train(arguments.home, arguments.profile, arguments.variant, arguments.seed, run, cli.command_line(), arguments.force)
+        trained = train(
+            arguments.home,
+            arguments.profile,
+            arguments.variant,
+            arguments.seed,
+            run,
+            cli.command_line(),
+            arguments.force,
+        )
         if processes.is_first():
             print(trained.checkpoint)
 
 
+def parser():
+    flags = cli.parser("Train one variant; prints the folder of the checkpoint chosen on val.", writes=True)
+    add_training_flags(flags)
+    flags.add_argument(
+        "--variant", default="lexlip", help=f"one of {', '.join(configs.names('variants'))}, or a YAML file"
+    )
+    flags.add_argument("--seed", type=int, default=0)
+    return flags
+
+
 if __name__ == "__main__":
-    arguments = cli.parser("Train one variant; prints the folder of the checkpoint chosen on val.", writes=True)
-    add_training_flags(arguments)
-    arguments.add_argument("--variant", default="lexlip", help=f"one of {', '.join(configs.names('variants'))}, or a YAML file")
-    arguments.add_argument("--seed", type=int, default=0)
-    sys.exit(cli.run(main, arguments))
+    sys.exit(cli.run(main, parser()))

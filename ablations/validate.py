@@ -7,7 +7,7 @@ import torch
 
 from ablations.config import DataConfig
 from bench.corpora import open_corpus
-from bench.evaluation import success
+from bench.tasks.evaluation import success
 
 ENCODE_BATCH = 250
 
@@ -26,21 +26,32 @@ class ValidationSet:
         pictures = list(corpus.images("val", 0, data.val_images))
         row = {image_id: index for index, (image_id, _) in enumerate(pictures)}
         captions = [(text, row[image_id]) for _, text, image_id in corpus.captions("val", 0, data.val_images)]
-        return cls(np.stack([image for _, image in pictures]), [text for text, _ in captions], np.array([image for _, image in captions]))
+        return cls(
+            np.stack([image for _, image in pictures]),
+            [text for text, _ in captions],
+            np.array([image for _, image in captions]),
+        )
 
 
 def validate(model: torch.nn.Module, held: ValidationSet) -> dict[str, float]:
     """R@1 and R@10 in both directions on val, and active lexicons where the model has them; leaves the model in train mode."""
     model.eval()
     image_NX = torch.cat(
-        [model.encode_image(held.images_NHWC[at : at + ENCODE_BATCH]) for at in range(0, len(held.images_NHWC), ENCODE_BATCH)]
+        [
+            model.encode_image(held.images_NHWC[at : at + ENCODE_BATCH])
+            for at in range(0, len(held.images_NHWC), ENCODE_BATCH)
+        ]
     )
-    text_QX = torch.cat([model.encode_text(held.captions[at : at + ENCODE_BATCH]) for at in range(0, len(held.captions), ENCODE_BATCH)])
+    text_QX = torch.cat(
+        [model.encode_text(held.captions[at : at + ENCODE_BATCH]) for at in range(0, len(held.captions), ENCODE_BATCH)]
+    )
     model.train()
     scores_QN = (text_QX @ image_NX.T).numpy()
     rank_Q = rank_of_target(scores_QN, held.image_of_Q)
     best_caption_rank_N = np.full(len(image_NX), scores_QN.shape[0] + 1)
-    np.minimum.at(best_caption_rank_N, held.image_of_Q, rank_of_target(scores_QN.T[held.image_of_Q], np.arange(len(rank_Q))))
+    np.minimum.at(
+        best_caption_rank_N, held.image_of_Q, rank_of_target(scores_QN.T[held.image_of_Q], np.arange(len(rank_Q)))
+    )
     values = {}
     for direction, ranks in (("text_to_image", rank_Q), ("image_to_text", best_caption_rank_N)):
         for k in (1, 10):

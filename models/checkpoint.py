@@ -119,7 +119,9 @@ def _read_whole(folder: Path) -> dict:
     description = _read_description(folder)
     for name in (WEIGHTS, TOKENIZER):
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}")
+            raise InputError(
+                f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}"
+            )
         if _sha256(folder / name) != description["sha256"][name]:
             raise InputError(
                 f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file"
@@ -131,12 +133,19 @@ def _read_description(folder: Path) -> dict:
     file = folder / CONFIG
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
-        if not (isinstance(description["config"], dict) and {*description["sha256"], OF_CONFIG} == {WEIGHTS, TOKENIZER, OF_CONFIG}):
+        if not (
+            isinstance(description["config"], dict)
+            and {*description["sha256"], OF_CONFIG} == {WEIGHTS, TOKENIZER, OF_CONFIG}
+        ):
             raise ValueError("expected the keys config and sha256")
         if description["sha256"].get(OF_CONFIG) not in (None, _sha256_of(description["config"])):
-            raise ValueError("its configuration changed since it was written (sha256 differs); train it again or restore the file")
+            raise ValueError(
+                "its configuration changed since it was written (sha256 differs); train it again or restore the file"
+            )
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{file}: no such file; expected a checkpoint folder with {WEIGHTS}, {CONFIG}, {TOKENIZER}") from None
+        raise InputError(
+            f"{file}: no such file; expected a checkpoint folder with {WEIGHTS}, {CONFIG}, {TOKENIZER}"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: not a checkpoint description: {error}") from None
     return description

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models import torchvision_ops
-from models.backbones import ConvolutionalStem, as_images, image_tokens, image_tower, pixel_values, text_tower
 from models.config import ModelConfig
 from models.distributed import rank, world
 from models.lexlip import trim_padding
 from models.objective import Batch, Losses, Objective, Sides
 from models.tokenizer import LexiconTokenizer
+from models.towers import torchvision_ops
+from models.towers.transformer import ConvolutionalStem, as_images, image_tokens, image_tower, pixel_values, text_tower
 
 torchvision_ops.make_importable()
 from open_clip import CLIP, ClipLoss  # noqa: E402
@@ -39,7 +39,11 @@ class Clip(nn.Module):
         super().__init__()
         config.validate()
         self.config, self.tokenizer = config, tokenizer
-        self.clip = DualEncoder(config, tokenizer.pad_id) if config.clip.towers == "lexlip" else self._of_open_clip(config, tokenizer)
+        self.clip = (
+            DualEncoder(config, tokenizer.pad_id)
+            if config.clip.towers == "lexlip"
+            else self._of_open_clip(config, tokenizer)
+        )
 
     @staticmethod
     def _of_open_clip(config: ModelConfig, tokenizer: LexiconTokenizer) -> CLIP:
@@ -104,7 +108,9 @@ class Clip(nn.Module):
         if isinstance(self.clip, DualEncoder):
             tokens_BL = trim_padding(tokens_BL, self.tokenizer.pad_id)
         else:  # open_clip's text tower has one length
-            tokens_BL = F.pad(tokens_BL, (0, self.config.text.max_tokens - tokens_BL.shape[1]), value=self.tokenizer.pad_id)
+            tokens_BL = F.pad(
+                tokens_BL, (0, self.config.text.max_tokens - tokens_BL.shape[1]), value=self.tokenizer.pad_id
+            )
         return F.normalize(self.clip.encode_text(tokens_BL.long()).float(), dim=-1)
 
     @torch.inference_mode()
@@ -115,7 +121,9 @@ class Clip(nn.Module):
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
         """Captions to L2-normalised vectors, float32 (B, D) on the CPU."""
-        return self.text_vectors(torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.clip.logit_scale.device)).cpu()
+        return self.text_vectors(
+            torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.clip.logit_scale.device)
+        ).cpu()
 
 
 class DualEncoder(nn.Module):

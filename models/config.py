@@ -1,13 +1,11 @@
 """Configuration of the models. Both share `image` and `text`, so that the towers compared are the same by construction."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.errors import InputError
+from models.errors import InputError, nearest
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -15,7 +13,7 @@ Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Way = Literal["auto", "tiled", "triton"]
-"""How a lexicon head is computed (`models.max_linear`): a tile at a time by torch, or by Triton kernels; "auto": by the kernels for tensors
+"""How a lexicon head is computed (`models.lexicon.max_linear`): a tile at a time by torch, or by Triton kernels; "auto": by the kernels for tensors
 on a GPU where triton is installed."""
 
 _TRANSFORMER = ("hidden_act", "initializer_range", "layer_norm_eps")
@@ -47,7 +45,7 @@ class ImageConfig:
     `encoder`: transformers' ViT, BEiT or DINOv2, or the convolutional EfficientNet-Lite0, of which `layers`, `heads`, `mlp_ratio` and
     `stem` are not read. `table_pixels`: picture size of the position table (None: `pixels`); pictures of another size interpolate it.
     `statistics`: what pixels are normalised by: mean and deviation 0.5 ("half"), or those of ImageNet's channels, as DINOv2 expects.
-    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.warm_start`.
+    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.pretrained.warm_start`.
     """
 
     encoder: Literal["vit", "beit", "dinov2", "efficientnet_lite0"] = "vit"
@@ -82,13 +80,21 @@ class ImageConfig:
                 )
             return
         _validate_heads("model.image", self.width, self.heads)
-        positions = ("use_absolute_position_embeddings", "use_relative_position_bias", "use_shared_relative_position_bias")
+        positions = (
+            "use_absolute_position_embeddings",
+            "use_relative_position_bias",
+            "use_shared_relative_position_bias",
+        )
         if self.encoder == "beit" and not any(self.architecture.get(key) for key in positions):
-            raise InputError(f"model.image.architecture: this beit would not know where a patch is; expected one of {', '.join(positions)}")
+            raise InputError(
+                f"model.image.architecture: this beit would not know where a patch is; expected one of {', '.join(positions)}"
+            )
         if self.encoder == "dinov2" and self.mlp_ratio != int(self.mlp_ratio):
             raise InputError(f"model.image.mlp_ratio: dinov2 takes whole numbers only, not {self.mlp_ratio:g}")
         if self.pretrained and self.stem != "patch":
-            raise InputError(f"model.image.stem: pretrained weights have one convolution per patch; expected patch, not {self.stem}")
+            raise InputError(
+                f"model.image.stem: pretrained weights have one convolution per patch; expected patch, not {self.stem}"
+            )
         stride = 2 ** (len(self.stem_widths) + 2)
         if self.stem == "convolutional" and self.patch != stride:
             raise InputError(
@@ -100,7 +106,7 @@ class ImageConfig:
 class TextConfig:
     """The text transformer, BERT's. `max_tokens` counts [CLS] and [SEP]; 40 is the published limit. `vocabulary` is the lexicon's size.
 
-    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.warm_start`; it brings its
+    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.pretrained.warm_start`; it brings its
     own vocabulary, which is then the lexicon.
     """
 
@@ -158,21 +164,23 @@ class BottleneckConfig:
 class MomentumConfig:
     """Phase 2: momentum encoders and queues. `queue` keys per modality; 0 keeps the keys of the batch only.
 
-    `queue_kept`: lexicons kept of a queued key, the highest ones (None: all, in a dense matrix). The other three undo corrections of the
+    `queue_top_k`: lexicons kept of a queued key, the highest ones (None: all, in a dense matrix). The other three undo corrections of the
     official code: `updates` of the average per optimiser step (there: one per micro-batch), `start` of the average from the weights after
     phase 1 or from "untrained" ones (there: copied before phase 1 is loaded), and a queue that starts "empty" or full of "noise" (there).
     """
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     queue: Annotated[int, Field(ge=0)] = 11_520
-    queue_kept: Count | None = None
+    queue_top_k: Count | None = None
     updates: Count = 1
     start: Literal["trained", "untrained"] = "trained"
     queue_start: Literal["empty", "noise"] = "empty"
 
     def validate(self) -> None:
-        if self.queue_kept and self.queue_start == "noise":
-            raise InputError("model.lexlip.momentum: signed noise has no highest lexicons; queue_start: noise needs queue_kept: null")
+        if self.queue_top_k and self.queue_start == "noise":
+            raise InputError(
+                "model.lexlip.momentum: signed noise has no highest lexicons; queue_start: noise needs queue_top_k: null"
+            )
 
 
 @dataclass(frozen=True)
@@ -228,7 +236,10 @@ class ModelConfig:
         if self.kind == "clip" and self.clip.towers == "open_clip":
             sections = {"image": self.image, "text": self.text}
             found = [
-                f"{side}.{key}" for side, section in sections.items() for key in ("architecture", "pretrained") if getattr(section, key)
+                f"{side}.{key}"
+                for side, section in sections.items()
+                for key in ("architecture", "pretrained")
+                if getattr(section, key)
             ]
             if self.image.encoder != "vit" or found:
                 raise InputError(
@@ -249,11 +260,4 @@ def _validate_heads(where: str, width: int, heads: int) -> None:
 def _validate_architecture(where: str, encoder: str, architecture: dict) -> None:
     known = ARCHITECTURE[encoder]
     if unknown := next((str(key) for key in architecture if key not in known), None):
-        raise InputError(f"{where}.architecture: {encoder} has no key {unknown} here ({nearest(unknown, known)})")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What was meant, for an error message about an unknown word."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.0)
-    return f"nearest: {close[0]}; known: {', '.join(known)}" if close else "there is none"
+        raise InputError(f"{where}.architecture: {encoder} has no key {unknown} here{nearest(unknown, known)}")

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from models.backbones import BertModel, bert_config
 from models.config import TextConfig
+from models.towers.transformer import BertModel, bert_config
 
 
 class WeakenedDecoder(nn.Module):

@@ -30,7 +30,9 @@ def by_length(
     made = []
     for rows_b in order_B.chunk(GROUPS):
         length = max(int(lengths_B[rows_b[-1]]), 1)
-        parts = function(*(tensor_BL[rows_b, :length] for tensor_BL in tokens), *(tensor_B[rows_b] for tensor_B in items))
+        parts = function(
+            *(tensor_BL[rows_b, :length] for tensor_BL in tokens), *(tensor_B[rows_b] for tensor_B in items)
+        )
         made.append([F.pad(part, (0, 0, 0, longest - length)) if part.ndim == 3 else part for part in parts])
     back_B = order_B.argsort()
     return tuple(torch.cat(parts)[back_B] for parts in zip(*made, strict=True))

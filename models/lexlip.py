@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.backbones import as_images, image_tokens, image_tower, pixel_values, text_tower
 from models.config import ModelConfig
-from models.lexicon import LexiconHead, Pooled
+from models.lexicon.head import LexiconHead, Pooled
 from models.tokenizer import LexiconTokenizer
+from models.towers.transformer import as_images, image_tokens, image_tower, pixel_values, text_tower
 
 
 class LexiconTower(nn.Module):

@@ -12,7 +12,9 @@ IGNORED = -100
 """Target of a token that was not masked."""
 
 
-def info_nce(queries_BX: torch.Tensor, keys_NX: torch.Tensor, temperature: float, queued_BH: torch.Tensor | None = None) -> torch.Tensor:
+def info_nce(
+    queries_BX: torch.Tensor, keys_NX: torch.Tensor, temperature: float, queued_BH: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mean cross-entropy of each query against its key among all keys of the global batch, from L2-normalised rows.
 
     -log exp(q_i.k_i / t) / sum_j exp(q_i.k_j / t), averaged over the queries. `queries_BX`: of this process's slice; row i of it has its
@@ -43,4 +45,6 @@ def masked_token_loss(logits_MV: torch.Tensor, targets_M: torch.Tensor, masked: 
 
     `masked`: what the sum is divided by, where these tokens are a part only: of all those of the batch, their number per process.
     """
-    return F.cross_entropy(logits_MV, targets_M.long(), reduction="sum") / ((len(targets_M) if masked is None else masked) or 1)
+    return F.cross_entropy(logits_MV, targets_M.long(), reduction="sum") / (
+        (len(targets_M) if masked is None else masked) or 1
+    )

@@ -31,21 +31,23 @@ class Momentum(nn.Module):
 class KeyQueue(nn.Module):
     """The latest `length` keys, first in first out. Starts empty; only filled slots are negatives; wraps exactly.
 
-    Keys are held dense, or with `kept` as their highest entries alone, in 4 bytes each (place int16, weight float16): 30,522 lexicons by
+    Keys are held dense, or with `top_k` as their highest entries alone, in 4 bytes each (place int16, weight float16): 30,522 lexicons by
     11,520 keys are 1.41 GB dense and 24 MB at 512 kept. `noise` starts it full of signed Gaussian unit keys instead, as the official
     code does (dense only).
     """
 
-    def __init__(self, length: int, width: int, kept: int | None = None, noise: bool = False):
+    def __init__(self, length: int, width: int, top_k: int | None = None, noise: bool = False):
         super().__init__()
-        self.length, self.width, self.kept = length, width, min(kept, width) if kept else None
-        if self.kept:
+        self.length, self.width, self.top_k = length, width, min(top_k, width) if top_k else None
+        if self.top_k:
             if width > torch.iinfo(torch.int16).max:
                 raise ValueError(f"keys of {width} entries: expected at most {torch.iinfo(torch.int16).max}")
-            self.register_buffer("places_HK", torch.zeros(length, self.kept, dtype=torch.int16))
-            self.register_buffer("weights_HK", torch.zeros(length, self.kept, dtype=torch.float16))
+            self.register_buffer("places_HK", torch.zeros(length, self.top_k, dtype=torch.int16))
+            self.register_buffer("weights_HK", torch.zeros(length, self.top_k, dtype=torch.float16))
         else:
-            self.register_buffer("keys_HX", F.normalize(torch.randn(length, width), dim=-1) if noise else torch.zeros(length, width))
+            self.register_buffer(
+                "keys_HX", F.normalize(torch.randn(length, width), dim=-1) if noise else torch.zeros(length, width)
+            )
         self.register_buffer("pushed", torch.tensor(length if noise else 0))
 
     @property
@@ -55,16 +57,16 @@ class KeyQueue(nn.Module):
 
     def filled(self) -> torch.Tensor:
         """The keys present, dense (count, X); their order has no meaning."""
-        if not self.kept:
+        if not self.top_k:
             return self.keys_HX[: self.count]
         places_HK, weights_HK = self.places_HK[: self.count].long(), self.weights_HK[: self.count].float()
         return weights_HK.new_zeros(self.count, self.width).scatter_(1, places_HK, weights_HK)
 
     def scores(self, queries_BX: torch.Tensor) -> torch.Tensor:
         """The products of queries with the keys present, (B, count)."""
-        if not self.kept:
+        if not self.top_k:
             return queries_BX @ self.filled().T
-        starts = torch.arange(0, self.count * self.kept + 1, self.kept, device=queries_BX.device)
+        starts = torch.arange(0, self.count * self.top_k + 1, self.top_k, device=queries_BX.device)
         places, weights = self.places_HK[: self.count].long().flatten(), self.weights_HK[: self.count].float().flatten()
         keys_HX = torch.sparse_csr_tensor(starts, places, weights, (self.count, self.width), check_invariants=False)
         with torch.autocast(queries_BX.device.type, enabled=False):
@@ -76,8 +78,10 @@ class KeyQueue(nn.Module):
         kept_BX = keys_BX[max(len(keys_BX) - self.length, 0) :]
         first = int(self.pushed) + len(keys_BX) - len(kept_BX)
         slots_B = (first + torch.arange(len(kept_BX), device=self.pushed.device)) % max(self.length, 1)
-        if self.kept:
-            places_BK = kept_BX.topk(self.kept, dim=1).indices.sort(dim=1).values  # sorted, as the rows of a sparse matrix are
+        if self.top_k:
+            places_BK = (
+                kept_BX.topk(self.top_k, dim=1).indices.sort(dim=1).values
+            )  # sorted, as the rows of a sparse matrix are
             weights_BK = kept_BX.gather(1, places_BK)
             self.places_HK[slots_B], self.weights_HK[slots_B] = places_BK.to(torch.int16), weights_BK.to(torch.float16)
         else:

@@ -21,7 +21,7 @@ from models.decoder import WeakenedDecoder
 from models.distributed import gather, rows, world
 from models.errors import InputError
 from models.grouping import by_length
-from models.lexicon import Pooled, active_lexicons, bag_of_weights, bag_of_words
+from models.lexicon.head import Pooled, active_lexicons, bag_of_weights, bag_of_words
 from models.lexlip import LexLIP
 from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce
 from models.masking import mask_words
@@ -50,7 +50,9 @@ class Batch:
 
     def _each(self, function) -> "Batch":
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{name: function(value) for name, value in values.items() if isinstance(value, torch.Tensor)})
+        return dataclasses.replace(
+            self, **{name: function(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Objective(nn.Module, abc.ABC):
     def begin(self, phase: Phase) -> None:
         """Enter a phase with the weights as they stand. Raises InputError for one that is not of `phases`."""
         if phase not in self.phases:
-            raise InputError(f"{self.model.config.kind} cannot train the phase {phase!r}; expected one of {', '.join(self.phases)}")
+            raise InputError(
+                f"{self.model.config.kind} cannot train the phase {phase!r}; expected one of {', '.join(self.phases)}"
+            )
 
     def losses(self, batch: Batch, generator: torch.Generator) -> tuple[Losses, Losses]:
         """The weighted losses of a step, and what is worth logging beside them (no gradient). `generator` draws the masks."""
@@ -116,15 +120,21 @@ class Objective(nn.Module, abc.ABC):
     def compile_towers(self) -> None:
         """`torch.compile` each tower where it stands: names and values of its weights stay. Call after `begin`."""
         for tower in self.towers():
-            tower.compile(isolate_recompiles=True)  # of towers with the same code each has its own limit of recompilations
+            tower.compile(
+                isolate_recompiles=True
+            )  # of towers with the same code each has its own limit of recompilations
 
     def recompute_activations(self) -> None:
         """Keep no activations within the towers' layers, but compute them again going back. Call after `begin`. Raises InputError."""
         for tower in self.towers():
             # transformers gives the switch another name in 5.23, and drops the old one in 6
-            enable = getattr(tower, "activation_checkpointing_enable", getattr(tower, "gradient_checkpointing_enable", None))
+            enable = getattr(
+                tower, "activation_checkpointing_enable", getattr(tower, "gradient_checkpointing_enable", None)
+            )
             if enable is None:
-                raise InputError(f"gradient checkpointing: {type(tower).__name__} cannot; expected a tower of transformers or open_clip")
+                raise InputError(
+                    f"gradient checkpointing: {type(tower).__name__} cannot; expected a tower of transformers or open_clip"
+                )
             tower.config.use_cache = False  # or transformers warns
             enable()
 
@@ -152,11 +162,15 @@ class LexLIPObjective(Objective):
         self.phase = phase
         self.decoder = self.momentum = self.image_queue = self.text_queue = None
         if phase == "bottleneck":
-            self.decoder = WeakenedDecoder(self.model.config.text, self.config.bottleneck.decoder_layers, self.model.text.encoder)
+            self.decoder = WeakenedDecoder(
+                self.model.config.text, self.config.bottleneck.decoder_layers, self.model.text.encoder
+            )
         if phase == "momentum":
             momentum = self.config.momentum
-            self.momentum = Momentum(self._untrained[0] if self._untrained else self.model, momentum.decay, momentum.updates)
-            kind = (momentum.queue, self.model.dimension, momentum.queue_kept, momentum.queue_start == "noise")
+            self.momentum = Momentum(
+                self._untrained[0] if self._untrained else self.model, momentum.decay, momentum.updates
+            )
+            kind = (momentum.queue, self.model.dimension, momentum.queue_top_k, momentum.queue_start == "noise")
             self.image_queue, self.text_queue = KeyQueue(*kind), KeyQueue(*kind)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -190,7 +204,9 @@ class LexLIPObjective(Objective):
             if keys:
                 losses["contrastive"] = self._momentum_contrast(image_unit_BV, text_unit_BV, *map(gather, keys))
             else:
-                losses["contrastive"] = weight * symmetric_info_nce(image_unit_BV, text_unit_BV, self.config.temperature)
+                losses["contrastive"] = weight * symmetric_info_nce(
+                    image_unit_BV, text_unit_BV, self.config.temperature
+                )
         return losses | self._flops(image_BV, text_BV), _activity(image_BV, text_BV)
 
     def towers(self) -> list[nn.Module]:
@@ -208,7 +224,9 @@ class LexLIPObjective(Objective):
 
     def _weights(self, model: LexLIP, batch: Batch) -> Sides:
         """The lexicon weights by `model`, which is the one that learns or its momentum copy."""
-        return model.image_states(batch.images_BHWC)[1].weights_BV, self._text_states(model, batch.tokens_BL)[1].weights_BV
+        return model.image_states(batch.images_BHWC)[1].weights_BV, self._text_states(model, batch.tokens_BL)[
+            1
+        ].weights_BV
 
     def _momentum_contrast(self, image_BV, text_BV, image_keys_NV, text_keys_NV) -> torch.Tensor:
         """The slice's vectors against the momentum keys of all processes, which then go into the queues."""
@@ -263,18 +281,27 @@ class LexLIPObjective(Objective):
 
         losses = {}
         if config.self_mlm:
-            losses["self_mlm"] = config.self_mlm * mlm(masked_text_BLD, batch.hidden_from_encoder_BL, batch.hidden_from_encoder)
-        told = {"text_mlm": (masked_text_BLD, Pooled(*(part[size:] for part in pooled_text))), "image_mlm": (image_BLD, pooled_image)}
+            losses["self_mlm"] = config.self_mlm * mlm(
+                masked_text_BLD, batch.hidden_from_encoder_BL, batch.hidden_from_encoder
+            )
+        told = {
+            "text_mlm": (masked_text_BLD, Pooled(*(part[size:] for part in pooled_text))),
+            "image_mlm": (image_BLD, pooled_image),
+        }
         if told := {name: of for name, of in told.items() if getattr(config, name)}:
             bottleneck_2BD = torch.cat([self._bottleneck(*of) for of in told.values()])
             (decoded_2BLD,) = by_length(
-                lambda tokens_bL, bottleneck_bD: [self.decoder(bottleneck_bD, tokens_bL, tokens_bL != tokenizer.pad_id)],
+                lambda tokens_bL, bottleneck_bD: [
+                    self.decoder(bottleneck_bD, tokens_bL, tokens_bL != tokenizer.pad_id)
+                ],
                 (tokens_BL != tokenizer.pad_id).sum(dim=1).repeat(len(told)),
                 [batch.for_decoder_BL.repeat(len(told), 1)],
                 [bottleneck_2BD],
             )
             for name, states_BLD in zip(told, decoded_2BLD.split(size), strict=True):
-                losses[name] = getattr(config, name) * mlm(states_BLD, batch.hidden_from_decoder_BL, batch.hidden_from_decoder)
+                losses[name] = getattr(config, name) * mlm(
+                    states_BLD, batch.hidden_from_decoder_BL, batch.hidden_from_decoder
+                )
         return (pooled_image.weights_BV, pooled_text.weights_BV[:size]), losses
 
 

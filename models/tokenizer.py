@@ -35,7 +35,9 @@ class LexiconTokenizer:
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.no_padding()
         self.max_tokens = max_tokens
-        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = (tokenizer.token_to_id(token) for token in SPECIAL_TOKENS)
+        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = (
+            tokenizer.token_to_id(token) for token in SPECIAL_TOKENS
+        )
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary_size: int, max_tokens: int) -> "LexiconTokenizer":
@@ -43,9 +45,15 @@ class LexiconTokenizer:
         trainer, captions = BertWordPieceTokenizer(lowercase=True), list(captions)
         # The trainer numbers "##x" pieces in the order of a randomly seeded hash map, and equally frequent merges go by those
         # numbers: name the pieces first, in a fixed order. Then sort what it found, since ids of the rest follow the merges.
-        inner = sorted({f"##{letter}" for caption in captions for word in _words(trainer, caption) for letter in word[1:]})
+        inner = sorted(
+            {f"##{letter}" for caption in captions for word in _words(trainer, caption) for letter in word[1:]}
+        )
         trainer.train_from_iterator(
-            captions, vocab_size=vocabulary_size, min_frequency=2, special_tokens=[*SPECIAL_TOKENS, *inner], show_progress=False
+            captions,
+            vocab_size=vocabulary_size,
+            min_frequency=2,
+            special_tokens=[*SPECIAL_TOKENS, *inner],
+            show_progress=False,
         )
         pieces = sorted(set(trainer.get_vocab()) - set(SPECIAL_TOKENS))
         vocabulary = {piece: index for index, piece in enumerate([*SPECIAL_TOKENS, *pieces])}
@@ -77,14 +85,23 @@ class LexiconTokenizer:
         elif (folder / "vocab.txt").is_file():
             file = folder / "vocab.txt"
             try:
-                pieces = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # not splitlines: U+2028 is a piece
+                pieces = (
+                    file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+                )  # not splitlines: U+2028 is a piece
                 settings = folder / "tokenizer_config.json"
-                lower = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True) if settings.is_file() else True
+                lower = (
+                    json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True)
+                    if settings.is_file()
+                    else True
+                )
             except ValueError as error:
                 raise InputError(f"{file}: not a readable vocabulary: {error}") from None
             if missing := next((token for token in SPECIAL_TOKENS if token not in pieces), None):
                 raise InputError(f"{file}: has no {missing}; expected a BERT WordPiece vocabulary")
-            made = cls(BertWordPieceTokenizer({piece: at for at, piece in enumerate(pieces)}, lowercase=lower)._tokenizer, max_tokens)
+            made = cls(
+                BertWordPieceTokenizer({piece: at for at, piece in enumerate(pieces)}, lowercase=lower)._tokenizer,
+                max_tokens,
+            )
         else:
             raise InputError(f"{folder}: no vocabulary; expected tokenizer.json or vocab.txt")
         if made.pad_id != 0 or None in made.vocabulary:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bench import cli
-from reports import site
-from reports.bundle import open_records
-from reports.evidence import Evidence, Reading
+from bench.store import cli
+from reports.pages import site
+from reports.records.bundle import open_records
+from reports.records.evidence import Evidence, Reading
 
 
 def build(results: Path, out: Path, reading: Reading | None = None) -> Path:
@@ -27,16 +27,24 @@ def build(results: Path, out: Path, reading: Reading | None = None) -> Path:
 
 def main(arguments) -> None:
     results = arguments.results or arguments.home
-    print(build(results, arguments.out or arguments.home / "site", Reading(profile=arguments.profile, costs=arguments.costs)))
+    print(
+        build(
+            results, arguments.out or arguments.home / "site", Reading(profile=arguments.profile, costs=arguments.costs)
+        )
+    )
 
 
 def parser():
-    made = cli.parser("Builds the report (pages, tables, figures) from records.")
-    made.add_argument("--out", type=Path, help="folder to write; what stands there is replaced (default: HOME/site)")
-    made.add_argument("--results", type=Path, help="folder of records to read instead of HOME/results, such as results/reference")
-    made.add_argument("--profile", default="", help="profile to report (default: that of the newest record)")
-    made.add_argument("--costs", type=Path, help="prices and machines that the Cost page assumes, as reports/cost.yaml states them")
-    return made
+    flags = cli.parser("Builds the report (pages, tables, figures) from records.")
+    flags.add_argument("--out", type=Path, help="folder to write; what stands there is replaced (default: HOME/site)")
+    flags.add_argument(
+        "--results", type=Path, help="folder of records to read instead of HOME/results, such as results/reference"
+    )
+    flags.add_argument("--profile", default="", help="profile to report (default: that of the newest record)")
+    flags.add_argument(
+        "--costs", type=Path, help="prices and machines that the Cost page assumes, as reports/cost.yaml states them"
+    )
+    return flags
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What changed between two sets of records: two commits, two machines, two runs.
 
-    python -m reports.compare runs-before runs
-    python -m reports.compare results/reference runs --fail-on quality,size     # for CI: exit code 1 on a regression
-    python -m reports.compare A B --out changes                                 # all of it, as Markdown and CSV
+    lexlip-bench compare runs-before runs
+    lexlip-bench compare results/reference runs --fail-on quality,size     # for CI: exit code 1 on a regression
+    lexlip-bench compare A B --out changes                                 # all of it, as Markdown and CSV
 
 A and B are homes, folders of records or bundles. Quality is judged by an exact paired test over the queries, corrected over all comparisons; sizes of
-files against a tolerance; rates, times and memory are shown, and fail nothing. `reports.changes` says how points are matched.
+files against a tolerance; rates, times and memory are shown, and fail nothing. `reports.findings.changes` says how points are matched.
 The test is over queries: it says that these two models answer them differently, not that another training would. Compare several seeds for that.
 """
 
@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import cli
-from bench.files import atomic_folder
-from bench.metrics import METRICS
+from bench.store import cli
+from bench.tasks.metrics import METRICS
 from models.errors import InputError
-from reports.bundle import open_records
-from reports.changes import (
+from models.files import atomic_folder
+from reports.findings.changes import (
     BETTER,
     NOT_JUDGED,
     ONLY_A,
@@ -38,9 +37,10 @@ from reports.changes import (
     Change,
     changes,
 )
-from reports.evidence import Evidence
-from reports.tables import Cell, Column, Table, clean, integer, is_number, percent, points, significant, times
-from reports.verdict import EQUAL_RATIO
+from reports.findings.verdict import EQUAL_RATIO
+from reports.records.bundle import open_records
+from reports.records.evidence import Evidence
+from reports.render.tables import Cell, Column, Table, clean, integer, is_number, percent, points, significant, times
 
 REGRESSION = 1  # exit code
 MISSING = "missing"
@@ -59,16 +59,29 @@ def summary(found: list[Change], tolerance: float) -> list[str]:
     of = {kind: Counter(change.verdict for change in found if change.kind == kind and change.metric) for kind in TITLES}
     said, quality, size = [], of[QUALITY], of[SIZE]
     differ = sum(change.p is not None for change in found)
-    judged = {kind: f"{of[kind][BETTER]} better, {of[kind][WORSE]} worse, {of[kind][SAME]} the same" for kind in (QUALITY, SIZE)}
-    untested = f"; {quality[NOT_JUDGED]} differ and were not judged, having no results of each query" if quality[NOT_JUDGED] else ""
+    judged = {
+        kind: f"{of[kind][BETTER]} better, {of[kind][WORSE]} worse, {of[kind][SAME]} the same"
+        for kind in (QUALITY, SIZE)
+    }
+    untested = (
+        f"; {quality[NOT_JUDGED]} differ and were not judged, having no results of each query"
+        if quality[NOT_JUDGED]
+        else ""
+    )
     said.append(f"Quality: {judged[QUALITY]} (of these {differ} differ in some query, and were tested){untested}.")
     said.append(f"Sizes of files: {judged[SIZE]} (within {100 * tolerance:g} %).")
     if size[OTHER_DATA] + quality[OTHER_DATA]:
-        said.append(f"{size[OTHER_DATA] + quality[OTHER_DATA]} qualities and sizes are of other data and were not compared.")
-    ratios = [change.ratio for change in found if change.kind == SPEED and change.verdict == NOT_JUDGED and change.ratio]
+        said.append(
+            f"{size[OTHER_DATA] + quality[OTHER_DATA]} qualities and sizes are of other data and were not compared."
+        )
+    ratios = [
+        change.ratio for change in found if change.kind == SPEED and change.verdict == NOT_JUDGED and change.ratio
+    ]
     if ratios:
         spread = f"{times(min(ratios))} to {times(max(ratios))}, median {times(statistics.median(ratios))}"
-        said.append(f"Speed and memory on the same machine: {len(ratios)} ratios of B to A, {spread}; shown, not judged.")
+        said.append(
+            f"Speed and memory on the same machine: {len(ratios)} ratios of B to A, {spread}; shown, not judged."
+        )
     if apart := of[SPEED][OTHER_MACHINE]:
         said.append(f"{apart} rates, times and amounts of memory are of different machines and were not compared.")
     for verdict in (ONLY_A, ONLY_B):
@@ -94,11 +107,16 @@ def tables(found: list[Change], tolerance: float, level: float) -> list[Table]:
             Column("why", "Noted"),
         )  # fmt: skip
         columns = tuple(column for column in columns if share or column.key != "p")
-        made.append(Table(f"compare_{kind}", title, columns, [_row(change) for change in of_kind], _notes(kind, tolerance, level)))
+        made.append(
+            Table(
+                f"compare_{kind}", title, columns, [_row(change) for change in of_kind], _notes(kind, tolerance, level)
+            )
+        )
     whole = [change for change in found if not change.metric]
     columns = (Column("what", "Measured"), Column("verdict", "Is"), Column("why", "Ended"))
     rows = [
-        {"what": Cell(change.what), "verdict": Cell(change.verdict), "why": Cell(change.why), "points": change.points} for change in whole
+        {"what": Cell(change.what), "verdict": Cell(change.verdict), "why": Cell(change.why), "points": change.points}
+        for change in whole
     ]
     return [*made, Table("compare_only", "Points of one side only", columns, rows)]
 
@@ -114,10 +132,13 @@ def _row(change: Change) -> dict[str, Cell]:
     cells = {
         "what": Cell(change.what),
         "metric": Cell(
-            (known.label if known else change.metric) + (f" ({known.unit})" if known and known.unit not in ("", "share") else "")
+            (known.label if known else change.metric)
+            + (f" ({known.unit})" if known and known.unit not in ("", "share") else "")
         ),
         "verdict": Cell(change.verdict),
-        "why": Cell(change.why or "; ".join(f"{side}: {note}" for side, note in zip("AB", change.notes, strict=True) if note)),
+        "why": Cell(
+            change.why or "; ".join(f"{side}: {note}" for side, note in zip("AB", change.notes, strict=True) if note)
+        ),
     }
     for side, value in (("a", change.a), ("b", change.b)):
         cells[side] = Cell(missing="–") if value is None else Cell(value, points=change.points)
@@ -127,7 +148,9 @@ def _row(change: Change) -> dict[str, Cell]:
         cells["change"] = Cell(e.value, e.low, e.high, n=n, points=change.points)
         cells["p"] = Cell("–") if change.p is None else Cell(change.p, points=change.points)
     elif change.kind == QUALITY:
-        cells["change"] = Cell(change.b - change.a, points=change.points) if change.verdict in (SAME, NOT_JUDGED) else Cell("–")
+        cells["change"] = (
+            Cell(change.b - change.a, points=change.points) if change.verdict in (SAME, NOT_JUDGED) else Cell("–")
+        )
         cells["p"] = Cell("–")
     else:
         cells["change"] = Cell("–") if change.ratio is None else Cell(change.ratio, points=change.points)
@@ -153,7 +176,9 @@ def _p(value: float) -> str:
 
 def _described(evidence: Evidence) -> str:
     rows = evidence.all
-    commits = sorted({commit[:12] + ("+changes" if commit.endswith("+changes") else "") for commit in rows.git_commit if commit})
+    commits = sorted(
+        {commit[:12] + ("+changes" if commit.endswith("+changes") else "") for commit in rows.git_commit if commit}
+    )
     machines = sorted(
         {
             f"{row.cpu or 'unknown CPU'}, {integer(row.cores)} cores, {integer(row.memory_gb)} GiB{f', {row.gpu}' if row.gpu else ''}"
@@ -171,7 +196,10 @@ def _printed(table: Table, everything: bool) -> str:
     if not everything:
         shown = sorted(
             (row for row in shown if row["verdict"].value in LOOKED_AT),
-            key=lambda row: (LOOKED_AT.index(row["verdict"].value), row["p"].value if "p" in row and is_number(row["p"]) else 0.0),
+            key=lambda row: (
+                LOOKED_AT.index(row["verdict"].value),
+                row["p"].value if "p" in row and is_number(row["p"]) else 0.0,
+            ),
         )
     if not shown:
         return ""
@@ -198,7 +226,9 @@ def _write(folder: Path, lines: list[str], made: list[Table]) -> None:
 def main(arguments) -> None:
     kinds = {kind for kind in arguments.fail_on.split(",") if kind}
     if unknown := sorted(kinds - {QUALITY, SIZE, MISSING}):
-        raise InputError(f"--fail-on: unknown kind '{unknown[0]}'; expected {QUALITY}, {SIZE} or {MISSING}, separated by commas")
+        raise InputError(
+            f"--fail-on: unknown kind '{unknown[0]}'; expected {QUALITY}, {SIZE} or {MISSING}, separated by commas"
+        )
     if not arguments.tolerance >= 0 or not 0 < arguments.level < 1:
         raise InputError("expected a --tolerance of at least 0 and a --level between 0 and 1")
     both = [Evidence(open_records(folder)) for folder in (arguments.a, arguments.b)]
@@ -219,18 +249,25 @@ def main(arguments) -> None:
 
 
 def parser():
-    made = cli.parser(
+    flags = cli.parser(
         "What changed between two sets of records, with a test. Exit code 1 on a regression that --fail-on names, 2 for bad input."
     )
-    made.add_argument("a", type=Path, metavar="A", help="the records before: a home, a folder of records, or a bundle")
-    made.add_argument("b", type=Path, metavar="B", help="the records after")
-    made.add_argument("--fail-on", default="", help="kinds of regression that fail, separated by commas: quality, size, missing")
-    made.add_argument("--tolerance", type=float, default=EQUAL_RATIO, help="share by which a file may grow or shrink and count as the same")
-    made.add_argument("--level", type=float, default=0.05, help="chance of any false alarm over all tests of quality")
-    made.add_argument("--out", type=Path, help="folder to write with everything, as Markdown and CSV; what stands there is replaced")
-    made.add_argument("--all", action="store_true", help="print every row, not only what is better, worse or on one side only")
-    return made
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(main, parser()))
+    flags.add_argument("a", type=Path, metavar="A", help="the records before: a home, a folder of records, or a bundle")
+    flags.add_argument("b", type=Path, metavar="B", help="the records after")
+    flags.add_argument(
+        "--fail-on", default="", help="kinds of regression that fail, separated by commas: quality, size, missing"
+    )
+    flags.add_argument(
+        "--tolerance",
+        type=float,
+        default=EQUAL_RATIO,
+        help="share by which a file may grow or shrink and count as the same",
+    )
+    flags.add_argument("--level", type=float, default=0.05, help="chance of any false alarm over all tests of quality")
+    flags.add_argument(
+        "--out", type=Path, help="folder to write with everything, as Markdown and CSV; what stands there is replaced"
+    )
+    flags.add_argument(
+        "--all", action="store_true", help="print every row, not only what is better, worse or on one side only"
+    )
+    return flags

@@ -19,7 +19,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bench.config import read_yaml
+from bench.store.config import read_yaml
 from models.errors import InputError
 
 DEFAULTS = Path(__file__).with_name("cost.yaml")
@@ -158,7 +158,9 @@ def read(path: Path | None = None) -> Assumptions:
         return TypeAdapter(Assumptions).validate_python(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first.get('input')!r})") from None
+        raise InputError(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first.get('input')!r})"
+        ) from None
 
 
 def plan(setting: Setting, need: Need, assumed: Assumptions) -> Plan | str:
@@ -187,7 +189,17 @@ def plan(setting: Setting, need: Need, assumed: Assumptions) -> Plan | str:
     shards, copies, cores, memory, disk, money = found[0]
     bounds = [one[-1] for one in found]
     return Plan(
-        quality, shards, copies, shards * copies, cores, memory, disk, money, min(bounds), max(bounds), need.images > stored.images[-1]
+        quality,
+        shards,
+        copies,
+        shards * copies,
+        cores,
+        memory,
+        disk,
+        money,
+        min(bounds),
+        max(bounds),
+        need.images > stored.images[-1],
     )
 
 
@@ -206,8 +218,12 @@ def choose(settings: list[Setting], need: Need, assumed: Assumptions) -> list[Ch
             continue
         reasons = [made for _, made in plans]
         why = TOO_LOW if TOO_LOW in reasons else reasons[0]
-        qualities = [setting.quality.at(need.images, setting.quality.fitted) for setting in of_engine] if why == TOO_LOW else []
-        without.append(Choice(*engine, None, None, why, max((one for one in qualities if one is not None), default=None)))
+        qualities = (
+            [setting.quality.at(need.images, setting.quality.fitted) for setting in of_engine] if why == TOO_LOW else []
+        )
+        without.append(
+            Choice(*engine, None, None, why, max((one for one in qualities if one is not None), default=None))
+        )
     return sorted(found, key=lambda choice: (choice.plan.money, choice.engine)) + without
 
 
@@ -229,7 +245,9 @@ def _provision(
         return stored, (setting.fixed_memory + setting.memory_per_byte * stored) * (1 + assumed.headroom)
 
     most = max(1, math.floor(need.images))
-    shards = 1 + bisect.bisect_left(range(1, most + 1), True, key=lambda shards: sizes(shards)[1] <= assumed.memory_gb * GB)
+    shards = 1 + bisect.bisect_left(
+        range(1, most + 1), True, key=lambda shards: sizes(shards)[1] <= assumed.memory_gb * GB
+    )
     if shards > most:
         return TOO_LARGE
     images, (stored, memory) = need.images / shards, sizes(shards)

@@ -1,22 +1,27 @@
-"""Puts the tables and the figures of the reference run into the README: `python -m reports.readme`.
+"""Puts the tables and the figures of the reference run into the README: `lexlip-bench results`.
 
 What stands between the marks is made from `results/reference/` and nothing else; a test holds the README to it.
 """
 
 import re
-import sys
 from pathlib import Path
 
-from bench import cli
-from bench.files import atomic_file
+from bench.store import cli
 from models.errors import InputError
-from reports.bundle import PROFILE, open_records
-from reports.evidence import Evidence, Reading
-from reports.figures import Figure
-from reports.scale import sweeps
-from reports.scale_answer import findings, verdicts
-from reports.scale_ratios import comparisons
-from reports.sections import ablations, answer, efficiency, forest, scale, scale_engines, scale_growth
+from models.files import atomic_file
+from reports.findings.scale_answer import findings, verdicts
+from reports.findings.scale_ratios import comparisons
+from reports.pages import answer
+from reports.pages.ablations import forest
+from reports.pages.ablations import table as ablations
+from reports.pages.efficiency import efficiency
+from reports.pages.scale import answer as scale
+from reports.pages.scale import engines as scale_engines
+from reports.pages.scale import growth as scale_growth
+from reports.records.bundle import PROFILE, open_records
+from reports.records.evidence import Evidence, Reading
+from reports.records.scale import sweeps
+from reports.render.figures import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
@@ -77,7 +82,9 @@ def write(reference: Path, readme: Path) -> None:
     for name, block in BLOCKS.items():
         made, figures = block(evidence)
         drawn += figures
-        text = re.sub(MARKED.format(name=name), lambda marks, made=made: marks[1] + made + marks[2], text, flags=re.DOTALL)
+        text = re.sub(
+            MARKED.format(name=name), lambda marks, made=made: marks[1] + made + marks[2], text, flags=re.DOTALL
+        )
     for figure in drawn:
         with atomic_file(reference / f"{figure.name}.png") as partial:
             partial.write_bytes(figure.png)
@@ -89,8 +96,8 @@ def main(arguments) -> None:
     write(arguments.reference, arguments.readme)
 
 
-if __name__ == "__main__":
+def parser():
     flags = cli.parser("Puts the tables and the figures of the reference run into the README.")
     flags.add_argument("--reference", type=Path, default=ROOT / "results" / "reference")
     flags.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    sys.exit(cli.run(main, flags))
+    return flags

@@ -1,27 +1,29 @@
-"""What 100 million and a billion images would take, on paper: `python -m reports.scaling` writes docs/scaling.md from the records of the reference runs.
+"""What 100 million and a billion images would take, on paper: `lexlip-bench scaling` writes docs/scaling.md from the records of the reference runs.
 
 Everything beyond the largest gallery that was measured is arithmetic on the curves of `reports.cost`, and marked. A test holds the document to the records.
 """
 
 import bisect
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cli
-from bench.files import atomic_file
+from bench.store import cli
+from models.files import atomic_file
 from reports import cost
-from reports.bundle import PROFILE, open_records
 from reports.cost import GB, Assumptions, Choice, Need, Setting
-from reports.evidence import Evidence, Reading
-from reports.scale import Search, Sweep, sweeps
-from reports.sections.cost import curve, inputs_table, scenario_table, settings_of
-from reports.sections.scale_growth import LEAST_SIZES, by_setting
-from reports.tables import Cell, Column, Table, integer, percent, significant, size
+from reports.pages.cost import curve, inputs_table, scenario_table, settings_of
+from reports.pages.scale.growth import LEAST_SIZES, by_setting
+from reports.records.bundle import PROFILE, open_records
+from reports.records.evidence import Evidence, Reading
+from reports.records.scale import Search, Sweep, sweeps
+from reports.render.tables import Cell, Column, Table, integer, percent, significant, size
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDS = tuple(Need(images, 100, "single 1", 0.0, 0.005, name) for name, images in (("100 million images", 1e8), ("A billion images", 1e9)))
+NEEDS = tuple(
+    Need(images, 100, "single 1", 0.0, 0.005, name)
+    for name, images in (("100 million images", 1e8), ("A billion images", 1e9))
+)
 """What is asked: 100 queries per second, each alone, at most half a point of quality lost to exact search of the same model."""
 PATIENCE = 0.1  # seconds that one core may take for a query before a gallery counts as too slow for it
 DEPTH = 10  # results that every shard returns
@@ -32,7 +34,7 @@ DAY = 24 * 3600
 
 INTRODUCTION = """# Beyond one machine, on paper
 
-Made by `python -m reports.scaling` from the records in `results/reference/`; a test holds it to them. The largest gallery that was measured stands in
+Made by `lexlip-bench scaling` from the records in `results/reference/`; a test holds it to them. The largest gallery that was measured stands in
 each heading. **Whatever lies beyond it is extrapolated, not measured**: a power law fitted over the largest sizes, as on the Cost page of the
 report, with the prices and machines of `reports/cost.yaml`, which are assumptions. A straight line over three sizes says little a thousand times
 beyond them: read the orders of magnitude.
@@ -109,7 +111,9 @@ def breaks(sweep: Sweep, settings: list[Setting], assumed: Assumptions) -> Table
         Column("engine", "Engine and knobs"), Column("kind", "Kind"), Column("memory", f"memory of {significant(assumed.memory_gb)} GB full", _rough, "Images at which"),
         Column("time", f"a query takes {significant(1000 * PATIENCE)} ms of one core", _rough, "Images at which"), Column("first", "Breaks first"),
     )  # fmt: skip
-    notes = (f"Beyond {integer(sweep.largest)} images extrapolated. Memory is with {percent(assumed.headroom)} % kept free.",)
+    notes = (
+        f"Beyond {integer(sweep.largest)} images extrapolated. Memory is with {percent(assumed.headroom)} % kept free.",
+    )
     return Table("breaks", "What breaks first on one machine", columns, rows, notes)
 
 
@@ -164,7 +168,9 @@ def builds(sweep: Sweep) -> Table:
         }
         for need in NEEDS:
             cells[need.name] = (
-                Cell(grown.at(need.images, grown.fitted) / 3600) if grown.fitted is not None else Cell(missing="too few sizes")
+                Cell(grown.at(need.images, grown.fitted) / 3600)
+                if grown.fitted is not None
+                else Cell(missing="too few sizes")
             )
         rows.append(cells)
     group = "extrapolated, hours"
@@ -180,29 +186,38 @@ def builds(sweep: Sweep) -> Table:
 
 def _encoding(evidence: Evidence, sweep: Sweep) -> list[str]:
     rows = evidence.rows[
-        (evidence.rows.task == "encoding") & (evidence.rows.metric == "encode_images_per_second") & evidence.rows.value.notna()
+        (evidence.rows.task == "encoding")
+        & (evidence.rows.metric == "encode_images_per_second")
+        & evidence.rows.value.notna()
     ]
-    rows = rows[(rows.machine_id == sweep.machine_id) & rows.variant.isin([search.variant for search in sweep.searches])]
+    rows = rows[
+        (rows.machine_id == sweep.machine_id) & rows.variant.isin([search.variant for search in sweep.searches])
+    ]
     said = []
     for variant, mine in rows.groupby("variant"):
         last = mine.sort_values(["images", "started"]).iloc[-1]
-        days = ", ".join(f"{significant(need.images / last.value / DAY)} days for {need.name[0].lower()}{need.name[1:]}" for need in NEEDS)
+        days = ", ".join(
+            f"{significant(need.images / last.value / DAY)} days for {need.name[0].lower()}{need.name[1:]}"
+            for need in NEEDS
+        )
         said.append(f"- {variant}: {integer(last.value)} images per second over {integer(last.images)} images: {days}.")
     head = "Encoding, rendering included, on the machine that was measured; machines share the work without talking to each other:\n"
     return [head, "\n".join(said) + "\n"] if said else []
 
 
 def main(arguments) -> None:
-    """`python -m reports.scaling`"""
+    """`lexlip-bench scaling`"""
     text = document(Evidence(open_records(arguments.reference), Reading(profile=PROFILE)), cost.read(arguments.costs))
     with atomic_file(arguments.out) as partial:
         partial.write_text(text, encoding="utf-8")
     print(arguments.out)
 
 
-if __name__ == "__main__":
-    flags = cli.parser("What 100 million and a billion images would take, on paper, from the records of the reference runs.")
+def parser():
+    flags = cli.parser(
+        "What 100 million and a billion images would take, on paper, from the records of the reference runs."
+    )
     flags.add_argument("--reference", type=Path, default=ROOT / "results" / "reference")
     flags.add_argument("--out", type=Path, default=ROOT / "docs" / "scaling.md")
     flags.add_argument("--costs", type=Path, default=None, help="prices and machines, as reports/cost.yaml")
-    sys.exit(cli.run(main, flags))
+    return flags

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import code_fingerprint
-from bench.records import Point, RecordStore
+from bench.store.config import code_fingerprint
+from bench.store.records import Point, RecordStore
 
 PHASES = pytest.StashKey[dict[str, pytest.TestReport]]()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--reliability-home", type=Path, help="home whose records are to hold the outcomes of tests marked `fault`")
+    parser.addoption(
+        "--reliability-home", type=Path, help="home whose records are to hold the outcomes of tests marked `fault`"
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,7 +41,9 @@ def record(store: RecordStore, test: str, fault: str, phases: list[pytest.TestRe
     """Writes the outcome of one test."""
     failed = next((report for report in phases if not report.passed), None)
     lost = [value for name, value in phases[-1].user_properties if name == "bytes_lost"]
-    values = {"faults_injected": 1, "faults_survived": int(failed is None)} | ({"fault_bytes_lost": sum(lost)} if lost else {})
+    values = {"faults_injected": 1, "faults_survived": int(failed is None)} | (
+        {"fault_bytes_lost": sum(lost)} if lost else {}
+    )
     note = "" if failed is None else f"{failed.when}: {_why(failed)}"[:300]
     point = Point(
         "reliability",

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ["torch", "transformers", "open_clip", "faiss", "numba", "models.checkpoint", "bench.recall"]
+HEAVY = ["torch", "transformers", "open_clip", "faiss", "numba", "models.checkpoint", "bench.tasks.recall"]
 
 
 def python(code: str) -> str:
@@ -27,5 +27,5 @@ def test_building_a_report_imports_no_model_and_no_engine():
 
 def test_an_error_class_costs_no_torch():
     """Every floor imports `models.errors`; that must not load what only models need."""
-    code = f"import json, sys, models.errors, bench.config, bench.cli; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    code = f"import json, sys, models.errors, bench.store.config, bench.store.cli; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     assert json.loads(python(code)) == []

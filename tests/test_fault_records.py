@@ -2,7 +2,7 @@
 
 import json
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 
 pytest_plugins = ["pytester"]
 
@@ -60,9 +60,20 @@ def test_faults_become_records_where_a_home_is_given(pytester, tmp_path):
     assert set(rows.task) == {"reliability"} and (rows.seconds >= 0).all()
     rows["fault"] = rows.knobs.map(lambda knobs: json.loads(knobs)["fault"])
     values = rows.pivot(index="fault", columns="metric", values="value")
-    assert values.faults_injected.to_dict() == dict.fromkeys(("survived", "not survived", "fails after it", "known to fail"), 1)
-    assert values.faults_survived.to_dict() == {"survived": 1, "not survived": 0, "fails after it": 0, "known to fail": 0}
+    assert values.faults_injected.to_dict() == dict.fromkeys(
+        ("survived", "not survived", "fails after it", "known to fail"), 1
+    )
+    assert values.faults_survived.to_dict() == {
+        "survived": 1,
+        "not survived": 0,
+        "fails after it": 0,
+        "known to fail": 0,
+    }
     assert values.fault_bytes_lost.dropna().to_dict() == {"survived": 7}
     notes = rows.drop_duplicates("fault").set_index("fault").note
-    assert notes["survived"] == "" and "AssertionError" in notes["not survived"] and "left a process behind" in notes["fails after it"]
+    assert (
+        notes["survived"] == ""
+        and "AssertionError" in notes["not survived"]
+        and "left a process behind" in notes["fails after it"]
+    )
     assert "test_it.py::test_not_survived[1]" in rows.command[rows.fault == "not survived"].iloc[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {"lexlip", "no_bottleneck", "strong_decoder", "no_momentum", "clip"}
@@ -19,8 +19,20 @@ def home(tmp_path_factory):
 
 
 def smoke(home, variants=VARIANTS) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "ablations.run", "--profile", "smoke", "--variants", ",".join(sorted(variants)), "--home", str(home)]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=600)
+    command = [
+        sys.executable,
+        "-m",
+        "ablations.run",
+        "--profile",
+        "smoke",
+        "--variants",
+        ",".join(sorted(variants)),
+        "--home",
+        str(home),
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=600
+    )
 
 
 def test_one_command_trains_measures_and_reports_and_a_second_makes_nothing_again(home):
@@ -28,7 +40,9 @@ def test_one_command_trains_measures_and_reports_and_a_second_makes_nothing_agai
     assert first.returncode == 0, first.stderr
     table = RecordStore(home).read()
     assert set(table["status"]) == {"ok"}
-    recall = table[(table["task"] == "retrieval") & (table["split"] == "test") & table["metric"].isin(["recall@1", "recall@10"])]
+    recall = table[
+        (table["task"] == "retrieval") & (table["split"] == "test") & table["metric"].isin(["recall@1", "recall@10"])
+    ]
     measured = set(zip(recall["variant"], recall["direction"], recall["metric"], strict=True))
     assert measured == {
         (variant, direction, metric)

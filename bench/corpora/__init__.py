@@ -6,14 +6,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from bench.config import nearest, parse_yaml
-from bench.corpora.folder import Folder
-from bench.corpora.karpathy import Coco, Flickr30k
 from bench.corpora.pictures import Pictures
-from bench.corpora.scenes import Scenes
-from bench.corpora.stored import StoredCorpus
-from bench.corpora.webdataset import WebDataset
-from models.errors import InputError
+from bench.corpora.readers.folder import Folder
+from bench.corpora.readers.karpathy import Coco, Flickr30k
+from bench.corpora.readers.stored import StoredCorpus
+from bench.corpora.readers.webdataset import WebDataset
+from bench.corpora.scenes.corpus import Scenes
+from bench.store.config import parse_yaml
+from models.errors import InputError, nearest
 
 
 @runtime_checkable
@@ -61,3 +61,9 @@ def open_corpus(spec: dict | str) -> Corpus:
     if isinstance(corpus, StoredCorpus):
         corpus.spec = spec
     return corpus
+
+
+def check_split(corpus, split: str) -> None:
+    """Raises InputError for a split that the corpus does not have, naming the nearest."""
+    if split not in corpus.splits:
+        raise InputError(f"corpus {corpus.name}: unknown split '{split}'{nearest(str(split), corpus.splits)}")

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow.parquet
 from PIL import Image
 
-from bench.config import code_fingerprint, nearest
-from bench.corpora.decode import checked_pixels, fit
-from bench.corpora.pack import DATA, PACK, Concept, Picture, open_pack
-from models.errors import InputError
+from bench.corpora.readers.decode import checked_pixels, fit
+from bench.corpora.scenes.pack import DATA, PACK, Concept, Picture, open_pack
+from bench.store.config import code_fingerprint
+from models.errors import InputError, nearest
 
 TRAIN_STYLE = "noto"
 VAL_EVERY = 5  # things whose other picture is val
@@ -34,7 +34,7 @@ class Pictures:
         if concepts is not None and (isinstance(concepts, bool) or not isinstance(concepts, int)):
             raise InputError(f"concepts: {concepts!r} is not a whole number")
         pack = open_pack(concepts=concepts)
-        code = code_fingerprint("bench.corpora.pictures", "bench.corpora.decode")
+        code = code_fingerprint("bench.corpora.pictures", "bench.corpora.readers.decode")
         made_of = f"{self.name} {code} {pack.sha256} {pixels} {len(pack.concepts)}"
         self.fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
         keywords = pyarrow.parquet.read_table(DATA / PACK, columns=["file", "tags"]).to_pydict()

@@ -1,7 +1,7 @@
 """The contract of a search engine, and the registry of those that exist.
 
 A new engine is one file in this folder and a few lines in `grids.yaml`; nothing else knows its name. Its package is imported only in that
-file, inside the methods that need it, with `needs(...)` as the error when it is absent.
+file, inside the methods that need it, with `models.errors.require` as the error when it is absent.
 
 What every engine promises
     Results are sorted by score, descending, then by id, ascending; ids are row numbers of the vectors it was built from.
@@ -22,8 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import yaml
 
-from bench.config import nearest
-from models.errors import InputError
+from models.errors import InputError, nearest
 
 GRIDS = Path(__file__).with_name("grids.yaml")
 NO_RESULT, NO_SCORE = -1, -np.inf
@@ -41,7 +40,9 @@ class Engine(abc.ABC):
     parts: ClassVar[tuple[str, ...]] = ()  # other modules that decide what it returns
     compiles: ClassVar[bool] = False  # at its first use: a small index is built and thrown away before a build is timed
     elsewhere: str = ""  # where it builds and searches, if not in this process: what this one takes of memory and time is then no measure
-    served: str = ""  # of a server engine EMBEDDED or BY_URL, as the environment says: a build knob, and so part of every record
+    served: str = (
+        ""  # of a server engine EMBEDDED or BY_URL, as the environment says: a build knob, and so part of every record
+    )
 
     @abc.abstractmethod
     def build(self, vectors, folder: Path, threads: int = 1, **knobs) -> None:
@@ -64,7 +65,9 @@ class Engine(abc.ABC):
 
     def bytes_on_disk(self, folder: Path) -> int | None:
         """Bytes of the files that search opens; None when a server has them and does not tell."""
-        return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file() and file.name != "index.json")
+        return sum(
+            file.stat().st_size for file in Path(folder).rglob("*") if file.is_file() and file.name != "index.json"
+        )
 
     def what_is_missing(self) -> str:
         """One line on the part of an index that gives no answer any more, so that results are partial; "" when they are whole."""
@@ -82,15 +85,6 @@ class Engine(abc.ABC):
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-class AbsentError(InputError):
-    """An engine whose package is not installed."""
-
-
-def needs(package: str, extra: str) -> AbsentError:
-    """The error of an engine whose package is absent."""
-    return AbsentError(f"the package '{package}' is not installed; pip install 'lexlip-bench[{extra}]'")
 
 
 def names(kind: str | None = None) -> list[str]:

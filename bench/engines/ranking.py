@@ -15,7 +15,9 @@ def top_k(scores: np.ndarray, k: int, positive: bool) -> tuple[np.ndarray, np.nd
     for row, of_row in enumerate(scores):
         if 0 < k < count:
             floor = np.partition(of_row, count - k)[count - k]
-            candidates = np.flatnonzero((of_row >= floor) & (of_row > 0)) if positive else np.flatnonzero(of_row >= floor)
+            candidates = (
+                np.flatnonzero((of_row >= floor) & (of_row > 0)) if positive else np.flatnonzero(of_row >= floor)
+            )
         else:
             candidates = np.flatnonzero(of_row > 0) if positive else np.arange(count)
         order = candidates[np.argsort(-of_row[candidates].astype(np.float64), kind="stable")][:k]

@@ -24,11 +24,11 @@ import psutil
 from threadpoolctl import threadpool_limits
 
 from bench import engines
-from bench.cluster import Nodes, joined
 from bench.engines import Engine, ranking
-from bench.files import read_json, write_json
-from bench.vectors import DenseVectors, LexiconVectors
+from bench.vectors.nodes import Nodes, joined
+from bench.vectors.read import DenseVectors, LexiconVectors
 from models.errors import InputError
+from models.files import read_json, write_json
 
 ABOUT = "shards.json"
 PIECE_ROWS = 65_536  # that travel together
@@ -75,7 +75,12 @@ class Sharded(Engine):
         here = nodes.ray.get_runtime_context().get_node_id()
         for number in range(len(self.starts) - 1):
             node = nodes.alive[number % len(nodes.alive)]["NodeID"]
-            options = {"num_cpus": A_LITTLE, "num_gpus": engines.gpus(self.inner), "max_restarts": -1, "max_task_retries": -1}
+            options = {
+                "num_cpus": A_LITTLE,
+                "num_gpus": engines.gpus(self.inner),
+                "max_restarts": -1,
+                "max_task_retries": -1,
+            }
             shard = nodes.ray.remote(**options, scheduling_strategy=_on(node, soft=True))(Shard)
             self._actors[number] = shard.remote(self.inner, _shard_folder(folder, number), self.starts[number], here)
         self._answers({number: actor.check.remote() for number, actor in self._actors.items()})
@@ -85,7 +90,9 @@ class Sharded(Engine):
         began = time.perf_counter()
         asked = self._ray.put(queries) if queries.shape[0] > 1 else queries
         shards = {number: actor for number, actor in self._actors.items() if number not in self.missing}
-        answers = self._answers({number: actor.search.remote(asked, k, threads, knobs) for number, actor in shards.items()})
+        answers = self._answers(
+            {number: actor.search.remote(asked, k, threads, knobs) for number, actor in shards.items()}
+        )
         ids, scores = merge([answer[:2] for answer in answers], k)
         self.calls.append((time.perf_counter() - began, max(seconds for _, _, seconds in answers)))
         return ids, scores
@@ -110,7 +117,9 @@ class Sharded(Engine):
     def what_is_missing(self) -> str:
         """One line, "" when all shards answer."""
         total = len(self.starts) - 1
-        return "; ".join(f"shard {number + 1} of {total} is missing ({why})" for number, why in sorted(self.missing.items()))
+        return "; ".join(
+            f"shard {number + 1} of {total} is missing ({why})" for number, why in sorted(self.missing.items())
+        )
 
     def _answers(self, asked: dict) -> list:
         """What each shard answered; those that do not are missing from now on. Raises what an engine raised, and when none answers."""

@@ -1,4 +1,4 @@
-"""Trainings that a process of `ablations.side_by_side` imports: they do what their variant says."""
+"""Trainings that a process of `ablations.parallel` imports: they do what their variant says."""
 
 import os
 import signal

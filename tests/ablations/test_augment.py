@@ -68,7 +68,9 @@ def test_it_is_torchvisions_with_two_operations_of_magnitude_nine(batch, monkeyp
 
 @pytest.mark.parametrize("operation", sorted(v2.RandAugment._AUGMENTATION_SPACE))
 def test_every_operation_works_without_torchvisions_compiled_library(batch, operation, monkeypatch):
-    monkeypatch.setattr(v2.RandAugment, "_AUGMENTATION_SPACE", {operation: v2.RandAugment._AUGMENTATION_SPACE[operation]})
+    monkeypatch.setattr(
+        v2.RandAugment, "_AUGMENTATION_SPACE", {operation: v2.RandAugment._AUGMENTATION_SPACE[operation]}
+    )
     images_BHWC = augmented(batch, RANDOM, ONE_SIZE, seed=0, step=0).images_BHWC
     assert images_BHWC.dtype == torch.uint8
     assert torch.equal(images_BHWC, batch.images_BHWC) == (operation == "Identity")
@@ -87,7 +89,12 @@ def test_each_step_draws_one_of_the_sizes(batch):
     assert drawn == [drawn_pixels(TWO_SIZES, seed=0, step=step) for step in range(200)]
     assert drawn != [drawn_pixels(TWO_SIZES, seed=1, step=step) for step in range(200)]
     for step in (drawn.index(64), drawn.index(32)):
-        assert augmented(batch, PLAIN, TWO_SIZES, seed=0, step=step).images_BHWC.shape == (16, drawn[step], drawn[step], 3)
+        assert augmented(batch, PLAIN, TWO_SIZES, seed=0, step=step).images_BHWC.shape == (
+            16,
+            drawn[step],
+            drawn[step],
+            3,
+        )
     same = augmented(batch, PLAIN, TWO_SIZES, seed=0, step=drawn.index(64)).images_BHWC
     assert torch.equal(same, batch.images_BHWC), "at their own size pictures stay as they are"
 

@@ -4,7 +4,11 @@ import pytest
 
 CASES = {
     "unknown variant": ("ablations.run", ["--variants", "lexlip,clipp"], ["unknown variant 'clipp'", "nearest: clip;"]),
-    "wrong type in a profile": ("ablations.train", ["--profile", "{tmp}/own.yaml"], ["own.yaml", "train.steps", "'many'"]),
+    "wrong type in a profile": (
+        "ablations.train",
+        ["--profile", "{tmp}/own.yaml"],
+        ["own.yaml", "train.steps", "'many'"],
+    ),
     "missing profile": ("ablations.train", ["--profile", "{tmp}/nowhere.yaml"], ["nowhere.yaml", "no such file"]),
     "home is a file": ("ablations.run", ["--variants", "clip", "--home", "{tmp}/file"], ["{tmp}/file"]),
 }
@@ -19,7 +23,10 @@ def answers(tmp_path_factory, tiny, start):
     running = {}
     for number, (case, (module, arguments, _)) in enumerate(CASES.items()):
         arguments = [argument.format(tmp=tmp) for argument in arguments]
-        own = ("--profile", tiny), ("--home", tmp / f"home{number}")  # of each its own: two runs cannot work on one home
+        own = (
+            ("--profile", tiny),
+            ("--home", tmp / f"home{number}"),
+        )  # of each its own: two runs cannot work on one home
         defaults = [flag for pair in own if pair[0] not in arguments for flag in pair]
         running[case] = start(module, *defaults, *arguments)
     answers = {}

@@ -6,7 +6,7 @@ import yaml
 from ablations import config as configs
 from ablations.config import PhaseConfig, RunConfig, TrainConfig
 from ablations.train import learning_rate
-from bench.config import as_tree
+from bench.store.config import as_tree
 from models.errors import InputError
 
 
@@ -17,7 +17,9 @@ def flat(tree: dict, prefix: str = "") -> dict:
     return leaves
 
 
-BOTTLENECK, MOMENTUM, HEAD, FLOPS = (f"model.lexlip.{section}." for section in ("bottleneck", "momentum", "head", "flops"))
+BOTTLENECK, MOMENTUM, HEAD, FLOPS = (
+    f"model.lexlip.{section}." for section in ("bottleneck", "momentum", "head", "flops")
+)
 ANY = object()  # a value that depends on the profile
 INTENDED = {
     "lexlip": {},
@@ -122,7 +124,9 @@ def test_bad_overrides_are_refused_by_name(resolve, override, message):
 def test_defaults_profile_variant_overrides_in_this_order(resolve):
     assert RunConfig().train.phase2.objective == "momentum"
     assert resolve("lexlip").train.steps == 100, "the profile over the default"
-    assert resolve("no_momentum").train.phase2 == PhaseConfig("contrastive", 1e-3), "the variant over the profile, key by key"
+    assert resolve("no_momentum").train.phase2 == PhaseConfig("contrastive", 1e-3), (
+        "the variant over the profile, key by key"
+    )
     run = resolve("no_momentum", "train.steps=5", "train.phase2.lr=0.5", "data.corpus.seed=3")
     assert run.train.phase2 == PhaseConfig("contrastive", 0.5)
     assert run.data.corpus == {"name": "scenes", "pixels": 64, "concepts": 12, "seed": 3}
@@ -146,7 +150,7 @@ def test_an_own_profile_is_taken_by_its_path_and_refused_by_its_name(tmp_path):
 
 def test_a_resolved_configuration_reads_back_as_itself(resolve):
     """What the run folder holds is enough to make the run again."""
-    from bench import config
+    from bench.store import config
 
     run = resolve("strong_decoder")
     assert config.build(RunConfig, yaml.safe_load(yaml.safe_dump(as_tree(run))), where="test") == run
@@ -169,13 +173,21 @@ def test_the_schedule_splits_the_steps():
 
 def test_the_learning_rate_by_hand():
     """20 steps in two halves, 20% warm-up: two steps up, eight down to (almost) 0, in each phase again."""
-    train = TrainConfig(steps=20, phase1_share=0.5, warmup=0.2, phase1=PhaseConfig("bottleneck", 1.0), phase2=PhaseConfig("momentum", 4.0))
+    train = TrainConfig(
+        steps=20,
+        phase1_share=0.5,
+        warmup=0.2,
+        phase1=PhaseConfig("bottleneck", 1.0),
+        phase2=PhaseConfig("momentum", 4.0),
+    )
     half = [1 / 2, 1, 8 / 8, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
     assert [learning_rate(step, train) for step in range(20)] == pytest.approx(half + [4 * rate for rate in half])
 
 
 def test_the_learning_rate_of_the_shortest_phases():
-    train = TrainConfig(steps=2, phase1_share=0.5, phase1=PhaseConfig("bottleneck", 1.0), phase2=PhaseConfig("momentum", 3.0))
+    train = TrainConfig(
+        steps=2, phase1_share=0.5, phase1=PhaseConfig("bottleneck", 1.0), phase2=PhaseConfig("momentum", 3.0)
+    )
     assert [learning_rate(step, train) for step in range(2)] == [1.0, 3.0]
     none = TrainConfig(steps=4, phase1_share=0.0, warmup=0.0, phase2=PhaseConfig("momentum", 3.0))
     assert [learning_rate(step, none) for step in range(4)] == [3.0, 3.0, 2.0, 1.0]

@@ -17,7 +17,9 @@ def data(made_home, resolve):
 
 
 def same(one, other) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("images_BHWC", "tokens_BL", "words_BL"))
+    return all(
+        torch.equal(getattr(one, name), getattr(other, name)) for name in ("images_BHWC", "tokens_BL", "words_BL")
+    )
 
 
 def row_of(data, image_HWC) -> int:
@@ -59,7 +61,9 @@ def test_a_caption_is_one_of_its_images(data):
             row, length = row_of(data, image.numpy()), len(tokens_L)
             captions = range(data.first_N1[row], data.first_N1[row + 1])
             found = [
-                at for at in captions if np.array_equal(data.tokens_CL[at, :length], tokens_L) and not data.tokens_CL[at, length:].any()
+                at
+                for at in captions
+                if np.array_equal(data.tokens_CL[at, :length], tokens_L) and not data.tokens_CL[at, length:].any()
             ]
             assert found
             assert any(np.array_equal(data.words_CL[at, :length], words_L) for at in found)
@@ -100,7 +104,12 @@ def test_what_makes_other_arrays_has_another_id(resolve):
         other = resolve("lexlip", override)
         ids.add(data_id(open_corpus(other.data.corpus), other.data, other.model.text))
     assert len(ids) == 6
-    assert data_id(open_corpus(run.data.corpus), resolve("clip", "train.steps=3", "data.val_images=9").data, run.model.text) in ids
+    assert (
+        data_id(
+            open_corpus(run.data.corpus), resolve("clip", "train.steps=3", "data.val_images=9").data, run.model.text
+        )
+        in ids
+    )
 
 
 @pytest.mark.parametrize("name", ["images.npy", "tokens.npy", "words.npy", "first.npy", "tokenizer.json"])
@@ -163,4 +172,6 @@ def test_images_may_have_different_numbers_of_captions(monkeypatch, resolve, tmp
     for step in range(20):
         batch = data.batch(step, 3, seed=0)
         for image, tokens_L in zip(batch.images_BHWC, batch.tokens_BL, strict=True):
-            assert data.tokenizer.vocabulary[tokens_L[2]] == str(int(image[0, 0, 0])), "the number in the caption is the picture's"
+            assert data.tokenizer.vocabulary[tokens_L[2]] == str(int(image[0, 0, 0])), (
+                "the number in the caption is the picture's"
+            )

@@ -17,9 +17,9 @@ from torch import distributed
 
 import ablations.train as trainer
 from ablations import config as configs
-from ablations import processes
+from ablations import torchrun as processes
 from ablations.data import prepare
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from models import checkpoint
 from models.errors import InputError
 
@@ -32,7 +32,15 @@ SMOKE += ("data.train_images=64", "data.val_images=16")
 def torchrun(start):
     """Start `torchrun --nproc-per-node 2 -m ablations.train ARGUMENTS...`; a Popen with text pipes."""
     return lambda *arguments: start(
-        "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "ablations.train", "--variant", "lexlip", *arguments
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        2,
+        "-m",
+        "ablations.train",
+        "--variant",
+        "lexlip",
+        *arguments,
     )
 
 
@@ -152,7 +160,9 @@ def test_the_slices_of_a_batch_are_the_batch_with_captions_of_one_length(made_ho
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(made_home, tiny, resolve, monkeypatch):
     monkeypatch.setattr(trainer, "world", lambda: 3)
-    with pytest.raises(InputError, match="train.batch: 8 pairs cannot be shared by 3 processes; expected a multiple of 3"):
+    with pytest.raises(
+        InputError, match="train.batch: 8 pairs cannot be shared by 3 processes; expected a multiple of 3"
+    ):
         trainer.train(made_home, tiny, "lexlip", 0, resolve())
 
 
@@ -206,6 +216,8 @@ def test_a_group_is_left_at_the_end(store):
 
 def test_runs_that_differ_between_machines_are_refused(monkeypatch):
     processes.agree("the run id", "0a1b")
-    monkeypatch.setattr(processes, "gather", lambda own_1L: torch.cat([own_1L, torch.tensor([list(b"0a1c")], dtype=torch.uint8)]))
+    monkeypatch.setattr(
+        processes, "gather", lambda own_1L: torch.cat([own_1L, torch.tensor([list(b"0a1c")], dtype=torch.uint8)])
+    )
     with pytest.raises(InputError, match="the run id is 0a1b on process 0, but 0a1c on process 1"):
         processes.agree("the run id", "0a1b")

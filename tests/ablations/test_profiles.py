@@ -32,24 +32,65 @@ def test_every_variant_of_a_profile_sees_the_same_pairs(profile):
     runs = {variant: configs.resolve(profile, variant) for variant in VARIANTS}
     pairs = {run.train.pairs_before(run.train.schedule()[-1][2]) for run in runs.values()}
     assert pairs == {runs["lexlip"].train.steps * runs["lexlip"].train.batch}
-    assert len({(run.model.image, run.model.text, str(run.data), run.train.augment, run.train.start) for run in runs.values()}) == 1
+    assert (
+        len(
+            {
+                (run.model.image, run.model.text, str(run.data), run.train.augment, run.train.start)
+                for run in runs.values()
+            }
+        )
+        == 1
+    )
 
 
 def test_base_is_what_was_published():
     run = configs.resolve("base", "lexlip")
     image, text, lexlip, train = run.model.image, run.model.text, run.model.lexlip, run.train
-    assert (image.encoder, image.layers, image.width, image.heads, image.patch, image.pixels) == ("beit", 12, 768, 12, 16, 224)
+    assert (image.encoder, image.layers, image.width, image.heads, image.patch, image.pixels) == (
+        "beit",
+        12,
+        768,
+        12,
+        16,
+        224,
+    )
     assert (text.layers, text.width, text.heads, text.vocabulary, text.max_tokens) == (12, 768, 12, 30_522, 40)
     assert (lexlip.temperature, lexlip.flops.weight, lexlip.flops.acts_on) == (0.05, 0.002, "normalised")
-    assert (lexlip.momentum.decay, lexlip.momentum.queue, lexlip.momentum.queue_kept) == (0.99, 11_520, None)
-    assert (lexlip.bottleneck.encoder_mask, lexlip.bottleneck.decoder_mask, lexlip.bottleneck.decoder_layers) == (0.3, 0.5, 2)
-    assert (lexlip.bottleneck.self_mlm, lexlip.bottleneck.text_mlm, lexlip.bottleneck.image_mlm, lexlip.bottleneck.contrastive) == (1,) * 4
-    assert (lexlip.head.text_bias, lexlip.head.image_bias, lexlip.head.shared, lexlip.head.tokens) == (0.0, 0.0, False, "all")
-    assert (train.betas, train.weight_decay, train.warmup, train.clip, train.augment) == ((0.9, 0.999), 0.01, 0.1, 1.0, "randaugment")
+    assert (lexlip.momentum.decay, lexlip.momentum.queue, lexlip.momentum.queue_top_k) == (0.99, 11_520, None)
+    assert (lexlip.bottleneck.encoder_mask, lexlip.bottleneck.decoder_mask, lexlip.bottleneck.decoder_layers) == (
+        0.3,
+        0.5,
+        2,
+    )
+    assert (
+        lexlip.bottleneck.self_mlm,
+        lexlip.bottleneck.text_mlm,
+        lexlip.bottleneck.image_mlm,
+        lexlip.bottleneck.contrastive,
+    ) == (1,) * 4
+    assert (lexlip.head.text_bias, lexlip.head.image_bias, lexlip.head.shared, lexlip.head.tokens) == (
+        0.0,
+        0.0,
+        False,
+        "all",
+    )
+    assert (train.betas, train.weight_decay, train.warmup, train.clip, train.augment) == (
+        (0.9, 0.999),
+        0.01,
+        0.1,
+        1.0,
+        "randaugment",
+    )
     (one, first, turn), (two, _, end) = train.schedule()
     assert (one.objective, one.lr, train.batch_of(one), one.pixels) == ("bottleneck", 5e-5, 800, ())
     assert (turn - first) * 800 == 20 * run.data.train_images, "20 epochs"
-    assert (two.objective, two.lr, train.batch_of(two), two.pixels, end - turn) == ("momentum", 5e-5, 2880, (224, 112), 40_000)
+    assert (two.objective, two.lr, train.batch_of(two), two.pixels, end - turn) == (
+        "momentum",
+        5e-5,
+        2880,
+        (224, 112),
+        40_000,
+    )
 
 
 def test_finetune_is_what_was_published():
@@ -63,7 +104,10 @@ def test_finetune_is_what_was_published():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["train.phase2.pixels=[224, 100]"], r"momentum at 100 pixels: expected multiples of model.image.patch \(16\), at most"),
+        (
+            ["train.phase2.pixels=[224, 100]"],
+            r"momentum at 100 pixels: expected multiples of model.image.patch \(16\), at most",
+        ),
         (["train.phase2.pixels=[448]"], r"momentum at 448 pixels: .*at most model.image.pixels \(224\)"),
         (["train.phase1.batch=700"], "bottleneck phase of 14400000 pairs does not come out even in batches of 700"),
         (["train.start=FOLDER"], r"train.start and model.\*.pretrained: a run starts from one of them"),
@@ -112,7 +156,9 @@ def test_a_step_of_every_phase_of_every_variant_under_base(variant, narrow, lexi
     torch.manual_seed(0)
     objective = checkpoint.objective(checkpoint.create(run.model, lexicon)).train()
     pictures_BHWC = torch.randint(256, (2, 224, 224, 3), dtype=torch.uint8)
-    tokens_BL, words_BL = map(torch.from_numpy, lexicon.encode(["a red apple on the grass", "two small flowers near a tree"]))
+    tokens_BL, words_BL = map(
+        torch.from_numpy, lexicon.encode(["a red apple on the grass", "two small flowers near a tree"])
+    )
     batch = Batch(pictures_BHWC, tokens_BL.long(), words_BL)
     for phase, first, _ in run.train.schedule():
         objective.begin(phase.objective)
@@ -143,7 +189,14 @@ def trained(made_home, resolve, tiny, tmp_path_factory):
 def test_a_run_goes_on_from_a_checkpoint_at_another_size(trained, resolve, tiny):
     home, first = trained
     sizes = ("model.image.pixels=96", "model.image.table_pixels=64", "data.corpus.pixels=96", "data.train_images=16")
-    run = resolve("lexlip", *sizes, "train.steps=1", "train.phase1_share=0", f"train.start={first.checkpoint}", "train.phase2.lr=1e-12")
+    run = resolve(
+        "lexlip",
+        *sizes,
+        "train.steps=1",
+        "train.phase1_share=0",
+        f"train.start={first.checkpoint}",
+        "train.phase2.lr=1e-12",
+    )
     second = trainer.train(home, tiny, "lexlip", 0, run)
     before, after = checkpoint.load(first.checkpoint), checkpoint.load(second.checkpoint)
     assert (before.pixels, after.pixels) == (64, 96)
@@ -151,7 +204,9 @@ def test_a_run_goes_on_from_a_checkpoint_at_another_size(trained, resolve, tiny)
     for (name, one), other in zip(before.state_dict().items(), after.state_dict().values(), strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-6, msg=name)
     moved = shutil.copytree(first.checkpoint, home / "moved")
-    elsewhere = resolve("lexlip", *sizes, "train.steps=1", "train.phase1_share=0", f"train.start={moved}", "train.phase2.lr=1e-12")
+    elsewhere = resolve(
+        "lexlip", *sizes, "train.steps=1", "train.phase1_share=0", f"train.start={moved}", "train.phase2.lr=1e-12"
+    )
     assert start.identified(run) == start.identified(elsewhere), "where it lies is no part of the run's id"
     assert trainer.train(home, tiny, "lexlip", 0, elsewhere).run_id == second.run_id
 
@@ -177,7 +232,9 @@ def test_a_start_that_cannot_be(trained, resolve, tiny, variant, overrides, mess
 
 
 def test_a_run_starts_from_pretrained_text_and_its_vocabulary(made_home, resolve, tiny, lexicon, tmp_path):
-    config = BertConfig(**dict.fromkeys(("hidden_size", "intermediate_size"), 16), num_hidden_layers=1, num_attention_heads=2)
+    config = BertConfig(
+        **dict.fromkeys(("hidden_size", "intermediate_size"), 16), num_hidden_layers=1, num_attention_heads=2
+    )
     folders = [tmp_path / name / "bert" for name in ("first", "moved", "other")]
     torch.manual_seed(0)
     for folder in folders[::2]:
@@ -185,9 +242,16 @@ def test_a_run_starts_from_pretrained_text_and_its_vocabulary(made_home, resolve
         lexicon.save(folder / "tokenizer.json")
     shutil.copytree(folders[0], folders[1])
     home = shutil.copytree(made_home, tmp_path / "home")
-    settings = ("model.text.mlp_ratio=1", "model.text.max_tokens=40", "train.steps=1", "train.phase1_share=0", "train.phase2.lr=1e-12")
+    settings = (
+        "model.text.mlp_ratio=1",
+        "model.text.max_tokens=40",
+        "train.steps=1",
+        "train.phase1_share=0",
+        "train.phase2.lr=1e-12",
+    )
     first, moved, other = (
-        trainer.train(home, tiny, "lexlip", 0, resolve("lexlip", *settings, f"model.text.pretrained={folder}")) for folder in folders
+        trainer.train(home, tiny, "lexlip", 0, resolve("lexlip", *settings, f"model.text.pretrained={folder}"))
+        for folder in folders
     )
     assert first.run_id == moved.run_id != other.run_id, "the weights, not where they lie, are part of the id"
     assert len(list((home / "data").iterdir())) == 2, "their vocabulary makes data of its own, once for the three"
@@ -196,7 +260,9 @@ def test_a_run_starts_from_pretrained_text_and_its_vocabulary(made_home, resolve
     assert model.vocabulary == lexicon.vocabulary
     own = BertForMaskedLM.from_pretrained(folders[1])
     torch.testing.assert_close(model.text.head.weight_VD, own.bert.embeddings.word_embeddings.weight, rtol=0, atol=1e-6)
-    torch.testing.assert_close(model.image.head.transform.dense.weight, own.cls.predictions.transform.dense.weight, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        model.image.head.transform.dense.weight, own.cls.predictions.transform.dense.weight, rtol=0, atol=1e-6
+    )
 
 
 def test_finetune_asks_for_its_checkpoint(tmp_path):

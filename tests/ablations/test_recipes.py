@@ -38,5 +38,11 @@ def test_steps_batch_and_data_are_the_same_for_all_variants_of_a_profile():
     for profile in configs.names("profiles"):
         runs = [configs.resolve(profile, variant) for variant in configs.names("variants")]
         assert (
-            len({(run.train.steps, run.train.batch, str(run.data), str(run.measure), run.model.image, run.model.text) for run in runs}) == 1
+            len(
+                {
+                    (run.train.steps, run.train.batch, str(run.data), str(run.measure), run.model.image, run.model.text)
+                    for run in runs
+                }
+            )
+            == 1
         )

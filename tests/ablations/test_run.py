@@ -6,8 +6,8 @@ from ablations import config as configs
 from ablations import run as runner
 from ablations.data import prepare
 from ablations.train import Trained
-from bench import cli
-from bench.records import RecordStore
+from bench.store import cli
+from bench.store.records import RecordStore
 from models import checkpoint
 from models.errors import InputError
 
@@ -38,7 +38,11 @@ def start(monkeypatch, tmp_path, tiny):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(InputError("the loss is not finite"), "failed"), (RuntimeError("boom"), "failed"), (MemoryError(), "out_of_memory")],
+    [
+        (InputError("the loss is not finite"), "failed"),
+        (RuntimeError("boom"), "failed"),
+        (MemoryError(), "out_of_memory"),
+    ],
 )
 def test_a_failed_variant_is_a_record_and_the_others_go_on(start, tmp_path, capsys, error, status):
     code, measured = start({"no_momentum": error})
@@ -47,18 +51,27 @@ def test_a_failed_variant_is_a_record_and_the_others_go_on(start, tmp_path, caps
     row = RecordStore(tmp_path).read().iloc[0]
     note = str(error) or "MemoryError"
     assert (row["variant"], row["seed"], row["status"], row["note"]) == ("no_momentum", 3, status, note)
-    assert capsys.readouterr().err.splitlines()[-1].endswith(f"1 of 3 runs failed, the others are reported: no_momentum (seed 3): {note}")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(f"1 of 3 runs failed, the others are reported: no_momentum (seed 3): {note}")
+    )
 
 
 def test_what_both_models_say_is_looked_at_once_both_are_measured(start, tmp_path, resolve):
     asked = []
-    look_inside = lambda store, home, folders, *rest, **options: asked.append((store.folder.parent, home, folders, rest, options))  # noqa: E731
+
+    def look_inside(store, home, folders, *rest, **options):
+        asked.append((store.folder.parent, home, folders, rest, options))
+
     assert start({"no_momentum": InputError("no")}, look_inside)[0] == 2
     measure = resolve().measure
-    options = {"kept": measure.kept, "bits": measure.bits, "force": False}
+    options = {"top_k": measure.top_k, "bits": measure.bits, "force": False}
     folders = [tmp_path / "lexlip", tmp_path / "clip"]
     assert asked == [(tmp_path, tmp_path, folders, (resolve().data.corpus, "test", measure.images), options)]
-    assert start({"clip": InputError("no")}, look_inside)[0] == 2 and len(asked) == 1, "there is nothing to compare with"
+    assert start({"clip": InputError("no")}, look_inside)[0] == 2 and len(asked) == 1, (
+        "there is nothing to compare with"
+    )
 
 
 def test_a_look_inside_that_fails_stops_no_report(start, capsys):
@@ -92,9 +105,11 @@ def test_a_report_that_fails_is_one_line_not_a_traceback(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("variant", "zero_shot", "tasks"),
-    [("lexlip", 4, {"zero_shot", "diagnostics"}), ("clip", 4, {"zero_shot"}), ("lexlip", 0, {"diagnostics"})],
+    [("lexlip", 4, {"zero_shot", "sparsity"}), ("clip", 4, {"zero_shot"}), ("lexlip", 0, {"sparsity"})],
 )
-def test_a_variant_is_classified_and_its_lexicons_are_counted_once(variant, zero_shot, tasks, resolve, made_home, tmp_path, monkeypatch):
+def test_a_variant_is_classified_and_its_lexicons_are_counted_once(
+    variant, zero_shot, tasks, resolve, made_home, tmp_path, monkeypatch
+):
     run = resolve(variant, "measure.images=8", f"measure.zero_shot={zero_shot}", "measure.slices=[]")
     data = prepare(made_home, run.data, run.model.text)
     run = configs.with_vocabulary(run, len(data.tokenizer))
@@ -105,6 +120,10 @@ def test_a_variant_is_classified_and_its_lexicons_are_counted_once(variant, zero
         runner.measure(tmp_path, trained, "tiny", variant, 5, run, "again")
         rows = RecordStore(tmp_path).read()
         assert set(rows.task) == tasks
-        assert set(zip(rows.variant, rows.seed, rows.profile, rows.command, strict=True)) == {(variant, 5, "tiny", "again")}
-        assert rows[rows.task == "zero_shot"].point_id.nunique() == (4 if zero_shot else 0), "concept, place, time, colour"
+        assert set(zip(rows.variant, rows.seed, rows.profile, rows.command, strict=True)) == {
+            (variant, 5, "tiny", "again")
+        }
+        assert rows[rows.task == "zero_shot"].point_id.nunique() == (4 if zero_shot else 0), (
+            "concept, place, time, colour"
+        )
         monkeypatch.setattr(RecordStore, "write", lambda *_, **__: pytest.fail("measured again"))

@@ -87,7 +87,9 @@ def test_micro_batches_in_bfloat16_reach_every_weight(case, begun):
 def test_a_micro_batch_holds_the_activations_of_its_pairs_alone(begun):
     objective, batch, train = begun("bottleneck")
     sizes = []
-    objective.model.image.encoder.register_forward_hook(lambda module, given, out: sizes.append(len(out.last_hidden_state)))
+    objective.model.image.encoder.register_forward_hook(
+        lambda module, given, out: sizes.append(len(out.last_hidden_state))
+    )
     step(objective, batch, dataclasses.replace(train, micro_batch=3))
     assert sizes == [3, 3, 2] * 2
 
@@ -99,7 +101,9 @@ def test_gradient_checkpointing_changes_the_memory_and_not_the_step(case, begun)
     def count(objective) -> None:
         objective.recompute_activations()
         layer = (
-            objective.model.clip.transformer.resblocks[0].ln_1 if case == "clip" else objective.model.text.encoder.encoder.layer[0].output
+            objective.model.clip.transformer.resblocks[0].ln_1
+            if case == "clip"
+            else objective.model.text.encoder.encoder.layer[0].output
         )
         layer.register_forward_hook(lambda *_: again.append(torch.is_grad_enabled()))
 
@@ -112,7 +116,9 @@ def test_gradient_checkpointing_changes_the_memory_and_not_the_step(case, begun)
 def test_compiled_towers_take_the_same_step(case, begun, monkeypatch):
     """Traced for real; the code generator is left out here, for it needs a minute."""
     traced, compile = [], torch.compile
-    monkeypatch.setattr(torch, "compile", lambda call, **given: traced.append(call) or compile(call, backend="eager", **given))
+    monkeypatch.setattr(
+        torch, "compile", lambda call, **given: traced.append(call) or compile(call, backend="eager", **given)
+    )
     one, other = both(begun, case, {}, before=lambda objective: objective.compile_towers())
     assert len(traced) == {"bottleneck": 3, "clip": 2}[case]
     assert_same(one, other)

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import ablations.train as trainer
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from models import checkpoint
 from models.momentum import Momentum
 from models.objective import LexLIPObjective
@@ -97,7 +97,10 @@ def test_the_command_prints_the_checkpoint_that_val_chose(runs):
         assert done.out.splitlines() == [str(folder / "best")]
         checkpoint.load(folder / "best")
         summary = json.loads((folder / "summary.json").read_text())
-        scores = {row["step"]: row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"] for row in summary["curve"]}
+        scores = {
+            row["step"]: row["val"]["text_to_image/recall@1"] + row["val"]["image_to_text/recall@1"]
+            for row in summary["curve"]
+        }
         assert summary["chosen_step"] == max(scores, key=lambda step: (scores[step], -step))
         assert summary["train_samples"] == 800
         assert list(folder.glob("state-*")) == []
@@ -111,7 +114,10 @@ def test_the_checkpoint_has_a_card_with_the_numbers_of_its_run(runs):
     _, front, text = card.split("---", 2)
     front = yaml.safe_load(front)
     assert front["license"] == "apache-2.0" and "lexlip" in front["tags"]
-    assert f"step {summary['chosen_step']:,}, by R@1 on val: text to image {100 * chosen['val']['text_to_image/recall@1']:.1f}%" in text
+    assert (
+        f"step {summary['chosen_step']:,}, by R@1 on val: text to image {100 * chosen['val']['text_to_image/recall@1']:.1f}%"
+        in text
+    )
     assert f"{summary['parameters']:,} parameters" in text and f"{summary['train_samples']:,} pairs" in text
     assert "python -m ablations.train" in text
     assert checkpoint.load(folder / "best").kind == "lexicon", "the card changes nothing of the checkpoint"
@@ -257,7 +263,9 @@ def test_a_truncated_picture_file_ends_the_command_in_one_line(home, command):
     assert len(lines) == 1 and str(file) in lines[0]
 
 
-@pytest.mark.parametrize("overrides", [("train.phase1_share=0", "train.phase2.lr=1e30"), ("train.phase1_share=1", "train.phase1.lr=1e30")])
+@pytest.mark.parametrize(
+    "overrides", [("train.phase1_share=0", "train.phase2.lr=1e30"), ("train.phase1_share=1", "train.phase1.lr=1e30")]
+)
 def test_a_loss_that_is_not_finite_is_an_error_and_chooses_no_checkpoint(home, command, overrides):
     code, lines = command(home, "train.steps=14", *overrides)
     assert code == 2
@@ -276,7 +284,12 @@ def test_force_trains_again(home, resolve, tiny):
 
 def test_momentum_moves_once_per_step_of_phase_2_and_never_in_validation(home, resolve, tiny, monkeypatch):
     events = []
-    begin, update, after_step, validate = LexLIPObjective.begin, Momentum.update, LexLIPObjective.after_step, trainer.validate
+    begin, update, after_step, validate = (
+        LexLIPObjective.begin,
+        Momentum.update,
+        LexLIPObjective.after_step,
+        trainer.validate,
+    )
 
     def equal(one, other) -> bool:
         return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
@@ -295,7 +308,9 @@ def test_momentum_moves_once_per_step_of_phase_2_and_never_in_validation(home, r
     monkeypatch.setattr(Momentum, "update", lambda self, source: (events.append("update"), update(self, source))[1])
     monkeypatch.setattr(LexLIPObjective, "after_step", lambda self: (events.append("step"), after_step(self))[1])
     monkeypatch.setattr(trainer, "validate", seen_validate)
-    trainer.train(home, tiny, "lexlip", 0, resolve("lexlip", "train.steps=10", "train.phase1_share=0.4", "train.validate_every=2"))
+    trainer.train(
+        home, tiny, "lexlip", 0, resolve("lexlip", "train.steps=10", "train.phase1_share=0.4", "train.validate_every=2")
+    )
     assert events == [("bottleneck", False), *["step"] * 4, ("momentum", True), *["step", "update"] * 6]
 
 

@@ -45,7 +45,9 @@ def test_a_step_of_every_phase_is_finite_and_moves_every_weight_it_should(varian
     run = resolve(variant)
     objective = objective_of(data, run)
     if phase not in objective.phases:
-        assert phase not in {phase.objective for phase, _, _ in run.train.schedule()}, "it is not asked for what it cannot train"
+        assert phase not in {phase.objective for phase, _, _ in run.train.schedule()}, (
+            "it is not asked for what it cannot train"
+        )
         return
     objective.begin(phase)
     adam = optimiser(objective, run.train)
@@ -86,11 +88,15 @@ def test_strong_decoder_has_6_layers_and_masks_15_percent(data, resolve, monkeyp
 def test_no_bottleneck_gives_the_decoder_the_cls_states(data, resolve, monkeypatch):
     import models.objective
 
-    monkeypatch.setattr(models.objective, "by_length", lambda function, lengths_B, tokens, items=(): tuple(function(*tokens, *items)))
+    monkeypatch.setattr(
+        models.objective, "by_length", lambda function, lengths_B, tokens, items=(): tuple(function(*tokens, *items))
+    )
     given = {}
     for variant in ("no_bottleneck", "lexlip"):
         objective = begun(data, resolve, variant)
-        objective.decoder.register_forward_pre_hook(lambda _, inputs, variant=variant: given.update({variant: inputs[0]}))
+        objective.decoder.register_forward_pre_hook(
+            lambda _, inputs, variant=variant: given.update({variant: inputs[0]})
+        )
         batch = data.batch(0, 8, seed=0)
         objective.losses(batch, torch.Generator().manual_seed(0))
         cls_BD = objective.model.image_states(batch.images_BHWC)[0][:, 0]
@@ -106,5 +112,9 @@ def test_weight_decay_spares_biases_and_norms(data, resolve):
     names = {id(parameter): name for name, parameter in objective.model.named_parameters()}
     grouped = [names[id(parameter)] for group in (decayed, spared) for parameter in group["params"]]
     assert sorted(grouped) == sorted(names.values()), "every weight of the model once, none of the momentum copy's"
-    assert all(names[id(parameter)].endswith(("weight", "weight_VD", "token", "embeddings")) for parameter in decayed["params"])
-    assert all("bias" in names[id(parameter)] or "norm" in names[id(parameter)].lower() for parameter in spared["params"])
+    assert all(
+        names[id(parameter)].endswith(("weight", "weight_VD", "token", "embeddings")) for parameter in decayed["params"]
+    )
+    assert all(
+        "bias" in names[id(parameter)] or "norm" in names[id(parameter)].lower() for parameter in spared["params"]
+    )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bench import engines
-from bench.impacts import Impacts, prune, quantise
-from bench.measure import pinned
-from bench.vectors import DenseVectors, LexiconVectors, open_vectors, write_vectors
+from bench.tasks.timing import pinned
+from bench.vectors.impacts import Impacts, prune, quantise
+from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors, write_vectors
 
 DOCUMENTS, QUERIES, LEXICONS, ACTIVE, DIMENSION = 100_000, 256, 4096, 64, 512
 
@@ -19,7 +19,9 @@ def lexicon_rows(count, active, seed):
     law = np.arange(1, LEXICONS + 1) ** -0.7
     lexicons = np.searchsorted(np.cumsum(law / law.sum()), rng.random((count, active))).clip(max=LEXICONS - 1)
     weights = rng.random((count, active), np.float32) / np.sqrt(active)
-    rows = sp.coo_array((weights.ravel(), (np.repeat(np.arange(count), active), lexicons.ravel())), shape=(count, LEXICONS))
+    rows = sp.coo_array(
+        (weights.ravel(), (np.repeat(np.arange(count), active), lexicons.ravel())), shape=(count, LEXICONS)
+    )
     return rows.tocsr().astype(np.float32)
 
 
@@ -75,7 +77,9 @@ def test_write_vectors(benchmark, documents, tmp_path):
 
 
 def test_build_impact(benchmark, documents, tmp_path):
-    benchmark.pedantic(engines.get("impact").build, args=(Impacts(documents, kept=32, bits=8), tmp_path), rounds=3, warmup_rounds=1)
+    benchmark.pedantic(
+        engines.get("impact").build, args=(Impacts(documents, top_k=32, bits=8), tmp_path), rounds=3, warmup_rounds=1
+    )
 
 
 @pytest.mark.parametrize("depth", [10, 1000])
@@ -105,7 +109,7 @@ def test_search_faiss_flat_batched(benchmark, faiss_flat, dense):
 def test_encode_images(benchmark, kind, precision, tmp_path):
     """256 pictures of 64 pixels through a model of the default size that has learned nothing."""
     from bench.corpora import open_corpus
-    from bench.encode import Encoder
+    from bench.vectors.encode import Encoder
     from models import checkpoint
     from models.config import ModelConfig, TextConfig
     from models.tokenizer import LexiconTokenizer

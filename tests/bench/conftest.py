@@ -9,7 +9,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-hypothesis.settings.register_profile("no deadline", deadline=None)  # the first example compiles, and the disk may be busy
+hypothesis.settings.register_profile(
+    "no deadline", deadline=None
+)  # the first example compiles, and the disk may be busy
 hypothesis.settings.load_profile("no deadline")
 
 WORDS = [f"word{i}" for i in range(96)]
@@ -52,7 +54,9 @@ class WordCorpus:
             other = next(word for word in range(len(WORDS)) if word not in self.words(i))
             kind = ("attribute", "count", "relation")[i % 3]
             # every fourth "negative" is its caption again: a tie, which counts as wrong
-            yield HardNegative(f"{split}-{i}", f"{WORDS[a]} {WORDS[b]}", f"{WORDS[a]} {WORDS[b if i % 4 == 0 else other]}", kind)
+            yield HardNegative(
+                f"{split}-{i}", f"{WORDS[a]} {WORDS[b]}", f"{WORDS[a]} {WORDS[b if i % 4 == 0 else other]}", kind
+            )
 
 
 class WordModel:
@@ -87,7 +91,7 @@ def install_words(monkeypatch) -> SimpleNamespace:
     Returns a namespace whose `loads` counts how often a model was loaded.
     """
     import bench.corpora
-    from bench import encode
+    from bench.vectors import encode
 
     counter = SimpleNamespace(loads=0)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, encode
-from bench.cluster import joined
 from bench.corpora import open_corpus
-from bench.encode import Encoder, encode_slices
+from bench.store import cli
+from bench.vectors import encode
+from bench.vectors.encode import Encoder, encode_slices
+from bench.vectors.nodes import joined
 from tests.cluster.nodes import killing_when, started, until
 
 pytestmark = pytest.mark.cluster
@@ -30,7 +31,9 @@ def encoders(checkpoints):
 
 def content(home):
     """Bytes of all vectors, by their folder and name."""
-    return {str(path.relative_to(home)): path.read_bytes() for path in sorted(home.glob("vectors/**/*")) if path.is_file()}
+    return {
+        str(path.relative_to(home)): path.read_bytes() for path in sorted(home.glob("vectors/**/*")) if path.is_file()
+    }
 
 
 @pytest.mark.fault("a node of a cluster is killed while it encodes")
@@ -40,7 +43,9 @@ def test_a_node_killed_in_the_middle_changes_no_byte(tmp_path, checkpoints, alon
         assert nodes.cores == count
         victim = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
         with killing_when(lambda: len(list(tmp_path.glob("vectors/*.parts/00001.json"))) == 2, cluster, victim):
-            made = encode_slices(tmp_path, encoders(checkpoints), open_corpus(SCENES), SLICES, shard_rows=ROWS, nodes=nodes)
+            made = encode_slices(
+                tmp_path, encoders(checkpoints), open_corpus(SCENES), SLICES, shard_rows=ROWS, nodes=nodes
+            )
         until(lambda: nodes.cores == count - 1)  # Ray may notice the death after the work is done
     assert content(tmp_path) == content(alone) and len(list(tmp_path.glob("vectors/*"))) == 4
     assert made["clip"].images.count == 2560 and len(made["clip"].images.meta["shards"]) == 10
@@ -63,9 +68,20 @@ def test_the_command_over_two_nodes_takes_up_what_one_machine_began(tmp_path, ch
     stamp = first.stat().st_mtime_ns
     encode_slices(tmp_path / "one", encoders(checkpoints[:1]), open_corpus(SCENES), [("test", 700)], shard_rows=ROWS)
     with started(2) as cluster:
-        argv = ["--home", tmp_path / "two", "--checkpoint", checkpoints[0], "--corpus", SCENES, "--images", 700, "--shard-rows", ROWS]
+        argv = [
+            "--home",
+            tmp_path / "two",
+            "--checkpoint",
+            checkpoints[0],
+            "--corpus",
+            SCENES,
+            "--images",
+            700,
+            "--shard-rows",
+            ROWS,
+        ]
         argv += ["--ray", cluster.address]
-        assert cli.run(encode.main, encode._parser(), [str(word) for word in argv]) == 0, capsys.readouterr().err
+        assert cli.run(encode.main, encode.parser(), [str(word) for word in argv]) == 0, capsys.readouterr().err
         assert "700 images" in capsys.readouterr().out
     assert content(tmp_path / "two") == content(tmp_path / "one")
     assert stamp in {path.stat().st_mtime_ns for path in Path(tmp_path / "two").glob("vectors/*/00000.indptr.npy")}

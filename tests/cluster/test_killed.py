@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bench.cluster import joined
-from bench.indexes import build_index
-from bench.vectors import LexiconVectors
+from bench.engines.indexes import build_index
+from bench.vectors.nodes import joined
+from bench.vectors.read import LexiconVectors
 from tests.cluster.nodes import QUERIES, killing_when, same, started
 
 pytestmark = pytest.mark.cluster

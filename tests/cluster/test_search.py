@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import cli, engines, scale
-from bench.cluster import joined
-from bench.grid import Grid, plan
-from bench.indexes import build_index
-from bench.isolate import Limits
-from bench.records import Point, RecordStore
-from bench.sweep import Side, Sweep
-from bench.vectors import DenseVectors, LexiconVectors, open_vectors, write_vectors
+from bench import engines
+from bench.engines.indexes import build_index
+from bench.scale import run as scale
+from bench.scale.plan import Grid, plan
+from bench.scale.sweep import Side, Sweep
+from bench.store import cli
+from bench.store.isolated import Limits
+from bench.store.records import Point, RecordStore
+from bench.vectors.nodes import joined
+from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors, write_vectors
 from models.errors import InputError
 from tests.cluster.nodes import ITEMS, LEXICONS, QUERIES, same, started
 
@@ -78,7 +80,9 @@ def test_a_shard_that_is_gone_leaves_the_results_of_the_others_and_a_name(tmp_pa
             sharded._ray.kill(sharded._actors[number], no_restart=True)
         ids, scores = sharded.search(queries, 10)
         expected = last.search(queries, 10)
-        assert np.array_equal(ids, np.where(expected[0] < 0, -1, expected[0] + 200)) and np.array_equal(scores, expected[1])
+        assert np.array_equal(ids, np.where(expected[0] < 0, -1, expected[0] + 200)) and np.array_equal(
+            scores, expected[1]
+        )
         assert sharded.what_is_missing().startswith("shard 1 of 3 is missing (The actor died")
         assert "; shard 2 of 3 is missing" in sharded.what_is_missing()
         sharded._ray.kill(sharded._actors[2], no_restart=True)
@@ -97,16 +101,38 @@ def folders(tmp_path_factory, rows):
         made[part] = tmp_path_factory.mktemp("vectors") / part
         with write_vectors(made[part], "lexicon", LEXICONS, shard_rows=128) as writer:
             names = [f"item{i}" for i in range(count)]
-            writer.append(rows[:count] / 400, names if part == "documents" else [f"query{i}" for i in range(count)], names)
+            writer.append(
+                rows[:count] / 400, names if part == "documents" else [f"query{i}" for i in range(count)], names
+            )
     return made
 
 
 def test_the_command_records_shards_network_and_the_ranking_of_one_index(tmp_path, two, folders, capsys, monkeypatch):
     monkeypatch.setattr(scale, "build_report", lambda *_: None)
-    argv = ["--home", tmp_path, "--corpus", "vectors", "--documents", folders["documents"], "--queries", folders["queries"]]
-    argv += ["--engines", "scipy", "--sizes", ITEMS, "rounds=1", "seconds=0.05", "checked=6", "modes=[[single,1],[batched,1]]"]
+    argv = [
+        "--home",
+        tmp_path,
+        "--corpus",
+        "vectors",
+        "--documents",
+        folders["documents"],
+        "--queries",
+        folders["queries"],
+    ]
+    argv += [
+        "--engines",
+        "scipy",
+        "--sizes",
+        ITEMS,
+        "rounds=1",
+        "seconds=0.05",
+        "checked=6",
+        "modes=[[single,1],[batched,1]]",
+    ]
     for cluster in ([], ["--ray", two.address, "--shards", 2]):
-        assert cli.run(scale.main, scale._parser(), [str(word) for word in [*argv, *cluster]]) == 0, capsys.readouterr().err
+        assert cli.run(scale.main, scale.parser(), [str(word) for word in [*argv, *cluster]]) == 0, (
+            capsys.readouterr().err
+        )
     rows = RecordStore(tmp_path).read()
     rows = rows[rows.task.isin(["scale", "sharded"])]
     assert set(rows.status) == {"ok"}, rows.note.tolist()
@@ -126,21 +152,23 @@ def test_partial_results_are_not_ok(tmp_path, two, folders, monkeypatch):
     side = Side(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
     [cell] = plan(side.kind, ITEMS, GRID, ["scipy"], largest=False)
     cell = replace(cell, engine="sharded-scipy", knobs={"shards": 3})
-    monkeypatch.setattr("bench.sweep.run_job", in_this_process)
+    monkeypatch.setattr("bench.scale.sweep.run_job", in_this_process)
     Sweep(RecordStore(tmp_path), tmp_path, side, GRID, Limits(600)).run([cell])
     rows = RecordStore(tmp_path).read()
     assert set(rows.status) == {"failed"} and rows.value.isna().all()
     accuracy, timed = rows[rows.batch_mode == ""], rows[rows.batch_mode != ""]
     note = accuracy.note.iloc[0]
-    assert note.startswith("partial: shard 1 of 3 is missing (The actor died") and "without it engine_recall@10 " in note
+    assert (
+        note.startswith("partial: shard 1 of 3 is missing (The actor died") and "without it engine_recall@10 " in note
+    )
     assert len(timed) == 2 and timed.note.str.startswith("search: partial: shard 1 of 3 is missing").all()
 
 
 def in_this_process(job, request, folder, limits):
-    """Runs a job as `bench.worker` does, with a shard that dies as soon as the index is open."""
-    from bench import worker
-    from bench.files import read_json, write_json
-    from bench.isolate import Outcome
+    """Runs a job as `bench.scale.worker` does, with a shard that dies as soon as the index is open."""
+    from bench.scale import worker
+    from bench.store.isolated import Outcome
+    from models.files import read_json, write_json
 
     opened = worker.open_index
 

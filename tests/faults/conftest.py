@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.files import sha256
+from models.files import sha256
 from tests.faults import road
 
 

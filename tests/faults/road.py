@@ -15,9 +15,9 @@ import psutil
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from bench.files import sha256
-from bench.records import RecordStore
-from bench.vectors import NPY_HEADER, write_vectors
+from bench.store.records import RecordStore
+from bench.vectors.read import NPY_HEADER, write_vectors
+from models.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "ablations" / "tiny.yaml"
@@ -27,9 +27,18 @@ PATIENCE = 3600
 INJECTED = Path(__file__).with_name("injected")
 """On PYTHONPATH: its `sitecustomize.py` puts the fault that FAULT names into every Python of a command."""
 
-GRID = ["rounds=1", "seconds=0.02", "queries=8", "checked=6", "kept=[]", "bits=[]", "query_kept=[]", "modes=[[single,1]]"]
+GRID = [
+    "rounds=1",
+    "seconds=0.02",
+    "queries=8",
+    "checked=6",
+    "top_k=[]",
+    "bits=[]",
+    "query_top_k=[]",
+    "modes=[[single,1]]",
+]
 SHORT = ["train.steps=12", "train.phase1_share=0.5", "train.validate_every=4", "train.checkpoint_every=4"]
-MEASURED = ["measure.images=16", "measure.zero_shot=4", "measure.examples=2", "measure.kept=[8]", "measure.slices=[]"]
+MEASURED = ["measure.images=16", "measure.zero_shot=4", "measure.examples=2", "measure.top_k=[8]", "measure.slices=[]"]
 CORPUS = ["--corpus", "{name: scenes, pixels: 64, concepts: 12}"]
 FINISHED = ("data/*/*", "vectors/*/*", "indexes/*/**/*", "results/*.parquet")
 TIMED = {"s", "us", "queries/s", "pairs/s", "images/s", "texts/s"}
@@ -43,24 +52,63 @@ def training(home, *more) -> list[str]:
 
 def measuring(home, checkpoint, *more) -> list[str]:
     """Measure a checkpoint: vectors, indexes, records."""
-    return ["bench.recall", "--checkpoint", checkpoint, *CORPUS, "--images", "16", "--kept", "8", "--home", home, *more]
+    return [
+        "bench",
+        "recall",
+        "--checkpoint",
+        checkpoint,
+        *CORPUS,
+        "--images",
+        "16",
+        "--top-k",
+        "8",
+        "--home",
+        home,
+        *more,
+    ]
 
 
 def main_job(home, *more) -> list[str]:
     """Train and measure a variant, and build the pages."""
-    return ["ablations.run", "--profile", TINY, "--variants", "lexlip", "--at-once", "1", "--home", home, *more, *SHORT, *MEASURED]
+    return [
+        "ablations.run",
+        "--profile",
+        TINY,
+        "--variants",
+        "lexlip",
+        "--at-once",
+        "1",
+        "--home",
+        home,
+        *more,
+        *SHORT,
+        *MEASURED,
+    ]
 
 
 def sweep(home, vectors, *more, engines="impact,dummy") -> list[str]:
     """Build, check and time engines over vectors that are there, each step in a process of its own."""
     sides = ["--documents", vectors / "documents", "--queries", vectors / "queries"]
-    return ["bench.scale", "--corpus", "vectors", *sides, "--sizes", "200", "--engines", engines, "--home", home, *more, *GRID]
+    return [
+        "bench.scale",
+        "--corpus",
+        "vectors",
+        *sides,
+        "--sizes",
+        "200",
+        "--engines",
+        engines,
+        "--home",
+        home,
+        *more,
+        *GRID,
+    ]
 
 
 def encoding(home, checkpoint, *more) -> list[str]:
     """Encode a gallery, in shards."""
     slices = ["--images", "128", "--distractors", "256", "--shard-rows", "128"]
-    return ["bench.gallery", "--checkpoint", checkpoint, *CORPUS, *slices, "--home", home, *more]
+    return ["bench", "gallery", "--checkpoint", checkpoint, *CORPUS, *slices, "--home", home, *more]
 
 
 def make_vectors(folder) -> Path:
@@ -69,14 +117,22 @@ def make_vectors(folder) -> Path:
     rows = sp.random_array((200, 50), density=0.2, random_state=rng, dtype=np.float32, format="csr")
     rows = sp.csr_array(rows / np.maximum(1e-6, np.sqrt(rows.multiply(rows).sum(axis=1)))[:, None])
     for part, count in (("documents", 200), ("queries", 20)):
-        with write_vectors(folder / part, "lexicon", 50, vocabulary=[f"l{i}" for i in range(50)], shard_rows=100) as writer:
+        with write_vectors(
+            folder / part, "lexicon", 50, vocabulary=[f"l{i}" for i in range(50)], shard_rows=100
+        ) as writer:
             writer.append(rows[:count], [f"{part}{i}" for i in range(count)], [f"documents{i}" for i in range(count)])
     return folder
 
 
 def start(command, **environment) -> subprocess.Popen:
     """`python -m MODULE flags...`, with text pipes; on one thread, as more only wait for each other at this size."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **environment}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        **environment,
+    }
     line = [sys.executable, "-m", *map(str, command)]
     return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -139,14 +195,14 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def jobs(process: subprocess.Popen, job: str = "") -> list[psutil.Process]:
-    """The processes of its jobs (`bench.worker`) that run now, of a kind or all."""
+    """The processes of its jobs (`bench.scale.worker`) that run now, of a kind or all."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
             line = child.cmdline()
         except psutil.Error:
             continue
-        if "bench.worker" in " ".join(line) and job in ("", line[-2]):
+        if "bench.scale.worker" in " ".join(line) and job in ("", line[-2]):
             found.append(child)
     return found
 
@@ -175,7 +231,9 @@ def records(home) -> pd.DataFrame:
 def assert_same(home, undisturbed) -> None:
     """The records of a home are those of an undisturbed one, and it has the same pages."""
     pd.testing.assert_frame_equal(records(home), records(undisturbed), check_exact=True)
-    assert {file.name for file in (home / "site").glob("*.html")} == {file.name for file in (undisturbed / "site").glob("*.html")}
+    assert {file.name for file in (home / "site").glob("*.html")} == {
+        file.name for file in (undisturbed / "site").glob("*.html")
+    }
 
 
 def finished(home) -> dict[Path, str]:
@@ -184,8 +242,16 @@ def finished(home) -> dict[Path, str]:
     A point of the records is whole with the file of its rows, which is written last.
     """
     found = [path for pattern in FINISHED for path in Path(home).glob(pattern) if path.is_file()]
-    found = [path for path in found if path.parent.name != "results" or path.with_name(f"{path.name.split('.')[0]}.parquet").exists()]
-    return {path: sha256(path) for path in found if not any(part.startswith(".") or part.endswith(".parts") for part in path.parts)}
+    found = [
+        path
+        for path in found
+        if path.parent.name != "results" or path.with_name(f"{path.name.split('.')[0]}.parquet").exists()
+    ]
+    return {
+        path: sha256(path)
+        for path in found
+        if not any(part.startswith(".") or part.endswith(".parts") for part in path.parts)
+    }
 
 
 def truncate(path: Path) -> None:

@@ -55,7 +55,9 @@ def test_a_broken_index(swept, vectors, tmp_path):
     for break_ in BOTH:
         shutil.copy(swept.home / postings.relative_to(home), postings)
         break_(postings)
-        road.refused(road.sweep(home, vectors), str(postings), f"remove {postings.parent} or use --force to build it again")
+        road.refused(
+            road.sweep(home, vectors), str(postings), f"remove {postings.parent} or use --force to build it again"
+        )
     road.succeed(road.sweep(home, vectors, "--force"))
     road.assert_same(home, swept.home)
 
@@ -67,7 +69,7 @@ def test_a_broken_record(swept, vectors, tmp_path):
     for break_ in BOTH:
         shutil.copy(swept.home / record.relative_to(home), record)
         break_(record)
-        for command in (["bench.records", "list", "--home", home], ["reports.build", "--home", home]):
+        for command in (["bench", "records", "list", "--home", home], ["reports.build", "--home", home]):
             road.refused(command, str(record), "remove it to measure the point again")
     record.unlink()
     road.succeed(road.sweep(home, vectors))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from tests.faults import road
 
 YEAR = 365 * 24 * 3600
@@ -27,7 +27,12 @@ def test_the_second_half_of_a_run_is_earlier_than_the_first(measured, checkpoint
 @pytest.mark.fault("all files of a home are from the future")
 def test_files_from_the_future(measured, checkpoint, tmp_path):
     home = shutil.copytree(measured, tmp_path / "home")
-    lost = RecordStore(home).read().query("task == 'retrieval' and batch_mode == '' and engine == 'impact'").point_id.iloc[0]
+    lost = (
+        RecordStore(home)
+        .read()
+        .query("task == 'retrieval' and batch_mode == '' and engine == 'impact'")
+        .point_id.iloc[0]
+    )
     (home / "results" / f"{lost}.parquet").unlink()
     future = time.time() + YEAR
     files = [path for path in home.rglob("*") if path.is_file() and lost not in path.name]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.records import SCHEMA, RecordStore
+from bench.store.records import SCHEMA, RecordStore
 from reports.build import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +24,20 @@ OF_ONE_RUN = {"summary.json", "index.json"}  # hold when and how long
 def homes(tmp_path_factory) -> list[Path]:
     made = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
     for home in made:
-        command = [sys.executable, "-m", "ablations.run", "--profile", "smoke", "--variants", "lexlip,clip", "--home", str(home)]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=1800)
+        command = [
+            sys.executable,
+            "-m",
+            "ablations.run",
+            "--profile",
+            "smoke",
+            "--variants",
+            "lexlip,clip",
+            "--home",
+            str(home),
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=1800
+        )
         assert done.returncode == 0, done.stderr
     return made
 
@@ -53,7 +65,9 @@ def test_rankings_and_numbers_are_the_same(homes):
         queries = [store.queries(point) for store in stores]
         assert (queries[0] is None) == (queries[1] is None)
         if queries[0] is not None:
-            pd.testing.assert_frame_equal(*(found.drop(columns="latency_us", errors="ignore") for found in queries), check_exact=True)
+            pd.testing.assert_frame_equal(
+                *(found.drop(columns="latency_us", errors="ignore") for found in queries), check_exact=True
+            )
         examples = [store.examples(point) for store in stores]
         if examples[0] is not None:
             pd.testing.assert_frame_equal(*examples, check_exact=True)
@@ -69,13 +83,17 @@ def test_tables_are_the_same_bytes(homes, tmp_path):
         for path in sorted((home / "results").glob("*.parquet")):
             table = pq.read_table(path)
             if path.name.count(".") == 1:
-                table = pa.Table.from_pandas(untimed(table.to_pandas()).assign(command="python"), schema=SCHEMA, preserve_index=False)
+                table = pa.Table.from_pandas(
+                    untimed(table.to_pandas()).assign(command="python"), schema=SCHEMA, preserve_index=False
+                )
             elif "latency_us" in table.column_names:
                 table = table.to_pandas().assign(latency_us=1.0)
                 table = pa.Table.from_pandas(table, preserve_index=False)
             pq.write_table(table, results / path.name)
         build(results, tmp_path / f"site of {home.name}")
-        tables.append({path.name: path.read_bytes() for path in (tmp_path / f"site of {home.name}" / "tables").iterdir()})
+        tables.append(
+            {path.name: path.read_bytes() for path in (tmp_path / f"site of {home.name}" / "tables").iterdir()}
+        )
     assert len(tables[0]) > 20
     assert tables[0].keys() == tables[1].keys()
     assert [name for name in tables[0] if tables[0][name] != tables[1][name]] == []

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from tests.faults import road
 
 
@@ -65,6 +65,6 @@ def test_a_read_only_home(swept, vectors, read_only, tmp_path):
     home = read_only(swept.home)
     road.refused(road.sweep(home, vectors), str(home), "cannot be written (Read-only file system)")
     road.refused(road.training(home / "new"), str(home / "new"), "cannot be written (Read-only file system)")
-    road.succeed(["bench.records", "list", "--home", home])
+    road.succeed(["bench", "records", "list", "--home", home])
     road.succeed(["reports.build", "--home", home, "--out", tmp_path / "site"])
     assert (tmp_path / "site" / "index.html").exists()

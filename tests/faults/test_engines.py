@@ -4,13 +4,15 @@ import signal
 
 import pytest
 
-from bench.files import read_json
+from models.files import read_json
 from tests.faults import road
 
 
 def of_dummy(process):
     """The running job that builds the index of the engine `dummy`."""
-    return next((found for found in road.jobs(process, "build") if read_json(road.request_of(found))["engine"] == "dummy"), None)
+    return next(
+        (found for found in road.jobs(process, "build") if read_json(road.request_of(found))["engine"] == "dummy"), None
+    )
 
 
 def assert_only_dummy_ended(home, swept, status: str, note: str) -> None:

@@ -18,21 +18,21 @@ from pathlib import Path
 
 import psutil
 
-from bench import cli
-from bench.config import code_fingerprint
-from bench.records import Point, RecordStore
+from bench.store import cli
+from bench.store.config import code_fingerprint
+from bench.store.records import Point, RecordStore
 from models.errors import InputError
 from tests.fuzz.harness import SEEDS
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.worker import PROGRESS, report
 
 CODE = (
-    "bench.config",
+    "bench.store.config",
     "bench.corpora",
-    "bench.files",
-    "bench.records",
-    "bench.shards",
-    "bench.vectors",
+    "models.files",
+    "bench.store.records",
+    "bench.vectors.write",
+    "bench.vectors.read",
     "models.checkpoint",
     "ablations.config",
 )
@@ -43,7 +43,9 @@ LOOKS = 0.5  # seconds between looks at a worker
 
 def fuzz(target: str, executions: int, seed: int, mutator: str) -> tuple[int, int, list[dict]]:
     """(executions, mishandled, what was found) of one target; a worker that dies or hangs is followed by another."""
-    with tempfile.TemporaryDirectory(prefix=f"fuzz-{target}-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as made:
+    with tempfile.TemporaryDirectory(
+        prefix=f"fuzz-{target}-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    ) as made:
         folder = Path(made)
         (folder / "progress").write_bytes(bytes(PROGRESS.size))
         done = bad = 0
@@ -72,7 +74,9 @@ def fuzz(target: str, executions: int, seed: int, mutator: str) -> tuple[int, in
 def _work(folder: Path, arguments: list[str]):
     """The exit code of a worker, or "hang"."""
     with open(folder / "stderr.txt", "wb") as errors:
-        worker = subprocess.Popen([sys.executable, "-m", "tests.fuzz.worker", *arguments], stdout=subprocess.DEVNULL, stderr=errors)
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "tests.fuzz.worker", *arguments], stdout=subprocess.DEVNULL, stderr=errors
+        )
     process, last = psutil.Process(worker.pid), (b"", 0.0)
     while worker.poll() is None:
         try:
@@ -142,8 +146,12 @@ def _parser():
     made = cli.parser("Breaks files and reads them, and records how many were mishandled.")
     made.add_argument("--target", nargs="+", default=["all"], help=f"all, or some of {', '.join(TARGETS)}")
     made.add_argument("--executions", type=int, default=10_000, help="of each target")
-    made.add_argument("--chunk", type=int, default=20_000, help="executions of one record, which is what a kill can lose")
-    made.add_argument("--mutator", choices=("auto", "guided", "plain"), default="auto", help="guided: by coverage, with atheris")
+    made.add_argument(
+        "--chunk", type=int, default=20_000, help="executions of one record, which is what a kill can lose"
+    )
+    made.add_argument(
+        "--mutator", choices=("auto", "guided", "plain"), default="auto", help="guided: by coverage, with atheris"
+    )
     return made
 
 

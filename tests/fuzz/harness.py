@@ -27,7 +27,9 @@ class Harness:
         for seed in self.seeds:
             self.file.write_bytes(seed)
             self.expected = target.read(folder)
-        assert not target.kept or len(self.seeds) == 1, f"{target.name}: one valid file, or it is unknown what must be read"
+        assert not target.kept or len(self.seeds) == 1, (
+            f"{target.name}: one valid file, or it is unknown what must be read"
+        )
 
     def mishandled(self, data: bytes) -> tuple[str, str] | None:
         """(where, what) is wrong with how the data is read; None where it is read or refused as it should."""
@@ -68,5 +70,7 @@ signal.signal(signal.SIGPROF, _hang)
 def _place(error: BaseException) -> str:
     """File and line of the last frame that is ours, so that equal defects are told from different ones."""
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    ours = [(file, line) for file, line in frames if file.is_relative_to(ROOT) and not file.is_relative_to(SEEDS.parent)]
+    ours = [
+        (file, line) for file, line in frames if file.is_relative_to(ROOT) and not file.is_relative_to(SEEDS.parent)
+    ]
     return f"{ours[-1][0].relative_to(ROOT)}:{ours[-1][1]}" if ours else type(error).__name__

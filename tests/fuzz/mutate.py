@@ -40,7 +40,9 @@ def _flip(rng, data, others):
 
 def _set(rng, data, others):
     at = rng.randrange(len(data) + 1)
-    return data[:at] + bytes([rng.choice((0, 1, 0x20, 0x30, 0x39, 0x7F, 0x80, 0xFF, rng.randrange(256)))]) + data[at + 1 :]
+    return (
+        data[:at] + bytes([rng.choice((0, 1, 0x20, 0x30, 0x39, 0x7F, 0x80, 0xFF, rng.randrange(256)))]) + data[at + 1 :]
+    )
 
 
 def _number(rng, data, others):

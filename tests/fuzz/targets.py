@@ -20,18 +20,19 @@ import pyarrow.parquet
 from PIL import Image
 
 from ablations import config as run_config
-from bench import vectors as vectors_module
-from bench.config import fingerprint
-from bench.corpora import open_corpus, read_spec, table
-from bench.corpora.decode import decode
-from bench.corpora.folder import Folder
-from bench.corpora.karpathy import Coco
-from bench.corpora.webdataset import WebDataset, read_shard
-from bench.files import sha256
-from bench.grid import GRID, Grid
-from bench.records import Point, RecordStore
-from bench.vectors import open_vectors, write_vectors
+from bench.corpora import open_corpus, read_spec
+from bench.corpora.readers import table
+from bench.corpora.readers.decode import decode
+from bench.corpora.readers.folder import Folder
+from bench.corpora.readers.karpathy import Coco
+from bench.corpora.readers.webdataset import WebDataset, read_shard
+from bench.scale.plan import GRID, Grid
+from bench.store.config import fingerprint
+from bench.store.records import Point, RecordStore
+from bench.vectors import read as vectors_module
+from bench.vectors.read import open_vectors, write_vectors
 from models.config import BottleneckConfig, ImageConfig, LexLIPConfig, ModelConfig, MomentumConfig, TextConfig
+from models.files import sha256
 from models.tokenizer import LexiconTokenizer
 from reports import cost
 
@@ -90,8 +91,14 @@ class Csv(Target):
     name, file, about = "csv", "captions.csv", "tables of paths and captions, CSV"
 
     def build(self, folder):
-        plain = "path,caption\n" + "".join(f'{n}.png,"{text.replace(chr(34), chr(34) * 2)}"\n' for n, text in enumerate(CAPTIONS))
-        return [plain.encode(), b"\xef\xbb\xbf" + plain.replace("\n", "\r\n").encode(), b'caption,path\n"two\nlines",x.png\n']
+        plain = "path,caption\n" + "".join(
+            f'{n}.png,"{text.replace(chr(34), chr(34) * 2)}"\n' for n, text in enumerate(CAPTIONS)
+        )
+        return [
+            plain.encode(),
+            b"\xef\xbb\xbf" + plain.replace("\n", "\r\n").encode(),
+            b'caption,path\n"two\nlines",x.png\n',
+        ]
 
     def read(self, folder):
         return list(table.rows(folder / self.file, ("path", "caption")))
@@ -129,19 +136,33 @@ class OfFolder(Csv):
 
     def build(self, folder):
         _pictures(folder)
-        return [b"split," + super().build(folder)[0].replace(b"\n", b"\ntest,").removesuffix(b"test,"), super().build(folder)[0]]
+        return [
+            b"split," + super().build(folder)[0].replace(b"\n", b"\ntest,").removesuffix(b"test,"),
+            super().build(folder)[0],
+        ]
 
     def read(self, folder):
         return _streamed(Folder(folder / self.file, pixels=PIXELS))
 
 
 class KarpathyJson(Target):
-    name, file, about, form = "karpathy-json", "dataset_coco.json", "Karpathy's JSON of COCO, with its pictures, streamed", "json"
+    name, file, about, form = (
+        "karpathy-json",
+        "dataset_coco.json",
+        "Karpathy's JSON of COCO, with its pictures, streamed",
+        "json",
+    )
 
     def build(self, folder):
         _pictures(folder)
         images = [
-            {"filepath": "", "filename": f"{n}.png", "cocoid": n, "split": split, "sentences": [{"sentid": n, "raw": CAPTIONS[n]}]}
+            {
+                "filepath": "",
+                "filename": f"{n}.png",
+                "cocoid": n,
+                "split": split,
+                "sentences": [{"sentid": n, "raw": CAPTIONS[n]}],
+            }
             for n, split in enumerate(("train", "restval", "test"))
         ]
         return [json.dumps({"images": images, "dataset": "coco"}).encode()]
@@ -151,7 +172,11 @@ class KarpathyJson(Target):
 
 
 class KarpathyTables(Target):
-    name, file, about = "karpathy-tables", "coco_train.tsv", "the TSV tables of LexLIP's code, with their pictures, streamed"
+    name, file, about = (
+        "karpathy-tables",
+        "coco_train.tsv",
+        "the TSV tables of LexLIP's code, with their pictures, streamed",
+    )
 
     def build(self, folder):
         _pictures(folder)
@@ -263,14 +288,22 @@ def _pngs() -> list[bytes]:
 def _jpegs() -> list[bytes]:
     made = [stored(picture(mode=mode), "JPEG") for mode in ("RGB", "L", "CMYK", "YCbCr")]
     made += [stored(picture(), "JPEG", exif=_exif(orientation)) for orientation in (3, 6, 8)]
-    return [*made, stored(picture(), "JPEG", progressive=True, subsampling=0), stored(picture(), "JPEG", restart_marker_blocks=1)]
+    return [
+        *made,
+        stored(picture(), "JPEG", progressive=True, subsampling=0),
+        stored(picture(), "JPEG", restart_marker_blocks=1),
+    ]
 
 
 def _tiffs() -> list[bytes]:
     packed = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
     made = [stored(picture(), "TIFF", compression=name) for name in packed]
     made += [stored(picture(mode=mode), "TIFF") for mode in ("1", "L", "P", "RGBA", "CMYK", "LAB")]
-    made += [stored(_deep(), "TIFF"), stored(picture(), "TIFF", compression="jpeg"), stored(picture(), "TIFF", exif=_exif(5))]
+    made += [
+        stored(_deep(), "TIFF"),
+        stored(picture(), "TIFF", compression="jpeg"),
+        stored(picture(), "TIFF", exif=_exif(5)),
+    ]
     return [*made, stored(picture(), "TIFF", **_frames("RGB"))]
 
 
@@ -327,7 +360,9 @@ class Checkpoint(Target):
         from models import checkpoint
 
         model = checkpoint.load(folder)
-        weights = [[name, str(value.dtype), value.numpy().tobytes()] for name, value in sorted(model.state_dict().items())]
+        weights = [
+            [name, str(value.dtype), value.numpy().tobytes()] for name, value in sorted(model.state_dict().items())
+        ]
         return [fingerprint(model.config), model.vocabulary, weights]
 
 
@@ -375,7 +410,11 @@ class Vectors(Target):
         shutil.rmtree(folder / "made", ignore_errors=True)
         words = list("abcdef") if self.kind == "lexicon" else None
         with write_vectors(folder / "made", self.kind, 6, words, {"from": "fuzz"}, shard_rows=3) as writer:
-            writer.append(np.where(values > 0.4, values, 0) if self.kind == "lexicon" else values, names, groups=["a", "a", "b", "b", "c"])
+            writer.append(
+                np.where(values > 0.4, values, 0) if self.kind == "lexicon" else values,
+                names,
+                groups=["a", "a", "b", "b", "c"],
+            )
         shutil.copytree(folder / "made", folder, dirs_exist_ok=True)
         return [(folder / self.file).read_bytes()]
 
@@ -407,7 +446,9 @@ class _SealedVectors(Vectors):
 
     def read(self, folder):
         meta = json.loads((folder / "made" / "meta.json").read_text())
-        (entry,) = (entry for shard in meta["shards"] for entry in shard["files"].values() if entry["name"] == self.file)
+        (entry,) = (
+            entry for shard in meta["shards"] for entry in shard["files"].values() if entry["name"] == self.file
+        )
         entry |= {"bytes": (folder / self.file).stat().st_size, "sha256": sha256(folder / self.file)}
         (folder / "meta.json").write_text(json.dumps(meta))
         return super().read(folder)
@@ -437,8 +478,16 @@ class Records(Target):
     def build(self, folder):
         store = RecordStore(folder)
         store.folder = folder
-        ranks = [{"query_id": str(n), "group": "g", "ranks": [n + 1], "relevant": 1, "latency_us": 0.5} for n in range(3)]
-        store.write(self.point, {"recall@1": 0.25, "recall@5": 0.5}, queries=ranks, note="one", started="2026-01-01T00:00:00+00:00")
+        ranks = [
+            {"query_id": str(n), "group": "g", "ranks": [n + 1], "relevant": 1, "latency_us": 0.5} for n in range(3)
+        ]
+        store.write(
+            self.point,
+            {"recall@1": 0.25, "recall@5": 0.5},
+            queries=ranks,
+            note="one",
+            started="2026-01-01T00:00:00+00:00",
+        )
         return [(folder / self.file).read_bytes()]
 
     def read(self, folder):
@@ -490,7 +539,10 @@ class Overrides(Target):
     name, file, about = "overrides", "overrides.txt", "dotted overrides on a command line"
 
     def build(self, folder):
-        return [b"train.steps=8\nmodel.image.pixels=64", b"data.corpus={name: scenes, pixels: 64}\ntrain.betas=[0.9, 0.99]"]
+        return [
+            b"train.steps=8\nmodel.image.pixels=64",
+            b"data.corpus={name: scenes, pixels: 64}\ntrain.betas=[0.9, 0.99]",
+        ]
 
     def read(self, folder):
         text = (folder / self.file).read_text(encoding="utf-8", errors="replace")

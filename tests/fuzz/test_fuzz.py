@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from models.errors import InputError
 from tests.fuzz import __main__ as command
 from tests.fuzz import harness as harnesses
@@ -77,7 +77,13 @@ class Careless(targets.Target):
 def test_each_way_of_mishandling_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(harnesses, "CPU_SECONDS", 0.05)
     one = Harness(Careless(), tmp_path)
-    ways = {b"t": "KeyError", b"e": "an error without a message", b"h": "Hang", b"m": "OSError", b"o": "silently other values"}
+    ways = {
+        b"t": "KeyError",
+        b"e": "an error without a message",
+        b"h": "Hang",
+        b"m": "OSError",
+        b"o": "silently other values",
+    }
     assert {data: one.mishandled(data)[1][: len(what)] for data, what in ways.items()} == ways
     assert [one.mishandled(data) for data in (b"whole", b"changed", b"fine: the machine's own error")] == [None] * 3
 
@@ -87,9 +93,20 @@ def test_the_command_counts_records_and_keeps_what_it_found(tmp_path, monkeypatc
     monkeypatch.setattr(command, "SEEDS", tmp_path / "seeds")
     monkeypatch.setitem(targets.TARGETS, "careless", Careless())
     monkeypatch.setattr(command, "_work", lambda folder, arguments: _worker(folder, arguments))
-    flags = ["--target", "careless", "--executions", "30", "--chunk", "20", "--mutator", "plain", "--home", str(tmp_path)]
+    flags = [
+        "--target",
+        "careless",
+        "--executions",
+        "30",
+        "--chunk",
+        "20",
+        "--mutator",
+        "plain",
+        "--home",
+        str(tmp_path),
+    ]
     with pytest.raises(SystemExit) as ended:
-        command.cli.run(command.main, command._parser(), flags)
+        command.cli.run(command.main, command.parser(), flags)
     assert ended.value.code == 1
     rows = RecordStore(tmp_path).read()
     assert sorted(rows[rows.metric == "fuzz_executions"].value) == [10, 20]
@@ -109,14 +126,16 @@ def _worker(folder, arguments) -> int:
 
 
 def test_an_unknown_target_is_refused(tmp_path, capsys):
-    assert command.cli.run(command.main, command._parser(), ["--target", "ppm", "--home", str(tmp_path)]) == 2
+    assert command.cli.run(command.main, command.parser(), ["--target", "ppm", "--home", str(tmp_path)]) == 2
     assert "picture-ppm" in capsys.readouterr().err
 
 
 def test_a_worker_counts_what_it_does_and_keeps_one_input_for_each_place(tmp_path, monkeypatch):
     monkeypatch.setattr(worker.resource, "setrlimit", lambda *_: None)  # of this process
     monkeypatch.setitem(targets.TARGETS, "careless", Careless())
-    monkeypatch.setattr(mutate, "mutate", lambda rng, *_, **__: rng.choice([b"whole", b"other", b"table", b"error", b"changed"]))
+    monkeypatch.setattr(
+        mutate, "mutate", lambda rng, *_, **__: rng.choice([b"whole", b"other", b"table", b"error", b"changed"])
+    )
     (tmp_path / "progress").write_bytes(bytes(worker.PROGRESS.size))
     worker.main("careless", tmp_path, 50, 0, "plain")
     done, bad = worker.PROGRESS.unpack((tmp_path / "progress").read_bytes())

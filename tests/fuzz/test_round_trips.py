@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ablations import config as run_config
-from bench import config
-from bench.corpora import table
-from bench.corpora.decode import decode
-from bench.corpora.webdataset import read_shard
-from bench.records import Point, RecordStore
+from bench.corpora.readers import table
+from bench.corpora.readers.decode import decode
+from bench.corpora.readers.webdataset import read_shard
+from bench.store import config
+from bench.store.records import Point, RecordStore
 from models.errors import InputError
 
 FEW = settings(max_examples=25)
@@ -57,7 +57,10 @@ def test_tsv_without_quotes_holds_any_line(pairs):
 @FEW
 @given(
     st.dictionaries(
-        st.text("abc/-é ", min_size=1, max_size=8).filter(lambda key: key.strip("/ ")), TEXT.filter(str.strip), min_size=1, max_size=4
+        st.text("abc/-é ", min_size=1, max_size=8).filter(lambda key: key.strip("/ ")),
+        TEXT.filter(str.strip),
+        min_size=1,
+        max_size=4,
     )
 )
 def test_shards_hold_any_caption(captions):
@@ -76,7 +79,8 @@ def test_shards_hold_any_caption(captions):
 
 
 @pytest.mark.parametrize(
-    ("form", "options"), [("PNG", {}), ("BMP", {}), ("PPM", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})]
+    ("form", "options"),
+    [("PNG", {}), ("BMP", {}), ("PPM", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
 )
 @settings(max_examples=5)
 @given(seed=st.integers(0, 1 << 30))
@@ -92,7 +96,12 @@ RANKS = st.lists(st.integers(1, 1 << 31 - 1), max_size=3)
 
 
 @settings(max_examples=10)
-@given(VALUES, st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.lists(RANKS, min_size=1, max_size=4), st.data())
+@given(
+    VALUES,
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.lists(RANKS, min_size=1, max_size=4),
+    st.data(),
+)
 def test_records_are_read_as_written_and_a_bit_that_changed_is_refused_or_changes_nothing(value, note, ranks, data):
     point = Point("retrieval", machine_id="m", command=note)
     queries = [{"query_id": note, "group": "g", "ranks": found, "relevant": 1, "latency_us": value} for found in ranks]

@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 MEMORY = 3 << 30  # bytes that reading may take beside what the process has
-INSTRUMENTED = ("bench.corpora", "bench.config", "bench.files", "bench.vectors", "bench.shards", "bench.records", "models.checkpoint",
+INSTRUMENTED = ("bench.corpora", "bench.store.config", "models.files", "bench.vectors.read", "bench.vectors.write", "bench.store.records", "models.checkpoint",
     "models.tokenizer", "ablations.config", "reports.cost", "yaml", "tarfile", "PIL")  # fmt: skip
 PROGRESS = struct.Struct("<QQ")
 

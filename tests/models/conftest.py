@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from models import checkpoint
-from models.config import BottleneckConfig, ClipConfig, HeadConfig, ImageConfig, LexLIPConfig, ModelConfig, MomentumConfig, TextConfig
+from models.config import (
+    BottleneckConfig,
+    ClipConfig,
+    HeadConfig,
+    ImageConfig,
+    LexLIPConfig,
+    ModelConfig,
+    MomentumConfig,
+    TextConfig,
+)
 from models.objective import Batch
 from models.tokenizer import LexiconTokenizer
 
@@ -35,11 +44,22 @@ def make_config(tokenizer):
     """A tiny configuration; keyword arguments are sections of LexLIP (bottleneck, momentum, ...) or the kind."""
 
     def make(kind: str = "lexlip", **sections) -> ModelConfig:
-        lexlip = {"head": HeadConfig(), "bottleneck": BottleneckConfig(), "momentum": MomentumConfig(decay=0.5, queue=12)}
+        lexlip = {
+            "head": HeadConfig(),
+            "bottleneck": BottleneckConfig(),
+            "momentum": MomentumConfig(decay=0.5, queue=12),
+        }
         return ModelConfig(
             kind=kind,
             image=ImageConfig(layers=1, width=16, heads=2, pixels=16, patch=8, stem="patch"),
-            text=TextConfig(layers=1, width=16, heads=2, max_tokens=tokenizer.max_tokens, vocabulary=len(tokenizer), embedding_std=0.5),
+            text=TextConfig(
+                layers=1,
+                width=16,
+                heads=2,
+                max_tokens=tokenizer.max_tokens,
+                vocabulary=len(tokenizer),
+                embedding_std=0.5,
+            ),
             lexlip=dataclasses.replace(LexLIPConfig(), **(lexlip | sections)),
             clip=ClipConfig(embedding=8),
         )
@@ -68,6 +88,10 @@ def make_batch(tokenizer, pictures):
     def make(first: int = 0, size: int = 8) -> Batch:
         tokens_BL, words_BL = tokenizer.encode([CAPTIONS[(first + 5 * row) % len(CAPTIONS)] for row in range(size)])
         images_BHWC = np.roll(pictures, first, axis=0)[:size]
-        return Batch(torch.from_numpy(images_BHWC.copy()), torch.from_numpy(tokens_BL.astype(np.int64)), torch.from_numpy(words_BL))
+        return Batch(
+            torch.from_numpy(images_BHWC.copy()),
+            torch.from_numpy(tokens_BL.astype(np.int64)),
+            torch.from_numpy(words_BL),
+        )
 
     return make

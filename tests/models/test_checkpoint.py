@@ -118,7 +118,16 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"", b"{", b"[]", b'{"config": {}}', b'{"config": 1, "sha256": {}}', b"\xff\xfe\x00", b'{"config": {}, "sha256": 3}', b'{"a":' * 5000],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"config": {}}',
+        b'{"config": 1, "sha256": {}}',
+        b"\xff\xfe\x00",
+        b'{"config": {}, "sha256": 3}',
+        b'{"a":' * 5000,
+    ],
 )
 def test_a_description_that_is_none(folder, garbage):
     (folder / "model.json").write_bytes(garbage)
@@ -131,14 +140,18 @@ def rewrite(folder, change, summed=True):
     description = json.loads((folder / "model.json").read_text())
     change(description["config"])
     if summed:
-        description["sha256"]["config"] = hashlib.sha256(json.dumps(description["config"], sort_keys=True).encode()).hexdigest()
+        description["sha256"]["config"] = hashlib.sha256(
+            json.dumps(description["config"], sort_keys=True).encode()
+        ).hexdigest()
     (folder / "model.json").write_text(json.dumps(description))
 
 
 def test_a_configuration_that_changed_is_refused(folder):
     rewrite(folder, lambda config: config["lexlip"].update(temperature=0.06), summed=False)
     for read in (models.load, checkpoint.fingerprint):
-        with pytest.raises(InputError, match="model.json: not a checkpoint description: its configuration changed since it was written"):
+        with pytest.raises(
+            InputError, match="model.json: not a checkpoint description: its configuration changed since it was written"
+        ):
             read(folder)
 
 

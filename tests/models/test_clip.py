@@ -52,7 +52,9 @@ def test_the_length_of_the_batch_changes_nothing(trained, tokenizer):
 def test_every_parameter_learns(trained):
     model, objective, batch = trained
     objective.losses(batch, torch.Generator())[0]["contrastive"].backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert without == []
 
 

@@ -28,7 +28,9 @@ def trained(folder: Path, case: str) -> dict:
     torch.manual_seed(1)
     objective = checkpoint.objective(checkpoint.load(folder / PHASES[case])).train()
     objective.begin("contrastive" if case == "clip" else case)
-    sgd = torch.optim.SGD([parameter for parameter in objective.parameters() if parameter.requires_grad], lr=0.02, momentum=0.9)
+    sgd = torch.optim.SGD(
+        [parameter for parameter in objective.parameters() if parameter.requires_grad], lr=0.02, momentum=0.9
+    )
     losses, masked = [], []
     for step, tensors in enumerate(torch.load(folder / "batches.pt", weights_only=True)):
         batch = Batch(*(tensor[rows(SIZE // world())] for tensor in tensors))
@@ -105,7 +107,9 @@ def test_two_processes_end_with_the_weights_of_one(case, found):
     one, first, second = (side[case]["weights"] for side in found)
     assert ("momentum" in case) == any("queue" in name for name in one)
     for name in one:
-        torch.testing.assert_close(first[name], one[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            first[name], one[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
         assert torch.equal(first[name], second[name]), name
 
 

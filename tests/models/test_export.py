@@ -9,11 +9,18 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from models import export, export_onnx, export_sparse_encoder
 from models.config import HeadConfig
 from models.errors import InputError
+from models.export import common as export
+from models.export import onnx as export_onnx
+from models.export import sparse_encoder as export_sparse_encoder
 
-TEXTS = ["a red apple", "", "zebra? Dolphin!", "a blue guitar on the grass under the clouds near a mountain under the clouds"]
+TEXTS = [
+    "a red apple",
+    "",
+    "zebra? Dolphin!",
+    "a blue guitar on the grass under the clouds near a mountain under the clouds",
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +50,19 @@ def test_pictures_by_onnxruntime(as_onnx, model, pictures):
     for size in (1, 3, 8):
         (vectors,) = session.run(["vectors"], {"images": pictures[:size]})
         np.testing.assert_allclose(vectors, model.encode_image(pictures[:size]), atol=1e-6)
-    assert about["image"] == {"images": "uint8 (batch, 16, 16, 3)", "vectors": f"float32 (batch, {len(model.vocabulary)})"}
+    assert about["image"] == {
+        "images": "uint8 (batch, 16, 16, 3)",
+        "vectors": f"float32 (batch, {len(model.vocabulary)})",
+    }
     assert 0 <= about["largest_difference"]["image"] < 1e-6
 
 
 def test_texts_by_onnxruntime(as_onnx, model, captions):
     folder, about = as_onnx
-    session, tokenizer = onnxruntime.InferenceSession(folder / "text.onnx"), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    session, tokenizer = (
+        onnxruntime.InferenceSession(folder / "text.onnx"),
+        Tokenizer.from_file(str(folder / "tokenizer.json")),
+    )
     for texts in (TEXTS, TEXTS[:1], captions[:9]):
         tokens = np.array([encoding.ids for encoding in tokenizer.encode_batch(texts)], np.int64)
         (vectors,) = session.run(["vectors"], {"tokens": tokens})
@@ -83,7 +96,9 @@ def test_a_sparse_encoder_gives_the_same_texts(pooling, model, make_model, capti
     ]
     assert about["largest_difference"]["text"] < 1e-6
     modules = json.loads((tmp_path / "modules.json").read_text())
-    assert all(module["type"].startswith("sentence_transformers.") for module in modules), "none that needs trust_remote_code"
+    assert all(module["type"].startswith("sentence_transformers.") for module in modules), (
+        "none that needs trust_remote_code"
+    )
 
 
 def test_what_a_sparse_encoder_cannot_hold_is_refused(make_model, tmp_path):
@@ -137,5 +152,7 @@ def test_the_probes_reach_past_the_longest_text_and_differ(model):
 def test_a_missing_package_is_named(model, tmp_path, monkeypatch):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     for write, package in ((export_onnx.write, "onnx"), (export_sparse_encoder.write, "sentence-transformers")):
-        with pytest.raises(InputError, match=f"the package '{package}' is not installed; pip install 'lexlip-bench.export.'"):
+        with pytest.raises(
+            InputError, match=f"the package '{package}' is not installed; pip install 'lexlip-bench.export.'"
+        ):
             write(model, tmp_path)

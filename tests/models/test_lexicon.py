@@ -7,8 +7,8 @@ import torch
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
-from models import lexicon
-from models.lexicon import LexiconHead, active_lexicons, bag_of_weights, bag_of_words, retrieval_weights, set_way
+from models.lexicon import head as lexicon
+from models.lexicon.head import LexiconHead, active_lexicons, bag_of_weights, bag_of_words, retrieval_weights, set_way
 
 LOGITS_BLV = torch.tensor([[[1.0, -2.0, 0.5], [0.0, -1.0, 3.0]], [[-4.0, 0.0, -3.0], [-2.0, 0.0, -5.0]]])
 POOLED_BV = torch.tensor([[1.0, -1.0, 3.0], [-2.0, 0.0, -3.0]])
@@ -104,7 +104,9 @@ def test_the_bottleneck_stops_the_gradient_of_the_embeddings():
 def test_logits_equal_transformers_prediction_head(identity_start):
     config = BertConfig(vocab_size=50, hidden_size=16, num_attention_heads=2)
     torch.manual_seed(0)
-    ours = LexiconHead(config, torch.nn.Parameter(torch.randn(50, 16)), tie=False, bias=-0.5, identity_start=identity_start)
+    ours = LexiconHead(
+        config, torch.nn.Parameter(torch.randn(50, 16)), tie=False, bias=-0.5, identity_start=identity_start
+    )
     torch.nn.init.normal_(ours.bias_V)
     theirs = BertLMPredictionHead(config)
     theirs.transform.load_state_dict(ours.transform.state_dict())
@@ -132,6 +134,11 @@ def test_bias_starts_sparse():
     torch.manual_seed(0)
     embedding_VD = torch.nn.Parameter(torch.randn(40, 16))
     hidden_BLD = torch.randn(4, 6, 16)
-    dense, sparse = (LexiconHead(config, embedding_VD, tie=True, bias=bias, identity_start=True) for bias in (0.0, -10.0))
+    dense, sparse = (
+        LexiconHead(config, embedding_VD, tie=True, bias=bias, identity_start=True) for bias in (0.0, -10.0)
+    )
     torch.testing.assert_close(dense(hidden_BLD) - 10, sparse(hidden_BLD))
-    assert active_lexicons(sparse.pooled(hidden_BLD).weights_BV).sum() < active_lexicons(dense.pooled(hidden_BLD).weights_BV).sum()
+    assert (
+        active_lexicons(sparse.pooled(hidden_BLD).weights_BV).sum()
+        < active_lexicons(dense.pooled(hidden_BLD).weights_BV).sum()
+    )

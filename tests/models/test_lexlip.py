@@ -6,8 +6,8 @@ import torch
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
 from models import checkpoint
-from models.backbones import ConvolutionalStem, image_tower, pixel_values
 from models.config import HeadConfig, ImageConfig
+from models.towers.transformer import ConvolutionalStem, image_tower, pixel_values
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def test_text_tower_equals_berts(model, make_batch, tokenizer):
 
 
 def test_image_tower_equals_vits(model, pictures):
-    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=8)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=8
+    )
     vit = ViTModel(config, add_pooling_layer=False).eval()
     vit.load_state_dict(model.image.encoder.state_dict())
     values_BCHW = (torch.from_numpy(pictures).double() / 255 - 0.5).div(0.5).permute(0, 3, 1, 2)
@@ -62,7 +64,9 @@ def test_what_is_tied_and_what_is_a_copy(make_model):
     assert model.text.head.weight_VD is embedding_VD
     assert model.image.head.weight_VD is not embedding_VD
     assert torch.equal(model.image.head.weight_VD, embedding_VD)
-    for mine, theirs in zip(model.image.head.transform.parameters(), model.text.head.transform.parameters(), strict=True):
+    for mine, theirs in zip(
+        model.image.head.transform.parameters(), model.text.head.transform.parameters(), strict=True
+    ):
         assert mine is not theirs and mine.data_ptr() != theirs.data_ptr()
         assert torch.equal(mine, theirs)
     assert set(model.text.head.bias_V.tolist()) == {-0.5}
@@ -77,7 +81,10 @@ def test_one_head_for_both_sides(make_model, pictures, tmp_path):
     assert model.image.head is model.text.head
     copies = make_model(head=HeadConfig(text_bias=-0.5, image_bias=0.25))
     head = sum(parameter.numel() for parameter in copies.image.head.parameters())
-    assert sum(parameter.numel() for parameter in model.parameters()) == sum(parameter.numel() for parameter in copies.parameters()) - head
+    assert (
+        sum(parameter.numel() for parameter in model.parameters())
+        == sum(parameter.numel() for parameter in copies.parameters()) - head
+    )
     checkpoint.save(model, tmp_path / "shared")
     again = checkpoint.load(tmp_path / "shared")
     assert again.image.head is again.text.head
@@ -104,20 +111,29 @@ def test_every_real_token_is_pooled_and_padding_is_not(model, make_batch, tokeni
         torch.testing.assert_close(pooled_BV[row], real_LV.max(dim=0).values)
     winners = model.text.head(states_BLD).masked_fill((tokens_BL == tokenizer.pad_id)[..., None], -1e9).argmax(dim=1)
     token_of_winner = tokens_BL.gather(1, winners)
-    assert (token_of_winner == tokenizer.cls_id).any() and (token_of_winner == tokenizer.sep_id).any(), "[CLS] and [SEP] win some lexicons"
+    assert (token_of_winner == tokenizer.cls_id).any() and (token_of_winner == tokenizer.sep_id).any(), (
+        "[CLS] and [SEP] win some lexicons"
+    )
 
 
 def test_padding_in_the_batch_changes_nothing(model, make_batch, tokenizer):
     tokens_BL = make_batch().tokens_BL
     longest = int((tokens_BL != tokenizer.pad_id).sum(dim=1).max())
     assert longest < tokens_BL.shape[1], "there is padding to trim"
-    torch.testing.assert_close(model.text_states(tokens_BL)[1], model.text_states(tokens_BL[:, :longest])[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        model.text_states(tokens_BL)[1], model.text_states(tokens_BL[:, :longest])[1], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["lexlip", "clip"])
 def test_vectors_are_normalised_and_no_caption_sees_its_neighbours(kind, make_model, pictures, captions):
     model = make_model(kind).eval()
-    captions = [*captions[:4], "apple", "", "a red green blue apple on the grass near a mountain under the clouds on the grass"]
+    captions = [
+        *captions[:4],
+        "apple",
+        "",
+        "a red green blue apple on the grass near a mountain under the clouds on the grass",
+    ]
     text_BX, image_BX = model.encode_text(captions), model.encode_image(pictures)
     assert text_BX.shape == (7, model.dimension) and image_BX.shape == (8, model.dimension)
     for vectors_BX in (text_BX, image_BX):

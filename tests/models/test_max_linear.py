@@ -13,13 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import models.max_linear
+import models.lexicon.max_linear
 from models.errors import InputError
-from models.max_linear import MASKED_OUT, max_linear
+from models.lexicon.max_linear import MASKED_OUT, max_linear
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 RUNS_TRITON = importlib.util.find_spec("triton") and (INTERPRETED or torch.cuda.is_available())
-needs_triton = pytest.mark.skipif(not RUNS_TRITON, reason="needs a GPU, or TRITON_INTERPRET=1: test_max_linear_triton.py runs it so")
+needs_triton = pytest.mark.skipif(
+    not RUNS_TRITON, reason="needs a GPU, or TRITON_INTERPRET=1: test_max_linear_triton.py runs it so"
+)
 BOTH = pytest.mark.parametrize("way", ["tiled", pytest.param("triton", marks=needs_triton)])
 DEVICE = {"tiled": "cpu", "triton": "cpu" if INTERPRETED else "cuda"}
 
@@ -32,7 +34,14 @@ def naive(hidden_BLD, weight_VD, bias_V, mask_BL=None):
 
 
 def drawn(
-    seed: int, items: int, tokens: int, width: int, lexicons: int, dtype=torch.float64, levels: int | None = None, way: str = "tiled"
+    seed: int,
+    items: int,
+    tokens: int,
+    width: int,
+    lexicons: int,
+    dtype=torch.float64,
+    levels: int | None = None,
+    way: str = "tiled",
 ):
     """hidden, weight, bias, mask; with `levels` few distinct values, so that logits tie."""
     generator = torch.Generator().manual_seed(seed)
@@ -86,9 +95,11 @@ def test_equals_the_plain_head_in_float64_ties_included(seed, items, tokens, wid
     st.sampled_from([None, 1]),
     st.sampled_from([1, 40, 4096]),
 )
-def test_the_kernels_equal_the_plain_head_in_float64_ties_included(seed, items, tokens, width, lexicons, masked, levels, tokens_each):
+def test_the_kernels_equal_the_plain_head_in_float64_ties_included(
+    seed, items, tokens, width, lexicons, masked, levels, tokens_each
+):
     """Sizes of several tiles of the interpreter's, in every way that items share a program."""
-    from models import max_linear_triton
+    from models.lexicon import max_linear_triton
 
     inputs, mask_BL = drawn(seed, items, tokens, width, lexicons, torch.float32, levels, way="triton")
     mask_BL[:, -1] = True
@@ -121,7 +132,9 @@ def test_a_broken_state_is_not_passed_over(way):
         hidden_BLD[1, 7, 2] = float("nan")
     pooled_BV = max_linear(hidden_BLD, *others, way=way)
     assert pooled_BV[1].isnan().all() and not pooled_BV[[0, 2]].isnan().any()
-    assert torch.autograd.grad(pooled_BV.sum(), hidden_BLD)[0].isfinite().all(), "weights are whole, so that of the states is"
+    assert torch.autograd.grad(pooled_BV.sum(), hidden_BLD)[0].isfinite().all(), (
+        "weights are whole, so that of the states is"
+    )
 
 
 @BOTH
@@ -135,7 +148,9 @@ def test_without_an_active_lexicon_there_is_no_gradient(way):
 def test_of_equal_logits_the_first_real_token_has_the_gradient(way):
     hidden_BLD = torch.tensor([[[9.0], [2.0], [2.0], [1.0]]], requires_grad=True, device=DEVICE[way])
     mask_BL, (weight_VD, bias_V) = torch.tensor([[False, True, True, True]]), ([[1.0], [3.0]], [0.0, 0.0])
-    mask_BL, weight_VD, bias_V = (torch.as_tensor(values, device=DEVICE[way]) for values in (mask_BL, weight_VD, bias_V))
+    mask_BL, weight_VD, bias_V = (
+        torch.as_tensor(values, device=DEVICE[way]) for values in (mask_BL, weight_VD, bias_V)
+    )
     max_linear(hidden_BLD, weight_VD, bias_V, mask_BL, way).sum().backward()
     assert hidden_BLD.grad.flatten().tolist() == [0.0, 4.0, 0.0, 0.0]
 
@@ -153,7 +168,7 @@ def test_tiles_change_nothing(monkeypatch):
     inputs, mask_BL = drawn(0, 7, 5, 4, 600)
     upstream_BV = torch.ones(7, 600, dtype=torch.float64)
     whole = gradients(max_linear, inputs, mask_BL, upstream_BV)
-    monkeypatch.setattr(models.max_linear, "TILE", 2600)  # two items and 256 lexicons at a time
+    monkeypatch.setattr(models.lexicon.max_linear, "TILE", 2600)  # two items and 256 lexicons at a time
     tiled = gradients(max_linear, inputs, mask_BL, upstream_BV)
     torch.testing.assert_close(tiled[0], whole[0])
     for one, other in zip(tiled[1], whole[1], strict=True):
@@ -163,7 +178,7 @@ def test_tiles_change_nothing(monkeypatch):
 def test_no_logits_are_held(monkeypatch):
     """No operation of either pass makes a tensor of items x tokens x lexicons, nor anything near it."""
     inputs, mask_BL = drawn(0, 8, 64, 4, 4096, torch.float32)
-    monkeypatch.setattr(models.max_linear, "TILE", 2**16)
+    monkeypatch.setattr(models.lexicon.max_linear, "TILE", 2**16)
     largest = {}
     for function in (max_linear, naive):
         with torch.profiler.profile(profile_memory=True) as profile:
@@ -196,9 +211,9 @@ def test_compiles_without_a_break(way):
 def test_the_operator_keeps_its_promises(way):
     inputs, _ = drawn(0, 2, 3, 4, 5, torch.float32, way=way)
     if way == "tiled":
-        torch.library.opcheck(models.max_linear._max_product, tuple(inputs[:2]))
+        torch.library.opcheck(models.lexicon.max_linear._max_product, tuple(inputs[:2]))
     else:
-        torch.library.opcheck(models.max_linear._max_product_triton, (*inputs[:2], torch.float16))
+        torch.library.opcheck(models.lexicon.max_linear._max_product_triton, (*inputs[:2], torch.float16))
 
 
 @BOTH
@@ -210,10 +225,17 @@ def test_too_many_tokens_are_refused(way):
 
 @needs_triton
 def test_what_the_kernels_cannot_take_is_refused():
-    from models import max_linear_triton
+    from models.lexicon import max_linear_triton
 
-    double, single = (torch.zeros(1, 2, 3, dtype=dtype, device=DEVICE["triton"]) for dtype in (torch.float64, torch.float32))
-    with pytest.raises(InputError, match="float16 or float32, not torch.float64 and torch.float64; expected those or way 'tiled'"):
+    double, single = (
+        torch.zeros(1, 2, 3, dtype=dtype, device=DEVICE["triton"]) for dtype in (torch.float64, torch.float32)
+    )
+    with pytest.raises(
+        InputError, match="float16 or float32, not torch.float64 and torch.float64; expected those or way 'tiled'"
+    ):
         max_linear(double, double[0], double[0, :, 0], way="triton")
-    with mock.patch.object(max_linear_triton, "LARGEST", 6), pytest.raises(InputError, match=r"\(1, 2, 3\), weights \(2, 3\).*split"):
+    with (
+        mock.patch.object(max_linear_triton, "LARGEST", 6),
+        pytest.raises(InputError, match=r"\(1, 2, 3\), weights \(2, 3\).*split"),
+    ):
         max_linear(single, single[0], single[0, :, 0], way="triton")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import models.max_linear
+import models.lexicon.max_linear
 from models.errors import InputError
-from models.max_linear import chosen, max_linear
+from models.lexicon.max_linear import chosen, max_linear
 
 triton = pytest.importorskip("triton")
 TESTS = Path(__file__).with_name("test_max_linear.py")
@@ -21,7 +21,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 def test_the_way_goes_by_the_device_and_by_what_was_asked(monkeypatch):
     assert [chosen(way, CPU) for way in ("auto", "tiled", "triton")] == ["tiled", "tiled", "triton"]
     assert [chosen(way, GPU) for way in ("auto", "tiled", "triton")] == ["triton", "tiled", "triton"]
-    monkeypatch.setattr(models.max_linear, "TRITON", False)
+    monkeypatch.setattr(models.lexicon.max_linear, "TRITON", False)
     assert chosen("auto", GPU) == "tiled"
     with pytest.raises(InputError, match="way 'fast': expected auto, tiled, triton"):
         chosen("fast", CPU)
@@ -31,8 +31,8 @@ def test_what_was_asked_for_fails_where_it_cannot_run(monkeypatch):
     states = torch.ones(1, 2, 3)
     with pytest.raises(InputError, match="run on a GPU, not on cpu; expected way 'tiled' there"):
         max_linear(states, states[0], states[0, :, 0], way="triton")
-    monkeypatch.delitem(sys.modules, "models.max_linear_triton")
-    monkeypatch.delattr("models.max_linear_triton")
+    monkeypatch.delitem(sys.modules, "models.lexicon.max_linear_triton")
+    monkeypatch.delattr("models.lexicon.max_linear_triton")
     monkeypatch.setitem(sys.modules, "triton", None)  # as where it is not installed
     with pytest.raises(InputError, match="need the package triton"):
         max_linear(states, states[0], states[0, :, 0], way="triton")
@@ -41,7 +41,18 @@ def test_what_was_asked_for_fails_where_it_cannot_run(monkeypatch):
 def test_under_the_interpreter():
     """All tests of the kernels' results, on the CPU."""
     environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", str(TESTS), "-k", "triton or kernels"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cacheprovider",
+        str(TESTS),
+        "-k",
+        "triton or kernels",
+    ]
     ran = subprocess.run(command, cwd=TESTS.parents[2], env=environment, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout[-3000:]
     summary = ran.stdout.strip().splitlines()[-1]
@@ -53,14 +64,16 @@ def test_compiles_for_a_gpu_that_is_not_here(capability, multiplies, monkeypatch
     """Both kernels, down to machine code: on the tensor cores, within their shared memory."""
     from triton.backends.compiler import GPUTarget
 
-    from models import max_linear_triton as kernels
+    from models.lexicon import max_linear_triton as kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     tiles = kernels.CONFIGS[6]
 
     def compiled(kernel, pointers: dict, constants: dict, **options):
         signature = {name: pointers.get(name, "constexpr" if name in constants else "i32") for name in kernel.arg_names}
-        aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(signature.values()) if kind.startswith("*")}
+        aligned = {
+            (place,): [["tt.divisibility", 16]] for place, kind in enumerate(signature.values()) if kind.startswith("*")
+        }
         source = triton.compiler.ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 

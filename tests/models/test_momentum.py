@@ -27,13 +27,13 @@ def test_the_queue_holds_what_a_bounded_list_holds(length, batches):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 7), st.integers(1, 6), st.lists(st.integers(0, 9), max_size=5))
-def test_a_sparse_queue_is_a_dense_one_of_pruned_keys(length, kept, batches):
+def test_a_sparse_queue_is_a_dense_one_of_pruned_keys(length, top_k, batches):
     generator = torch.Generator().manual_seed(length)
-    dense, sparse = KeyQueue(length, 6), KeyQueue(length, 6, kept)
+    dense, sparse = KeyQueue(length, 6), KeyQueue(length, 6, top_k)
     for size in batches:
         keys_BX = torch.randint(1, 9, (size, 6), generator=generator) / 8  # exact in float16
         keys_BX += torch.arange(6) / 64  # no ties
-        lowest = keys_BX.sort(dim=1, descending=True).values[:, min(kept, 6) - 1 : min(kept, 6)]
+        lowest = keys_BX.sort(dim=1, descending=True).values[:, min(top_k, 6) - 1 : min(top_k, 6)]
         dense.push(torch.where(keys_BX >= lowest, keys_BX, 0))
         sparse.push(keys_BX)
     queries_BX = torch.randn(3, 6, generator=generator)
@@ -44,7 +44,7 @@ def test_a_sparse_queue_is_a_dense_one_of_pruned_keys(length, kept, batches):
 
 def test_a_sparse_queue_has_the_gradient_of_a_dense_one():
     keys_BX = torch.rand(5, 8).half().float()
-    dense, sparse = KeyQueue(5, 8), KeyQueue(5, 8, kept=8)
+    dense, sparse = KeyQueue(5, 8), KeyQueue(5, 8, top_k=8)
     gradients = []
     for queue in (dense, sparse):
         queue.push(keys_BX)
@@ -55,7 +55,7 @@ def test_a_sparse_queue_has_the_gradient_of_a_dense_one():
 
 
 def test_a_sparse_queue_of_the_published_size_takes_a_twentieth_of_the_memory():
-    queue = KeyQueue(11_520, 30_522, kept=512)
+    queue = KeyQueue(11_520, 30_522, top_k=512)
     assert sum(buffer.nbytes for buffer in queue.buffers()) <= 11_520 * 30_522 * 4 / 20
 
 
@@ -64,11 +64,13 @@ def test_a_loss_over_sparse_keys_is_that_over_dense_ones():
     generator = torch.Generator().manual_seed(0)
 
     def vectors(count):
-        weights = torch.rand(count, 30_522, generator=generator) * (torch.rand(count, 30_522, generator=generator) < 0.01)
+        weights = torch.rand(count, 30_522, generator=generator) * (
+            torch.rand(count, 30_522, generator=generator) < 0.01
+        )
         return torch.nn.functional.normalize(weights, dim=1)
 
     queries, keys, queued = vectors(8), vectors(8), vectors(64)
-    dense, sparse = KeyQueue(64, 30_522), KeyQueue(64, 30_522, kept=512)
+    dense, sparse = KeyQueue(64, 30_522), KeyQueue(64, 30_522, top_k=512)
     losses = []
     for queue in (dense, sparse):
         queue.push(queued)
@@ -114,7 +116,9 @@ def test_the_average_follows_its_formula(decay, updates):
             for parameter in source.parameters():
                 parameter += torch.randn_like(parameter)
         momentum.update(source)
-        expected = [decay * old + (1 - decay) * new.detach() for old, new in zip(expected, source.parameters(), strict=True)]
+        expected = [
+            decay * old + (1 - decay) * new.detach() for old, new in zip(expected, source.parameters(), strict=True)
+        ]
     for average, value in zip(momentum.module.parameters(), expected, strict=True):
         torch.testing.assert_close(average, value)
 

@@ -8,7 +8,7 @@ import models.objective
 from models.clip import ClipObjective
 from models.config import BottleneckConfig, FlopsConfig, HeadConfig, MomentumConfig
 from models.errors import InputError
-from models.lexicon import Pooled
+from models.lexicon.head import Pooled
 from models.objective import LexLIPObjective
 
 
@@ -57,7 +57,9 @@ def test_phase_1_has_five_losses_each_with_its_weight(make_model, make_batch):
     unit = begun(make_model(), "bottleneck").losses(make_batch(), generator())[0]
     assert set(unit) == {"self_mlm", "text_mlm", "image_mlm", "contrastive", "flops"}
     weighted = BottleneckConfig(self_mlm=2.0, text_mlm=3.0, image_mlm=5.0, contrastive=7.0)
-    other = begun(make_model(bottleneck=weighted, flops=FlopsConfig(weight=0.004)), "bottleneck").losses(make_batch(), generator())[0]
+    other = begun(make_model(bottleneck=weighted, flops=FlopsConfig(weight=0.004)), "bottleneck").losses(
+        make_batch(), generator()
+    )[0]
     for name, factor in {"self_mlm": 2, "text_mlm": 3, "image_mlm": 5, "contrastive": 7, "flops": 2}.items():
         assert unit[name].item() > 0
         assert other[name].item() == pytest.approx(factor * unit[name].item(), rel=1e-5)
@@ -68,7 +70,10 @@ def test_phase_1_losses_by_the_definition(source, make_model, make_batch, monkey
     """Every loss again, one pass each, from the masks that were drawn."""
     drawn, real = [], models.objective.mask_words
     monkeypatch.setattr(models.objective, "mask_words", lambda *a: drawn.append(real(*a)) or drawn[-1])
-    model, batch = make_model(bottleneck=BottleneckConfig(source=source), head=HeadConfig(identity_start=True)), make_batch()
+    model, batch = (
+        make_model(bottleneck=BottleneckConfig(source=source), head=HeadConfig(identity_start=True)),
+        make_batch(),
+    )
     with torch.no_grad():
         model.text.head.transform.LayerNorm.weight.mul_(5)  # a bag of words that tells captions apart
     monkeypatch.setattr(models.objective, "by_length", whole)
@@ -109,7 +114,9 @@ def test_phase_1_losses_by_the_definition(source, make_model, make_batch, monkey
 @pytest.mark.parametrize("dropped", ["self_mlm", "text_mlm", "image_mlm", "contrastive", "flops"])
 def test_a_loss_of_weight_0_is_dropped_and_the_others_stay(dropped, make_model, make_batch):
     whole = begun(make_model(), "bottleneck").losses(make_batch(), generator())[0]
-    without = {"flops": FlopsConfig(weight=0.0)} if dropped == "flops" else {"bottleneck": BottleneckConfig(**{dropped: 0.0})}
+    without = (
+        {"flops": FlopsConfig(weight=0.0)} if dropped == "flops" else {"bottleneck": BottleneckConfig(**{dropped: 0.0})}
+    )
     left = begun(make_model(**without), "bottleneck").losses(make_batch(), generator())[0]
     assert {name: value.item() for name, value in left.items()} == pytest.approx(
         {name: value.item() for name, value in whole.items() if name != dropped}, rel=1e-4
@@ -119,7 +126,9 @@ def test_a_loss_of_weight_0_is_dropped_and_the_others_stay(dropped, make_model, 
 def test_captions_alone_are_encoded_where_no_loss_needs_masked_ones(make_model, make_batch, monkeypatch):
     model, batch = make_model(bottleneck=BottleneckConfig(self_mlm=0.0, text_mlm=0.0)), make_batch()
     objective, encoded = begun(model, "bottleneck"), []
-    model.text.encoder.register_forward_hook(lambda *given: encoded.append(given[2].last_hidden_state.shape[0]), with_kwargs=False)
+    model.text.encoder.register_forward_hook(
+        lambda *given: encoded.append(given[2].last_hidden_state.shape[0]), with_kwargs=False
+    )
     objective.losses(batch, generator())
     assert sum(encoded) == len(batch.tokens_BL)
 
@@ -133,7 +142,10 @@ def test_encoder_and_decoder_masks_are_drawn_independently(make_model, make_batc
         objective.losses(batch, generator(seed))
     is_word_BL = batch.words_BL != 255
     assert [share for share, _ in drawn] == [0.5] * 40
-    agree = [(one[1][1] == other[1][1])[is_word_BL].float().mean().item() for one, other in zip(drawn[::2], drawn[1::2], strict=True)]
+    agree = [
+        (one[1][1] == other[1][1])[is_word_BL].float().mean().item()
+        for one, other in zip(drawn[::2], drawn[1::2], strict=True)
+    ]
     assert sum(agree) / 20 == pytest.approx(0.5, abs=0.06)
     published = begun(make_model(), "bottleneck")
     del drawn[:]
@@ -147,11 +159,13 @@ def test_the_decoder_shares_the_text_embeddings_and_the_encoders_head(make_model
     shared = objective.decoder.bert.embeddings.word_embeddings.weight
     assert shared is model.text.encoder.embeddings.word_embeddings.weight
     assert shared.data_ptr() == model.text.head.weight_VD.data_ptr()
-    own = {id(parameter) for parameter in objective.decoder.parameters()} - {id(parameter) for parameter in model.parameters()}
+    own = {id(parameter) for parameter in objective.decoder.parameters()} - {
+        id(parameter) for parameter in model.parameters()
+    }
     assert all(id(parameter) in own for parameter in objective.decoder.bert.encoder.parameters()), "layers are its own"
-    assert not any(parameter.shape[0] == model.dimension for parameter in objective.decoder.parameters() if id(parameter) in own), (
-        "no head of its own"
-    )
+    assert not any(
+        parameter.shape[0] == model.dimension for parameter in objective.decoder.parameters() if id(parameter) in own
+    ), "no head of its own"
     losses = objective.losses(make_batch(), generator())[0]
     losses["image_mlm"].backward()
     assert model.text.head.bias_V.grad.any(), "the head that reads the decoder is the text encoder's"
@@ -166,21 +180,29 @@ def test_position_0_of_the_decoder_gives_way_to_the_bottleneck(make_model, make_
     other_start_BL = batch.tokens_BL.clone()
     other_start_BL[:, 0] = 7
     assert torch.equal(decoder(bottleneck_BD, other_start_BL, mask_BL), states_BLD), "the token there is not read"
-    assert (decoder(-bottleneck_BD, batch.tokens_BL, mask_BL)[:, 1:] - states_BLD[:, 1:]).abs().max() > 1e-3, "words see the bottleneck"
+    assert (decoder(-bottleneck_BD, batch.tokens_BL, mask_BL)[:, 1:] - states_BLD[:, 1:]).abs().max() > 1e-3, (
+        "words see the bottleneck"
+    )
 
 
 def image_gradient_around_the_lexicon(model, batch, monkeypatch) -> bool:
     """Whether the image-bottlenecked loss reaches the image encoder with the gradient of the image's logits cut."""
     objective, pooled = begun(model, "bottleneck"), model.image.head.pooled
-    monkeypatch.setattr(model.image.head, "pooled", lambda states_BLD: Pooled(*(part.detach() for part in pooled(states_BLD))))
+    monkeypatch.setattr(
+        model.image.head, "pooled", lambda states_BLD: Pooled(*(part.detach() for part in pooled(states_BLD)))
+    )
     objective.losses(batch, generator())[0]["image_mlm"].backward()
-    return any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in model.image.encoder.parameters())
+    return any(
+        parameter.grad is not None and bool(parameter.grad.any()) for parameter in model.image.encoder.parameters()
+    )
 
 
 def test_the_lexicon_is_the_only_road_from_the_decoder_to_the_image_encoder(make_model, make_batch, monkeypatch):
     model = make_model()
     begun(model, "bottleneck").losses(make_batch(), generator())[0]["image_mlm"].backward()
-    assert all(parameter.grad.any() for parameter in model.image.encoder.parameters() if parameter.ndim > 1), "by the lexicon it learns"
+    assert all(parameter.grad.any() for parameter in model.image.encoder.parameters() if parameter.ndim > 1), (
+        "by the lexicon it learns"
+    )
     assert model.image.head.weight_VD.grad.any()
     assert not image_gradient_around_the_lexicon(make_model(), make_batch(), monkeypatch)
     without = make_model(bottleneck=BottleneckConfig(source="cls"))
@@ -189,7 +211,10 @@ def test_the_lexicon_is_the_only_road_from_the_decoder_to_the_image_encoder(make
 
 def test_the_decoder_is_as_strong_as_configured(make_model):
     assert len(begun(make_model(), "bottleneck").decoder.bert.encoder.layer) == 2
-    assert len(begun(make_model(bottleneck=BottleneckConfig(decoder_layers=6)), "bottleneck").decoder.bert.encoder.layer) == 6
+    assert (
+        len(begun(make_model(bottleneck=BottleneckConfig(decoder_layers=6)), "bottleneck").decoder.bert.encoder.layer)
+        == 6
+    )
 
 
 # FLOPS
@@ -200,10 +225,15 @@ def test_flops_act_where_configured(make_model, make_batch):
     for acts_on in ("raw", "normalised"):
         model = make_model(flops=FlopsConfig(weight=1.0, acts_on=acts_on))
         losses[acts_on] = begun(model, "contrastive").losses(batch, generator())[0]["flops"].item()
-        weights = [states[1].weights_BV for states in (model.image_states(batch.images_BHWC), model.text_states(batch.tokens_BL))]
+        weights = [
+            states[1].weights_BV
+            for states in (model.image_states(batch.images_BHWC), model.text_states(batch.tokens_BL))
+        ]
         if acts_on == "normalised":
             weights = [normalize(weight_BV, dim=-1) for weight_BV in weights]
-        assert losses[acts_on] == pytest.approx(sum(weight_BV.double().mean(0).square().sum().item() for weight_BV in weights), rel=1e-4)
+        assert losses[acts_on] == pytest.approx(
+            sum(weight_BV.double().mean(0).square().sum().item() for weight_BV in weights), rel=1e-4
+        )
     assert losses["normalised"] < 2 < losses["raw"], "two unit-norm sides are bounded by 1 each"
 
 
@@ -283,7 +313,11 @@ def test_nothing_of_the_teacher_or_the_queues_has_a_gradient(make_model, make_ba
     sum(objective.losses(make_batch(), generator())[0].values()).backward()
     assert all(parameter.grad is None for parameter in objective.momentum.parameters())
     assert not objective.image_queue.filled().requires_grad and not objective.text_queue.filled().requires_grad
-    learned = {name for name, parameter in objective.model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    learned = {
+        name
+        for name, parameter in objective.model.named_parameters()
+        if parameter.grad is not None and parameter.grad.any()
+    }
     assert {"text.head.bias_V", "image.head.bias_V"} <= learned
 
 
@@ -294,7 +328,10 @@ def test_in_batch_contrast_has_no_teacher(make_model, make_batch):
     assert set(losses) == {"contrastive", "flops"}
     images, texts = (
         normalize(states[1].weights_BV, dim=-1)
-        for states in (objective.model.image_states(make_batch().images_BHWC), objective.model.text_states(make_batch().tokens_BL))
+        for states in (
+            objective.model.image_states(make_batch().images_BHWC),
+            objective.model.text_states(make_batch().tokens_BL),
+        )
     )
     expected = (naive_info_nce(images, texts, 0.05) + naive_info_nce(texts, images, 0.05)) / 2
     assert losses["contrastive"].item() == pytest.approx(expected, rel=1e-4)
@@ -309,7 +346,9 @@ def test_a_training_state_is_one_state_dict(phase, make_model, make_batch):
     other = begun(make_model(seed=3), phase)
     other.load_state_dict(one.state_dict())
     these, those = (objective.losses(make_batch(1), generator())[0] for objective in (one, other))
-    assert {name: value.item() for name, value in these.items()} == {name: value.item() for name, value in those.items()}
+    assert {name: value.item() for name, value in these.items()} == {
+        name: value.item() for name, value in those.items()
+    }
 
 
 def test_an_all_zero_side_stays_finite(make_model, make_batch):
@@ -318,7 +357,9 @@ def test_an_all_zero_side_stays_finite(make_model, make_batch):
     losses = objective.losses(make_batch(), generator())[0]
     sum(losses.values()).backward()
     assert all(torch.isfinite(value) for value in losses.values())
-    assert all(torch.isfinite(parameter.grad).all() for parameter in objective.parameters() if parameter.grad is not None)
+    assert all(
+        torch.isfinite(parameter.grad).all() for parameter in objective.parameters() if parameter.grad is not None
+    )
 
 
 def test_unknown_phases_are_refused(make_model):

@@ -15,8 +15,8 @@ from huggingface_hub import constants as hub
 from PIL import Image
 from safetensors.torch import save_file
 
-from models import pretrained
 from models.errors import InputError
+from models.pretrained import open_clip as pretrained
 
 open_clip = pretrained.open_clip
 ARCHITECTURE, TAG, REPOSITORY = "tiny-test-clip", "made_up", "nobody/tiny"
@@ -101,7 +101,13 @@ def test_a_pickled_model_is_whole(files, square):
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])
 def test_a_file_gives_open_clips_own_vectors(files, square, kind):
     model = pretrained.load(f"open_clip:{ARCHITECTURE}/{files[kind]}")
-    assert (model.kind, model.vocabulary, model.dimension, model.pixels, model.training) == ("dense", None, 8, 32, False)
+    assert (model.kind, model.vocabulary, model.dimension, model.pixels, model.training) == (
+        "dense",
+        None,
+        8,
+        32,
+        False,
+    )
     assert pretrained.pixels(f"open_clip:{ARCHITECTURE}/{files[kind]}") == 32
     assert_same(model, square, open_clips_own(square, ARCHITECTURE, pretrained=str(files[kind])))
 
@@ -115,7 +121,7 @@ def test_a_folder_gives_open_clips_own_vectors_with_its_own_statistics(files, sq
 
 def test_a_tag_decides_statistics_and_activation_and_is_announced(files, fake_hub, square, caplog):
     model = pretrained.load(f"open_clip:{ARCHITECTURE}/{TAG}")
-    assert [record.message for record in caplog.records if record.name == "models.pretrained"] == [
+    assert [record.message for record in caplog.records if record.name == "models.pretrained.open_clip"] == [
         f"open_clip:{ARCHITECTURE}/{TAG}: fetching {REPOSITORY}/, unless it is in the hub's cache"
     ]
     named = {f"image_{name}": value for name, value in STATISTICS.items()}
@@ -133,7 +139,11 @@ def test_a_file_takes_the_statistics_that_all_published_weights_share(files, fak
     source = f"open_clip:{ARCHITECTURE}/{files['pt']}"
     assert pretrained.load(source).mean.flatten().tolist() == pytest.approx(STATISTICS["mean"])
     assert not caplog.records
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED[ARCHITECTURE], "another", {"hf_hub": "x/", "mean": (0.5,) * 3, "std": (0.5,) * 3})
+    monkeypatch.setitem(
+        open_clip.pretrained._PRETRAINED[ARCHITECTURE],
+        "another",
+        {"hf_hub": "x/", "mean": (0.5,) * 3, "std": (0.5,) * 3},
+    )
     pretrained._find.cache_clear()
     assert pretrained.load(source).mean.flatten().tolist() == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
     assert "several means" in caplog.text and "weights.pt" in caplog.text
@@ -146,7 +156,12 @@ def test_the_fingerprint_is_of_content(files, fake_hub, tmp_path):
     weights = torch.load(moved)
     weights["logit_scale"] += 1
     torch.save(weights, moved)
-    sources = [f"{ARCHITECTURE}/{moved}", f"{ARCHITECTURE}/{TAG}", f"local-dir:{files['folder']}", f"hf-hub:{REPOSITORY}"]
+    sources = [
+        f"{ARCHITECTURE}/{moved}",
+        f"{ARCHITECTURE}/{TAG}",
+        f"local-dir:{files['folder']}",
+        f"hf-hub:{REPOSITORY}",
+    ]
     assert len({same, *(pretrained.fingerprint(f"open_clip:{source}") for source in sources)}) == 5
     copied = shutil.copytree(files["folder"], tmp_path / "copied")
     of_folder = pretrained.fingerprint(f"open_clip:local-dir:{files['folder']}")
@@ -195,7 +210,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path, files):
     torch.save({}, tmp_path / "empty.pt")
     assert_refused(f"open_clip:{ARCHITECTURE}/{tmp_path / 'empty.pt'}", "empty.pt")
     shutil.copy(files["pt"], tmp_path / "weights.npz")
-    assert_refused(f"open_clip:{ARCHITECTURE}/{tmp_path / 'weights.npz'}", "weights.npz: expected weights as .safetensors")
+    assert_refused(
+        f"open_clip:{ARCHITECTURE}/{tmp_path / 'weights.npz'}", "weights.npz: expected weights as .safetensors"
+    )
 
 
 def assert_refused(source: str, *messages: str) -> None:
@@ -256,7 +273,10 @@ def test_a_file_never_asks_the_hub(files, monkeypatch, tmp_path):
 
 def test_names_in_records(tmp_path):
     assert pretrained.variant("open_clip:ViT-B-32/laion2b_s34b_b79k") == "clip_zeroshot:ViT-B-32/laion2b_s34b_b79k"
-    assert pretrained.variant(f"open_clip:ViT-B-32/{tmp_path}/mine.safetensors") == "clip_zeroshot:ViT-B-32/mine.safetensors"
+    assert (
+        pretrained.variant(f"open_clip:ViT-B-32/{tmp_path}/mine.safetensors")
+        == "clip_zeroshot:ViT-B-32/mine.safetensors"
+    )
     assert pretrained.variant(f"open_clip:local-dir:{tmp_path}/saved") == "clip_zeroshot:saved"
     assert pretrained.variant("open_clip:hf-hub:nobody/tiny") == "clip_zeroshot:nobody/tiny"
 

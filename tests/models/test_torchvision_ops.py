@@ -46,7 +46,9 @@ print(json.dumps(seen))
 
 @pytest.fixture(scope="module")
 def seen() -> dict:
-    done = subprocess.run([sys.executable, "-c", BOTH_SITUATIONS], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH_SITUATIONS], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -69,7 +71,7 @@ def test_the_answer_tells_whether_the_compiled_operators_work(seen):
 
 
 def test_without_torchvision_there_is_no_library(monkeypatch):
-    from models import torchvision_ops
+    from models.towers import torchvision_ops
 
     monkeypatch.setattr(torchvision_ops.importlib.util, "find_spec", lambda name: None)
     assert torchvision_ops.compiled_library() is None

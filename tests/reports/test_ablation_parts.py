@@ -5,12 +5,15 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from bench.metrics import METRICS
-from bench.records import RecordStore
-from reports import headline, significance
+from bench.store.records import RecordStore
+from bench.tasks.metrics import METRICS
 from reports.build import build
-from reports.evidence import Evidence
-from reports.sections import ablations, answer, diagnostics, forest, zero_shot
+from reports.findings import headline
+from reports.pages import answer
+from reports.pages.ablations import diagnostics, forest, zero_shot
+from reports.pages.ablations import table as ablations
+from reports.records.evidence import Evidence
+from reports.statistics import significance
 
 
 def cells(table, row: int = 0) -> dict[str, str]:
@@ -22,7 +25,7 @@ def cells(table, row: int = 0) -> dict[str, str]:
 def beside(made):
     """Points of a variant without an index."""
     return lambda variant, **fields: dataclasses.replace(
-        made.point(variant, **fields), engine="", kept=None, bits=None, direction="", depth=None
+        made.point(variant, **fields), engine="", top_k=None, bits=None, direction="", depth=None
     )
 
 
@@ -31,7 +34,9 @@ def test_zero_shot_is_that_of_the_records(home):
     evidence = Evidence(store)
     (table,) = zero_shot.section(evidence).tables
     rows = store.read()
-    rows = rows[(rows.variant == "no_momentum") & (rows.task == "zero_shot") & rows.knobs.str.contains("concept")].set_index("metric")
+    rows = rows[
+        (rows.variant == "no_momentum") & (rows.task == "zero_shot") & rows.knobs.str.contains("concept")
+    ].set_index("metric")
     row = next(row for row in table.rows if row["variant"].value == "no_momentum")
     for metric in ("zero_shot_top1", "zero_shot_top5", "zero_shot_per_class"):
         cell = row[f"concept {metric}"]
@@ -51,7 +56,15 @@ def test_each_kind_of_class_has_its_columns_and_what_guessing_gives(home):
         "concept, %: 8 classes, 60 pictures classified",
         "time, %: 2 classes, 60 pictures classified",
     ]
-    assert [column.label for column in table.columns] == ["Variant", "Seeds", "top-1", "top-5", "per class", "top-1", "per class"]
+    assert [column.label for column in table.columns] == [
+        "Variant",
+        "Seeds",
+        "top-1",
+        "top-5",
+        "per class",
+        "top-1",
+        "per class",
+    ]
     chance, frequent = table.texts()[-2:]
     assert chance == ["chance", "–", "12.5", "–", "–", "50.0", "–"]
     assert frequent == ["most frequent class", "–", "60.0", "–", "–", "60.0", "–"]
@@ -60,7 +73,9 @@ def test_each_kind_of_class_has_its_columns_and_what_guessing_gives(home):
 def test_a_variant_without_zero_shot_is_marked(made, beside):
     made.zero_shot(beside("lexlip", task="zero_shot"), 0.5)
     made.retrieval(made.point("clip"), 0.5)
-    made.store.write(beside("broken", task="zero_shot", knobs={"classes": "time"}), {}, status="failed", note="no prompts")
+    made.store.write(
+        beside("broken", task="zero_shot", knobs={"classes": "time"}), {}, status="failed", note="no prompts"
+    )
     (table,) = zero_shot.section(Evidence(made.store)).tables
     by_variant = {row[0]: row[2:] for row in table.texts()}
     assert by_variant["clip"] == ["not measured"] * 5
@@ -74,7 +89,7 @@ def test_broken_pictures_and_different_classes_are_said(made, beside):
             "zero_shot_top1": 0.5,
             "zero_shot_classes": classes,
             "zero_shot_chance": 1 / classes,
-            "zero_shot_pictures": 60,
+            "zero_shot_images": 60,
             "zero_shot_broken": broken,
         }
         made.store.write(beside(variant, task="zero_shot", knobs={"classes": "time"}), values)
@@ -88,7 +103,7 @@ def test_diagnostics_are_those_of_the_records(home):
     store = RecordStore(home)
     whole, *views = diagnostics.section(Evidence(store)).tables
     rows = store.read()
-    mine = rows[(rows.variant == "lexlip") & (rows.task == "diagnostics")].set_index("metric")
+    mine = rows[(rows.variant == "lexlip") & (rows.task == "sparsity")].set_index("metric")
     assert set(mine.index) == set(diagnostics.METRICS_SHOWN), "every metric that is measured is shown"
     row = whole.rows[0]
     for metric in diagnostics.METRICS_SHOWN:
@@ -103,7 +118,7 @@ def test_diagnostics_are_those_of_the_records(home):
 
 def test_pruned_diagnostics_do_not_stand_for_the_whole(made, beside):
     made.retrieval(made.point("lexlip"), 0.5)
-    made.store.write(dataclasses.replace(beside("lexlip", task="diagnostics"), kept=8), {"postings_gini": 0.9})
+    made.store.write(dataclasses.replace(beside("lexlip", task="sparsity"), top_k=8), {"postings_gini": 0.9})
     assert diagnostics.section(Evidence(made.store)).tables == []
 
 
@@ -119,24 +134,43 @@ def test_the_page_shows_both_with_definitions_of_the_registry(site):
 def test_without_records_both_say_how_to_measure(made, tmp_path, undrawn, whole):
     made.retrieval(made.point("lexlip"), 0.5)
     html = whole(build(made.store.folder.parent, tmp_path / "site"))
-    assert "python -m bench.zero_shot" in html and "python -m bench.diagnostics" in html
+    assert "lexlip-bench zero-shot" in html and "lexlip-bench sparsity" in html
 
 
 def test_trainings_at_other_times_are_told_apart(made):
-    end = {"task": "training", "engine": "", "kept": None, "bits": None, "images": None, "direction": "", "split": "train"}
-    done = [("lexlip", 0, "03:00"), ("clip", 0, "04:20"), ("lexlip", 1, "06:31"), ("no_flops", 0, "06:40")]  # each took half an hour
+    end = {
+        "task": "training",
+        "engine": "",
+        "top_k": None,
+        "bits": None,
+        "images": None,
+        "direction": "",
+        "split": "train",
+    }
+    done = [
+        ("lexlip", 0, "03:00"),
+        ("clip", 0, "04:20"),
+        ("lexlip", 1, "06:31"),
+        ("no_flops", 0, "06:40"),
+    ]  # each took half an hour
     for variant, seed, ended in done:
         if ended == "06:31":
             assert ablations.stretches(Evidence(made.store)) == ablations.alone(Evidence(made.store)) == ()
         made.retrieval(made.point(variant, seed=seed), 0.5)
         point = made.point(variant, **end, seed=seed)
-        made.store.write(point, {"train_cpu_seconds": 250.0 + 100 * seed}, started=f"2026-01-02T{ended}:00+00:00", seconds=1800)
+        made.store.write(
+            point, {"train_cpu_seconds": 250.0 + 100 * seed}, started=f"2026-01-02T{ended}:00+00:00", seconds=1800
+        )
     tables = {table.name: table for table in ablations.section(Evidence(made.store)).tables}
     said = "from 2026-01-02 02:30 to 2026-01-02 04:20 lexlip (0), clip (0); from 2026-01-02 06:01 to 2026-01-02 06:40 lexlip (1), no_flops (0)."
     assert said in tables["ablations_cost"].notes[-1]
     cost = {row["variant"].value: row["train cpu"].value for row in tables["ablations_cost"].rows}
     assert cost == {"lexlip": 350.0, "clip": 250.0, "no_flops": 250.0}, "of the last time alone"
-    assert tables["ablations_text_to_image"].notes[-2].endswith("which say nothing about another training run: clip, no_flops.")
+    assert (
+        tables["ablations_text_to_image"]
+        .notes[-2]
+        .endswith("which say nothing about another training run: clip, no_flops.")
+    )
 
 
 def test_what_rests_on_one_seed_is_marked_apart(made, undrawn):
@@ -149,7 +183,10 @@ def test_what_rests_on_one_seed_is_marked_apart(made, undrawn):
     tables = {table.name: table for table in ablations.section(evidence).tables}
     marks = {row["variant"].value: row["difference recall@1"].mark for row in tables["ablations_text_to_image"].rows}
     assert marks == {"lexlip": "", "no_flops": "(*)", "no_momentum": "*"}
-    values = {variant: evidence.measured(variant, "recall@1", **evidence.retrieval()).value for variant in ("lexlip", "no_momentum")}
+    values = {
+        variant: evidence.measured(variant, "recall@1", **evidence.retrieval()).value
+        for variant in ("lexlip", "no_momentum")
+    }
     apart = {variant: f"{100 * (of_seeds.max() - of_seeds.min()):.1f}" for variant, of_seeds in values.items()}
     most = max(apart, key=lambda variant: float(apart[variant]))
     assert f"R@1 of the seeds of {most} lies {apart[most]} points apart" in tables["ablations_text_to_image"].notes[-1]
@@ -159,11 +196,16 @@ def test_what_rests_on_one_seed_is_marked_apart(made, undrawn):
     clear = answer.ablation_sentences(evidence)
     assert [sentence.partition(":")[0] for sentence in clear] == ["no_flops (one seed)", "no_momentum", "One seed"]
     found = headline.parts(evidence)
-    assert "2 change R@1 significantly after correction (1 of them over the queries of one seed alone)" in found.sentence
+    assert (
+        "2 change R@1 significantly after correction (1 of them over the queries of one seed alone)" in found.sentence
+    )
     assert found.sentence.endswith("(one seed).")
     (figure,) = forest.section(evidence).figures
     drawn = {one.name: [figure.panels[0].names[int(y)] for y in one.y] for one in figure.panels[0].series}
-    assert drawn == {"significant after Holm's correction": ["no_momentum"], "significant over the queries of one seed": ["no_flops"]}
+    assert drawn == {
+        "significant after Holm's correction": ["no_momentum"],
+        "significant over the queries of one seed": ["no_flops"],
+    }
 
 
 def test_an_ablation_that_is_better_than_the_reference_is_said_first(made):
@@ -174,4 +216,7 @@ def test_an_ablation_that_is_better_than_the_reference_is_said_first(made):
     first, second = answer.ablation_sentences(evidence)
     assert first.startswith("Better than lexlip: no_phase2: R@1 +") and second.startswith("no_flops: R@1 −")
     found = headline.parts(evidence)
-    assert found.sentence.startswith("Better than lexlip: no_phase2, +") and ". Better than lexlip: no_phase2, +" in found.detail
+    assert (
+        found.sentence.startswith("Better than lexlip: no_phase2, +")
+        and ". Better than lexlip: no_phase2, +" in found.detail
+    )

@@ -10,15 +10,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from reports.build import build
-from reports.site import PAGES
+from reports.pages.site import PAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-SITUATIONS = {"wide": (1366, "light"), "dark": (1366, "dark"), "phone": (390, "light"), "phone in the dark": (390, "dark")}
+SITUATIONS = {
+    "wide": (1366, "light"),
+    "dark": (1366, "dark"),
+    "phone": (390, "light"),
+    "phone in the dark": (390, "dark"),
+}
 PAPER = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
 DRAWN = "() => !document.querySelector('figure[data-plot]') || document.documentElement.dataset.plots === 'drawn'"
 # WCAG 2.2, 1.4.3: text against its background; that of a plot has its colour in `fill`.
@@ -97,7 +102,9 @@ def test_opens_readable_and_alone(opened, site_of_all, name):
     for width, scheme in SITUATIONS.values():
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page itself must not scroll sideways"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+            "the page itself must not scroll sideways"
+        )
         assert hard_to_read(page) == []
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER[scheme]
     assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
@@ -141,7 +148,9 @@ def test_choices_change_the_plot(opened):
     assert views.count() == 1
     before = page.locator(POINTS).evaluate_all("paths => paths.map(path => path.getAttribute('transform'))")
     page.select_option("#figure-explorer-x", "1")
-    page.wait_for_function("() => document.querySelector('#figure-explorer .live').textContent.includes('index bytes per image')")
+    page.wait_for_function(
+        "() => document.querySelector('#figure-explorer .live').textContent.includes('index bytes per image')"
+    )
     count(page, 4)
     assert page.locator(POINTS).evaluate_all("paths => paths.map(path => path.getAttribute('transform'))") != before
     page.select_option("#figure-explorer-kept", "64")
@@ -151,7 +160,9 @@ def test_choices_change_the_plot(opened):
     page.select_option("#figure-explorer-kept", "")
     count(page, 4)
     page.select_option("#figure-explorer-source", index=1)
-    assert page.locator("#figure-explorer-images option").all_text_contents() == ["all", "60"], "the gallery of the variants"
+    assert page.locator("#figure-explorer-images option").all_text_contents() == ["all", "60"], (
+        "the gallery of the variants"
+    )
     packed = json.loads(page.locator("#figure-explorer script").text_content())
     columns = {field: packed["columns"][field] for field in ("images", "mode", "same", "bytes_per_image", "recall@1")}
     rows = [{field: values[i] for field, values in columns.items()} for i in range(packed["rows"])]
@@ -173,12 +184,19 @@ def test_pointing_shows_the_record(opened, swept):
     tip = page.locator(".tip")
     tip.wait_for(state="visible")
     rows = RecordStore(swept).read()
-    mine = rows[(rows.variant == "clip") & (rows.split == "test") & (rows.direction == "text_to_image") & (rows.task == "retrieval")]
+    mine = rows[
+        (rows.variant == "clip")
+        & (rows.split == "test")
+        & (rows.direction == "text_to_image")
+        & (rows.task == "retrieval")
+    ]
     exact = mine[(mine.metric == "recall@1")].iloc[0]
     timed = mine[(mine.metric == "qps") & (mine.batch_mode == "single")].iloc[0]
     text = tip.inner_text()
     assert exact.point_id in text and timed.point_id in text
-    assert f"R@1 {100 * exact.value:.1f} %" in text and "300 queries on 60 images, 1 seed" in text and "queries/s" in text
+    assert (
+        f"R@1 {100 * exact.value:.1f} %" in text and "300 queries on 60 images, 1 seed" in text and "queries/s" in text
+    )
     page.mouse.move(2, 2)
     tip.wait_for(state="hidden")
 
@@ -194,11 +212,18 @@ def test_small_multiples_share_the_axis_of_cost(opened):
 
 def test_pointing_at_a_learning_curve_says_what_it_is(opened, swept):
     page, _, _ = opened("ablations")
-    page.locator("#figure-learning .live .view").first.locator(".mark-symbol.role-mark path").last.hover()  # no other covers it
+    page.locator("#figure-learning .live .view").first.locator(
+        ".mark-symbol.role-mark path"
+    ).last.hover()  # no other covers it
     tip = page.locator(".tip")
     tip.wait_for(state="visible")
     rows = RecordStore(swept).read()
-    rows = rows[(rows.task == "training") & (rows.split == "val") & (rows.metric == "recall@1") & (rows.direction == "text_to_image")]
+    rows = rows[
+        (rows.task == "training")
+        & (rows.split == "val")
+        & (rows.metric == "recall@1")
+        & (rows.direction == "text_to_image")
+    ]
     lines = tip.inner_text().splitlines()
     mine = rows[(rows.variant == lines[0]) & (rows.step == 400)].iloc[0]
     assert lines[1:] == ["optimiser step: 400", f"R@1, text to image, %: {100 * mine.value:,.4g}", "seed 0"]
@@ -232,7 +257,10 @@ def test_records_can_be_downloaded(opened, swept, tmp_path):
 def test_prints_the_still_figures(opened):
     page, _, _ = opened("efficacy")
     page.emulate_media(media="print")
-    assert page.locator("#figure-explorer .still img").is_visible() and not page.locator("#figure-explorer .live").is_visible()
+    assert (
+        page.locator("#figure-explorer .still img").is_visible()
+        and not page.locator("#figure-explorer .live").is_visible()
+    )
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 

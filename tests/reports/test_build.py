@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from models.errors import InputError
 from reports import build as command
 from reports.build import build
-from reports.bundle import Bundle, Compact, write
-from reports.evidence import Evidence, Reading
-from reports.site import PAGES, STATIC
-from reports.site import write as write_site
+from reports.pages.site import PAGES, STATIC
+from reports.pages.site import write as write_site
+from reports.records.bundle import Bundle, Compact, write
+from reports.records.evidence import Evidence, Reading
 
 
 class Page(HTMLParser):
@@ -93,7 +93,14 @@ def row_of(home, metric, **wanted):
     return next(rows.itertuples())
 
 
-MAIN = {"task": "retrieval", "split": "test", "direction": "text_to_image", "kept": 32, "engine": "impact", "batch_mode": ""}
+MAIN = {
+    "task": "retrieval",
+    "split": "test",
+    "direction": "text_to_image",
+    "top_k": 32,
+    "engine": "impact",
+    "batch_mode": "",
+}
 
 
 def change(home, row, value) -> None:
@@ -121,7 +128,7 @@ TRACED = [
     ("Lexicons, size", 7, "train_cpu_seconds", {"task": "training", "step": None}, "0"),
     ("Lexicons, size", 9, "parameters", {"task": "training", "step": None}, "0"),
 ]
-CONTRADICTED = MAIN | {"variant": "clip", "kept": None, "engine": "faiss-flat"}
+CONTRADICTED = MAIN | {"variant": "clip", "top_k": None, "engine": "faiss-flat"}
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +145,9 @@ def changed(home, tmp_path_factory, whole):
 def test_changing_records_changes_their_cells_and_no_others(page, changed):
     for table in dict.fromkeys(table for table, *_ in TRACED):
         before, after = page.row(table, "no_bottleneck"), changed.row(table, "no_bottleneck")
-        different = {column: new.split(" ")[0] for column, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
+        different = {
+            column: new.split(" ")[0] for column, (old, new) in enumerate(zip(before, after, strict=True)) if old != new
+        }
         assert different == {column: printed.split(" ")[0] for name, column, *_, printed in TRACED if name == table}
         assert page.row(table, "lexlip") == changed.row(table, "lexlip")
 
@@ -180,7 +189,11 @@ def test_differences_come_from_the_paired_queries(home, site):
     for k in (1, 10):
         expected = (first["no_momentum"] <= k).mean() - (first["lexlip"] <= k).mean()
         assert float(csv.loc["no_momentum", f"difference recall@{k}"]) == pytest.approx(expected)
-        assert csv.loc["no_momentum", f"difference recall@{k} low"] < expected < csv.loc["no_momentum", f"difference recall@{k} high"]
+        assert (
+            csv.loc["no_momentum", f"difference recall@{k} low"]
+            < expected
+            < csv.loc["no_momentum", f"difference recall@{k} high"]
+        )
         assert csv.loc["no_momentum", f"difference recall@{k} p"] < 0.05
     assert csv.loc["no_bottleneck", "difference recall@1 p"] > 0.05
     assert "300 paired queries of 60 images, 1 seed" in csv.loc["no_momentum", "difference recall@1 n"]
@@ -201,7 +214,7 @@ def test_untrained_baselines_are_compared_but_are_no_ablations(made, tmp_path, p
     for seed in (0, 1):
         made.variant("lexlip", 0.4, seed=seed)
         made.variant("no_momentum", 0.1, seed=seed)
-    made.retrieval(made.point("bm25", seed=None, engine="bm25", kept=None, bits=None, checkpoint_id=""), 0.9)
+    made.retrieval(made.point("bm25", seed=None, engine="bm25", top_k=None, bits=None, checkpoint_id=""), 0.9)
     page = page_of(made.store.folder.parent, tmp_path / "site")
     row = page.row("Text to image: recall", "bm25")
     assert row[2].startswith("9") or row[2].startswith("8"), "found, though no impact index was searched"
@@ -215,12 +228,14 @@ def test_untrained_baselines_are_compared_but_are_no_ablations(made, tmp_path, p
 def test_html_and_csv_agree(page, site, skill):
     csv = pd.read_csv(site / "tables" / "ablations_text_to_image.csv").set_index("variant")
     for variant in skill:
-        assert page.row("Text to image: recall", variant)[2].startswith(f"{100 * csv.loc[variant, 'recall@1 text_to_image']:.1f}")
+        assert page.row("Text to image: recall", variant)[2].startswith(
+            f"{100 * csv.loc[variant, 'recall@1 text_to_image']:.1f}"
+        )
 
 
 def test_pruning_and_quantising_steps_add_up(site):
     csv = pd.read_csv(site / "tables" / "compression.csv")
-    assert [str(kept).removesuffix(".0") for kept in csv.kept] == ["8", "16", "32", "all"]
+    assert [str(top_k).removesuffix(".0") for top_k in csv.top_k] == ["8", "16", "32", "all"]
     for metric in ("recall@1", "recall@10"):
         lost = csv[f"pruning {metric}"] + csv[f"quantising {metric}"]
         assert lost.to_numpy() == pytest.approx((csv[f"impacts {metric}"] - csv[f"whole {metric}"]).to_numpy())
@@ -236,7 +251,9 @@ def test_a_million_images_fill_the_measured_cell(made, tmp_path, page_of):
     for name in ("lexlip", "clip"):
         made.variant(name, 0.4)
         point = made.point(name, images=1_000_000, batch_mode="single", threads=1)
-        made.store.write(point, {"qps": 70.0 if name == "lexlip" else 10.0, "bytes_per_image": 100.0 if name == "lexlip" else 2048.0})
+        made.store.write(
+            point, {"qps": 70.0 if name == "lexlip" else 10.0, "bytes_per_image": 100.0 if name == "lexlip" else 2048.0}
+        )
     page = page_of(made.store.folder.parent, tmp_path / "site")
     assert page.row("The paper", "Large-scale retrieval against CLIP: speed")[3] == "7.00× the QPS one query at a time"
     assert page.row("The paper", "Large-scale retrieval against CLIP: index storage")[3] == "20.5× smaller"
@@ -255,20 +272,28 @@ def test_hostile_text_is_text(made, tmp_path, whole, undrawn):
     made.variant("lexlip", 0.4)
     made.variant("clip", 0.4)
     made.variant(name, 0.3)
-    made.store.write(made.point("broken", command=made.hostile, engine="impact"), {}, status="failed", note=made.hostile)
+    made.store.write(
+        made.point("broken", command=made.hostile, engine="impact"), {}, status="failed", note=made.hostile
+    )
     html = whole(build(made.store.folder.parent, tmp_path / "site"))
     page = Page(html)
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    assert all(a.get("type") == "application/json" or a.get("src", "").removeprefix("static/") in STATIC for a in scripts)
+    assert all(
+        a.get("type") == "application/json" or a.get("src", "").removeprefix("static/") in STATIC for a in scripts
+    )
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on") or a == "style"]
-    assert all(re.match(r"data:image/|figures/\w+\.svg$", attributes["src"]) for tag, attributes in page.tags if tag == "img")
+    assert all(
+        re.match(r"data:image/|figures/\w+\.svg$", attributes["src"]) for tag, attributes in page.tags if tag == "img"
+    )
     assert name in page.text
     assert "<script>alert('x')</script>" in page.text
     assert "\u202e" not in html and "\\u202e" not in html
 
 
 def test_policy_allows_scripts_of_the_site_only_and_no_request(each):
-    policy = next(a["content"] for tag, a in each.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for tag, a in each.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none'; img-src 'self' data:; style-src 'sha256-")
     assert "unsafe" not in policy and "connect-src" not in policy
     drawn = [a for tag, a in each.tags if tag == "figure" and "data-plot" in a]
@@ -339,7 +364,7 @@ def test_only_training_was_measured(made, tmp_path, page_of):
 def test_failures_are_said(made, tmp_path, page_of):
     made.variant("lexlip", 0.4)
     made.store.write(
-        dataclasses.replace(made.point("no_momentum"), task="training", engine="", kept=None, bits=None),
+        dataclasses.replace(made.point("no_momentum"), task="training", engine="", top_k=None, bits=None),
         {},
         status="failed",
         note="loss is not finite",
@@ -360,7 +385,7 @@ def test_nan_unknown_metric_and_missing_columns(made, tmp_path, whole, undrawn):
         def read(self):
             rows = made.store.read().drop(columns=["gpu", "memory_gb", "index_id", "versions"])
             strange = rows.head(1).assign(metric="astonishment", value=3.0)
-            median = (rows.metric == "median_rank") & (rows.kept == 32) & (rows.engine == "impact")
+            median = (rows.metric == "median_rank") & (rows.top_k == 32) & (rows.engine == "impact")
             return pd.concat([rows.assign(value=rows.value.mask(median.fillna(False))), strange])
 
         queries, examples = staticmethod(made.store.queries), staticmethod(made.store.examples)
@@ -381,7 +406,7 @@ def test_several_seeds_are_averaged_and_widen_the_interval(made, tmp_path, undra
         (store.variant == "lexlip")
         & (store.metric == "recall@1")
         & (store.engine == "impact")
-        & (store.kept == 32)
+        & (store.top_k == 32)
         & (store.split == "test")
     ]
     rows = rows[(rows.direction == "text_to_image") & (rows.task == "retrieval")]
@@ -392,7 +417,9 @@ def test_several_seeds_are_averaged_and_widen_the_interval(made, tmp_path, undra
 
 def test_an_earlier_training_is_left_out(made, tmp_path):
     made.retrieval(made.point("lexlip", checkpoint_id="older"), 0.9, bytes_per_image=1.0)
-    made.store.write(made.point("lexlip", checkpoint_id="newer"), {"bytes_per_image": 7.0}, started="2026-02-01T00:00:00+00:00")
+    made.store.write(
+        made.point("lexlip", checkpoint_id="newer"), {"bytes_per_image": 7.0}, started="2026-02-01T00:00:00+00:00"
+    )
     evidence = Evidence(made.store)
     assert evidence.superseded == 1
     assert evidence.cell("lexlip", "bytes_per_image").value == 7.0
@@ -412,24 +439,33 @@ def test_one_profile_at_a_time(made):
 
 def test_bundle_makes_the_same_bytes(home, site, tmp_path):
     write([RecordStore(home)], tmp_path / "reference")
-    assert sorted(file.name for file in (tmp_path / "reference").iterdir()) == ["examples.parquet", "queries.parquet", "records.parquet"]
+    assert sorted(file.name for file in (tmp_path / "reference").iterdir()) == [
+        "examples.parquet",
+        "queries.parquet",
+        "records.parquet",
+    ]
     again = build(tmp_path / "reference", tmp_path / "site").parent
-    for file in (*(f"{page.name}.html" for page in PAGES), "figures/efficiency.svg", "tables/ablations.tex", "data/records.csv.zip"):
+    for file in (
+        *(f"{page.name}.html" for page in PAGES),
+        "figures/efficiency.svg",
+        "tables/ablations.tex",
+        "data/records.csv.zip",
+    ):
         assert (again / file).read_bytes() == (site / file).read_bytes()
     assert Bundle(tmp_path / "reference").queries("nothing") is None
 
 
 def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path):
     """What goes are queries of other variants than the two compared at other numbers of lexicons kept, and with them nothing but intervals of theirs."""
-    for kept in (8, 32):
-        made.retrieval(made.point("beside", kept=kept), 0.3)
-        made.retrieval(made.point("lexlip", kept=kept), 0.5)
+    for top_k in (8, 32):
+        made.retrieval(made.point("beside", top_k=top_k), 0.3)
+        made.retrieval(made.point("lexlip", top_k=top_k), 0.5)
     write([Compact(made.store)], tmp_path / "small")
     small = Bundle(tmp_path / "small")
     told = {
-        (variant, kept): small.queries(made.point(variant, kept=kept).id) is not None
+        (variant, top_k): small.queries(made.point(variant, top_k=top_k).id) is not None
         for variant in ("lexlip", "beside")
-        for kept in (8, 32)
+        for top_k in (8, 32)
     }
     assert told == {("lexlip", 8): True, ("lexlip", 32): True, ("beside", 8): False, ("beside", 32): True}
     assert len(small.read()) == len(made.store.read())
@@ -452,7 +488,8 @@ def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, mad
     shared = made.point("lexlip").id  # measured in both: the first store's stands
     assert set(after[after.point_id == shared].value) == set((mine := made.store.read())[mine.point_id == shared].value)
     with pytest.raises(
-        InputError, match="no records of the task 'scale'; there are diagnostics, hard_negatives, retrieval, training, zero_shot"
+        InputError,
+        match="no records of the task 'scale'; there are diagnostics, hard_negatives, retrieval, training, zero_shot",
     ):
         write([made.store], tmp_path / "other", {"scale"})
 
@@ -460,7 +497,9 @@ def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, mad
 def test_a_bundle_does_not_say_where_its_records_lay(made, tmp_path):
     for number, home in enumerate(("/home/me/runs", "'/a b/runs'", "=x")):
         flag = f"--home{home}" if home[0] == "=" else f"--home {home}"
-        point = dataclasses.replace(made.point("lexlip", seed=number), command=f"python -m bench.scale {flag} --corpus 1M")
+        point = dataclasses.replace(
+            made.point("lexlip", seed=number), command=f"python -m bench.scale {flag} --corpus 1M"
+        )
         made.store.write(point, {"recall@1": 0.5})
     write([made.store], tmp_path / "reference")
     assert set(Bundle(tmp_path / "reference").read().command) == {"python -m bench.scale --corpus 1M"}

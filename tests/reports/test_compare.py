@@ -9,17 +9,29 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench import cli
-from bench.records import Point, RecordStore
-from reports import compare, sign_flip, significance
-from reports.bundle import write as write_bundle
-from reports.changes import BETTER, NOT_JUDGED, ONLY_A, ONLY_B, OTHER_DATA, OTHER_MACHINE, SAME, WORSE, changes, kind_of
-from reports.evidence import Evidence
+from bench.store import cli
+from bench.store.records import Point, RecordStore
+from reports import compare
+from reports.findings.changes import (
+    BETTER,
+    NOT_JUDGED,
+    ONLY_A,
+    ONLY_B,
+    OTHER_DATA,
+    OTHER_MACHINE,
+    SAME,
+    WORSE,
+    changes,
+    kind_of,
+)
+from reports.records.bundle import write as write_bundle
+from reports.records.evidence import Evidence
+from reports.statistics import sign_flip, significance
 
 LEVEL, TOLERANCE = 0.05, 0.02
 POINT = Point(
     "retrieval", "scenes", "test", images=100, direction="text_to_image", profile="quick", variant="lexlip", seed=0, kind="lexicon",
-    engine="impact", kept=32, bits=8, data_id="data", code_id="before", machine_id="one",
+    engine="impact", top_k=32, bits=8, data_id="data", code_id="before", machine_id="one",
 )  # fmt: skip
 EARLY, LATE = "2026-01-02T03:04:05+00:00", "2026-02-02T03:04:05+00:00"
 
@@ -39,7 +51,10 @@ def test_groups_against_every_swap():
     by_hand = np.mean(np.abs(sums) >= abs(differences.sum()) - 1e-9)
     assert sign_flip.p_value(differences) == pytest.approx(by_hand, rel=1e-9)
     theirs = stats.permutation_test(
-        (differences, np.zeros(len(differences))), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
+        (differences, np.zeros(len(differences))),
+        lambda a, b: np.mean(a - b),
+        permutation_type="samples",
+        n_resamples=np.inf,
     )
     assert sign_flip.p_value(differences) == pytest.approx(theirs.pvalue, rel=1e-9)
 
@@ -97,7 +112,13 @@ def test_a_real_loss_stands_among_many_comparisons():
 def queries(hits, prefix="") -> list[dict]:
     """Five captions of each image; `hits`: (images, 5) bool."""
     return [
-        {"query_id": f"{prefix}{image}-{i}", "group": f"{prefix}{image}", "ranks": [1 if hit else 7], "relevant": 1, "latency_us": None}
+        {
+            "query_id": f"{prefix}{image}-{i}",
+            "group": f"{prefix}{image}",
+            "ranks": [1 if hit else 7],
+            "relevant": 1,
+            "latency_us": None,
+        }
         for image, row in enumerate(hits)
         for i, hit in enumerate(row)
     ]
@@ -144,13 +165,22 @@ def test_matches_by_what_was_measured(both):
     same = hits(1)
     a.quality(same)
     b.quality(same, code_id="after", checkpoint_id="another", machine_id="two")
-    for fields in ({"seed": 1}, {"images": 10}, {"kept": 16}, {"engine": "scipy"}, {"knobs": {"ef": 3}}, {"split": "val"}):
+    for fields in (
+        {"seed": 1},
+        {"images": 10},
+        {"top_k": 16},
+        {"engine": "scipy"},
+        {"knobs": {"ef": 3}},
+        {"split": "val"},
+    ):
         b.quality(same, **fields)
     found = compared(both)
     assert sorted(change.verdict for change in found) == [ONLY_B] * 6 + [SAME]
     at = next(change for change in found if change.verdict == SAME)
     assert (at.a, at.b, at.difference.value, at.p, at.why) == (same.mean(), same.mean(), 0, None, "no query differs")
-    assert at.what == "retrieval, scenes test, 100 images, text to image, lexlip, seed 0, impact, 32 kept, 8 bits, quick"
+    assert (
+        at.what == "retrieval, scenes test, 100 images, text to image, lexlip, seed 0, impact, 32 kept, 8 bits, quick"
+    )
 
 
 def test_worse_and_better_and_by_chance(both):
@@ -160,7 +190,11 @@ def test_worse_and_better_and_by_chance(both):
         a.quality(before, variant=variant)
         b.quality(after, variant=variant)
     found = {change.what.split(", ")[4]: change for change in compared(both)}
-    assert {name: change.verdict for name, change in found.items()} == {"worse": WORSE, "better": BETTER, "chance": SAME}
+    assert {name: change.verdict for name, change in found.items()} == {
+        "worse": WORSE,
+        "better": BETTER,
+        "chance": SAME,
+    }
     assert found["worse"].difference.value == pytest.approx(found["worse"].b - found["worse"].a)
     assert found["worse"].difference.high < 0 < found["better"].difference.low
     assert found["worse"].p == pytest.approx(
@@ -187,7 +221,9 @@ def test_the_newest_of_what_was_measured_twice(both):
 
 def test_rates_are_never_judged_and_never_compared_across_machines(both):
     a, b = both
-    a.values({"qps": 100.0, "resident_bytes": 10.0, "latency_p50_us": 5.0}, note="median of 3 rounds, 99 to 101 queries/s")
+    a.values(
+        {"qps": 100.0, "resident_bytes": 10.0, "latency_p50_us": 5.0}, note="median of 3 rounds, 99 to 101 queries/s"
+    )
     b.values({"qps": 10.0, "resident_bytes": 99.0, "latency_p50_us": 5.0}, code_id="after")
     assert verdicts(both) == {"qps": NOT_JUDGED, "resident_bytes": NOT_JUDGED, "latency_p50_us": NOT_JUDGED}
     b.store = RecordStore(b.home / "elsewhere")
@@ -196,7 +232,9 @@ def test_rates_are_never_judged_and_never_compared_across_machines(both):
     assert {change.ratio for change in compared(both)} == {None}
 
 
-@pytest.mark.parametrize(("size", "verdict"), [(100.0, SAME), (102.0, SAME), (102.5, WORSE), (97.5, BETTER), (0.0, BETTER)])
+@pytest.mark.parametrize(
+    ("size", "verdict"), [(100.0, SAME), (102.0, SAME), (102.5, WORSE), (97.5, BETTER), (0.0, BETTER)]
+)
 def test_sizes_against_the_tolerance(both, size, verdict):
     for side, value in zip(both, (100.0, size), strict=True):
         side.values({"bytes_per_image": value})
@@ -266,7 +304,9 @@ def homes(tmp_path_factory):
             found = found & hits(99, 0.4, images=40) if name == "worse" and number == 1 else found
             if name != "fewer" or number == 0:
                 side.quality(found, variant=variant)
-            side.values({"index_bytes": 1000.0 * (2 if name == "larger" else 1)}, variant=variant, task="scale", split="")
+            side.values(
+                {"index_bytes": 1000.0 * (2 if name == "larger" else 1)}, variant=variant, task="scale", split=""
+            )
     return folder
 
 
@@ -316,7 +356,10 @@ def test_few_rows_are_printed_unless_asked_for(homes, capsys):
     ("arguments", "message"),
     [
         (["{homes}/nowhere", "{homes}/before"], "nowhere: no records there"),
-        (["{homes}/before", "{homes}/before", "--fail-on", "speed"], "--fail-on: unknown kind 'speed'; expected quality, size or missing"),
+        (
+            ["{homes}/before", "{homes}/before", "--fail-on", "speed"],
+            "--fail-on: unknown kind 'speed'; expected quality, size or missing",
+        ),
         (["{homes}/before", "{homes}/before", "--level", "1"], "a --level between 0 and 1"),
         (["{homes}/before", "{homes}/before", "--tolerance", "nan"], "a --tolerance of at least 0"),
         (["{homes}/before", "{homes}/empty"], "no measured point in common"),

@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.records import Point, RecordStore
+from bench.store.records import Point, RecordStore
 from models.errors import InputError
 from reports import cost
-from reports.cost import NOT_EXTRAPOLATED, NOT_TIMED, TOO_LARGE, TOO_LOW, Assumptions, Called, Curve, Need, Plan, Setting
-from reports.evidence import Evidence, Reading
-from reports.scale import sweeps
-from reports.sections import cost as page
-from reports.site import PAGES, render
+from reports.cost import (
+    NOT_EXTRAPOLATED,
+    NOT_TIMED,
+    TOO_LARGE,
+    TOO_LOW,
+    Assumptions,
+    Called,
+    Curve,
+    Need,
+    Plan,
+    Setting,
+)
+from reports.pages import cost as page
+from reports.pages.site import PAGES, render
+from reports.records.evidence import Evidence, Reading
+from reports.records.scale import sweeps
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 STARTED = "2026-01-02T03:04:05+00:00"
@@ -40,7 +51,15 @@ def setting(name="engine", **fields) -> Setting:
 
 @pytest.mark.parametrize(
     ("images", "value"),
-    [(100, 400), (1000, 40), (100 * 10**0.5, 400 / 10**0.5), (50, 400), (1, 400), (10_000, 40 / 10), (1001, 40 * (1001 / 1000) ** -1)],
+    [
+        (100, 400),
+        (1000, 40),
+        (100 * 10**0.5, 400 / 10**0.5),
+        (50, 400),
+        (1, 400),
+        (10_000, 40 / 10),
+        (1001, 40 * (1001 / 1000) ** -1),
+    ],
 )
 def test_a_curve(images, value):
     assert Curve((100, 1000), (400.0, 40.0), -1.0, -1.0, -1.0).at(images, -1.0) == pytest.approx(value)
@@ -209,14 +228,16 @@ class Made:
     def __init__(self, home):
         self.store = RecordStore(home)
         for place, images in enumerate(self.SIZES):
-            self.search("lexicon", "impact", images, 0.6 / 2**place, 9000 / 10**place, 64.0, kept=32, bits=8, exact=True)
+            self.search(
+                "lexicon", "impact", images, 0.6 / 2**place, 9000 / 10**place, 64.0, top_k=32, bits=8, exact=True
+            )
             self.search("dense", "faiss-flat", images, 0.8 / 2**place, 1000 / 10**place, 2048.0, exact=True)
             self.search("dense", "faiss-hnsw", images, 0.78 / 2**place, 5000 / 2**place, 2304.0, knobs={"ef": 16})
-        self.search("lexicon", "impact", 100_000, 0.21, 45.0, 128.0, kept=128, bits=8, exact=True)
+        self.search("lexicon", "impact", 100_000, 0.21, 45.0, 128.0, top_k=128, bits=8, exact=True)
         self.search("dense", "faiss-hnsw", 100_000, 0.2, 500.0, 2304.0, knobs={"ef": 64})
         self.search("dense", "faiss-flat-gpu", 100_000, 0.2, 90_000.0, 2048.0, exact=True)
         self.search("lexicon", "dummy", 100_000, 0.001, 90_000.0, 0.1)
-        self.search("lexicon", "seismic", 100_000, 0.0, 900.0, 100.0, kept=32, bits=8)
+        self.search("lexicon", "seismic", 100_000, 0.0, 900.0, 100.0, top_k=32, bits=8)
 
     def search(self, kind, engine, images, recall, rate, stored, **fields):
         point = Point(
@@ -233,7 +254,7 @@ class Made:
         self.store.write(point, values, started=STARTED)
         for mode, threads, factor in (("single", 1, 1.0), ("batched", 2, 3.0)):
             timed = dataclasses.replace(point, batch_mode=mode, threads=threads)
-            rates = {"qps": factor * rate, "qps_least": 0.9 * factor * rate, "qps_most": 1.05 * factor * rate}
+            rates = {"qps": factor * rate, "qps_min": 0.9 * factor * rate, "qps_max": 1.05 * factor * rate}
             self.store.write(timed, rates, started=STARTED)
 
 
@@ -248,7 +269,13 @@ def settings(evidence):
 
 
 def test_settings_of_the_largest_gallery(settings):
-    assert set(settings) == {"impact, 32 kept, 8 bits", "impact, 128 kept, 8 bits", "faiss-flat", "faiss-hnsw ef=16", "faiss-hnsw ef=64"}
+    assert set(settings) == {
+        "impact, 32 kept, 8 bits",
+        "impact, 128 kept, 8 bits",
+        "faiss-flat",
+        "faiss-hnsw ef=16",
+        "faiss-hnsw ef=64",
+    }
 
 
 def test_a_setting_grows_as_it_was_measured(settings):
@@ -322,7 +349,10 @@ def test_sentences(settings):
     assert said[2] == "The dense search costs 3.00× as much."
     overlapping = [apart[0], dataclasses.replace(apart[1], plan=dataclasses.replace(apart[1].plan, low=10.5))]
     assert page.said(overlapping, "R@1", FREE)[2] == "The two ranges overlap: neither can be called cheaper."
-    near = [apart[0], dataclasses.replace(apart[1], plan=dataclasses.replace(apart[1].plan, money=10.4, low=11.2, high=11.2))]
+    near = [
+        apart[0],
+        dataclasses.replace(apart[1], plan=dataclasses.replace(apart[1].plan, money=10.4, low=11.2, high=11.2)),
+    ]
     assert page.said(near, "R@1", FREE)[2] == "The two cost about the same."
     assert page.said(apart[:1], "R@1", FREE)[1] == "No dense search is good enough."
 
@@ -370,7 +400,7 @@ def write_page(evidence, folder):
     return folder / "cost.html"
 
 
-def needs() -> list[Need]:
+def absent() -> list[Need]:
     """Within, at the edge of and beyond what was measured, both calls, good enough and not."""
     sizes = (500, 1_000, 54_321, 100_000, 3_000_000, 2_000_000_000)
     return [
@@ -389,12 +419,13 @@ def test_the_script_gives_what_python_gives(browsed, settings):
     as_json = json.loads(json.dumps([dataclasses.asdict(one) for one in given]))
     for assumed in (cost.read(), FREE, dataclasses.replace(FREE, core_hour=0.0, headroom=0.0, cores=1)):
         plain = {name: getattr(assumed, name) for name in page.STATED}
-        asked = [dataclasses.asdict(need) for need in needs()]
+        asked = [dataclasses.asdict(need) for need in absent()]
         theirs = opened.evaluate(
-            "([settings, needs, assumed]) => needs.map((need) => searchCost.choose(settings, need, assumed))", [as_json, asked, plain]
+            "([settings, needs, assumed]) => needs.map((need) => searchCost.choose(settings, need, assumed))",
+            [as_json, asked, plain],
         )
         plans = 0
-        for need, found in zip(needs(), theirs, strict=True):
+        for need, found in zip(absent(), theirs, strict=True):
             ours = cost.choose(given, need, assumed)
             assert [(one.engine, one.setting.label if one.setting else None, one.why) for one in ours] == [
                 (one["engine"], one["setting"]["label"] if one["setting"] else None, one["why"]) for one in found
@@ -412,7 +443,10 @@ def test_the_form_shows_the_first_scenario_and_follows_changes(browsed, evidence
     opened, said = browsed
     assumed = cost.read()
     shown = "[...document.querySelectorAll('#cost-rows [data-money]')].map((cell) => Number(cell.dataset.money))"
-    expected = lambda need, assumed: [one.plan.money for one in cost.choose(list(settings.values()), need, assumed) if one.plan]  # noqa: E731
+
+    def expected(need, assumed):
+        return [one.plan.money for one in cost.choose(list(settings.values()), need, assumed) if one.plan]
+
     need = assumed.scenarios[0]
     assert opened.evaluate(shown) == pytest.approx(expected(need, assumed))
     opened.fill("[name=images]", "25000000")

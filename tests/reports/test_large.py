@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.records import SCHEMA
+from bench.store.records import SCHEMA
 from reports.build import build
-from reports.site import PAGES
+from reports.pages.site import PAGES
 
 RECORDS = 10_000
 LARGEST_SITE, OF_FIGURES = 10_000_000, 2_000_000  # bytes, of which are left to figures
@@ -18,12 +18,17 @@ IMAGES, SEEDS, SIZES = 1000, 3, (1_000, 10_000, 100_000, 1_000_000)
 VARIANTS = ["lexlip", "clip", *(f"variant_{i:02}" for i in range(20))]
 COMMON = {"corpus": "scenes", "split": "test", "direction": "text_to_image", "profile": "quick", "status": "ok", "machine_id": "0123456789abcdef", "data_id": "data",
           "cpu": "a CPU", "cores": 2, "memory_gb": 24.0, "command": "python -m ablations.run", "started": "2026-01-02T03:04:05+00:00", "knobs": "{}"}  # fmt: skip
-DENSE, LEXICON = {"kind": "dense", "engine": "faiss-flat", "exact": True}, {"kind": "lexicon", "engine": "impact", "bits": 8, "exact": True}
+DENSE, LEXICON = (
+    {"kind": "dense", "engine": "faiss-flat", "exact": True},
+    {"kind": "lexicon", "engine": "impact", "bits": 8, "exact": True},
+)
 RECALLS = [f"recall@{k}" for k in (1, 5, 10)]
 QUALITY = [*RECALLS, *(f"trec_{name}" for name in RECALLS), "median_rank", "bytes_per_image", "flops_per_pair"]
 OF_SWEEP = [*RECALLS, "engine_recall@10", "bytes_per_image", "index_bytes", "build_seconds", "resident_bytes"]
 LATENCIES = [f"latency_p{share}_us" for share in (50, 95, 99)]
-LARGE = {"qps": 10_000.0, "bytes_per_image": 100.0, "index_bytes": 1e8, "build_seconds": 5.0} | dict.fromkeys(LATENCIES, 500.0)
+LARGE = {"qps": 10_000.0, "bytes_per_image": 100.0, "index_bytes": 1e8, "build_seconds": 5.0} | dict.fromkeys(
+    LATENCIES, 500.0
+)
 
 
 def points_of_variants():
@@ -31,14 +36,21 @@ def points_of_variants():
     for variant, seed in itertools.product(VARIANTS, range(SEEDS)):
         kind = DENSE if variant == "clip" else LEXICON
         run = {"variant": variant, "seed": seed, "config_id": f"{variant} {seed}"}
-        search = run | kind | {"task": "retrieval", "images": IMAGES, "queries": 5 * IMAGES, "checkpoint_id": f"{variant} {seed}"}
-        for kept in (None,) if kind is DENSE else (8, 16, 32, 64):
-            yield search | {"kept": kept}, QUALITY
-            yield search | {"kept": kept, "batch_mode": "single", "threads": 1}, ["qps"]
-            yield search | {"kept": kept, "batch_mode": "batched", "threads": 1}, ["qps"]
+        search = (
+            run
+            | kind
+            | {"task": "retrieval", "images": IMAGES, "queries": 5 * IMAGES, "checkpoint_id": f"{variant} {seed}"}
+        )
+        for top_k in (None,) if kind is DENSE else (8, 16, 32, 64):
+            yield search | {"top_k": top_k}, QUALITY
+            yield search | {"top_k": top_k, "batch_mode": "single", "threads": 1}, ["qps"]
+            yield search | {"top_k": top_k, "batch_mode": "batched", "threads": 1}, ["qps"]
         for step in (100, 200, 300, 400):
             yield run | {"task": "training", "split": "val", "step": step}, ["recall@1", "recall@10"]
-        yield run | {"task": "training", "split": "train", "direction": ""}, ["train_seconds", "train_cpu_seconds", "parameters", "steps"]
+        yield (
+            run | {"task": "training", "split": "train", "direction": ""},
+            ["train_seconds", "train_cpu_seconds", "parameters", "steps"],
+        )
 
 
 def points_of_sweep():
@@ -48,10 +60,16 @@ def points_of_sweep():
         of = (
             DENSE | {"engine": f"engine-{setting % 14}", "variant": "clip"}
             if dense
-            else LEXICON | {"kept": 4 + setting, "variant": "lexlip"}
+            else LEXICON | {"top_k": 4 + setting, "variant": "lexlip"}
         )
-        knobs = {"ef": setting} if dense else {"query_kept": None, "scale": 100.0}
-        search = of | {"task": "scale", "images": images, "queries": 1000, "index_id": f"{setting} {images}", "knobs": json.dumps(knobs)}
+        knobs = {"ef": setting} if dense else {"query_top_k": None, "scale": 100.0}
+        search = of | {
+            "task": "scale",
+            "images": images,
+            "queries": 1000,
+            "index_id": f"{setting} {images}",
+            "knobs": json.dumps(knobs),
+        }
         yield search, OF_SWEEP
         yield search | {"batch_mode": "single", "threads": 1}, ["qps", *LATENCIES]
         yield search | {"batch_mode": "batched", "threads": 2}, ["qps"]
@@ -96,7 +114,7 @@ def test_every_number_is_there(large):
     by_kept = pd.read_csv(site / "tables" / "efficiency_all.csv")
     for metric in ("recall@1", "qps", "bytes_per_image"):
         mine = retrieval[retrieval.metric == metric]
-        means = mine.groupby([mine.variant, mine.kept.fillna(0), mine.batch_mode.fillna("")]).value.mean()
+        means = mine.groupby([mine.variant, mine.top_k.fillna(0), mine.batch_mode.fillna("")]).value.mean()
         assert numbers(by_kept[metric]) == pytest.approx(numbers(means)), metric
     assert len(pd.read_parquet(site / "data" / "records.parquet")) == RECORDS
 

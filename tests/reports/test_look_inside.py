@@ -9,15 +9,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.apart import APART
-from bench.heat import HOT
-from bench.records import RecordStore
-from reports import bundle, pictures, site
-from reports.evidence import Evidence
-from reports.sections import failures, retrieved
-from reports.site import PAGES
+from bench.store.records import RecordStore
+from bench.tasks.lexicon_views.heat import HOT
+from bench.tasks.rank_gap import RANK_GAP
+from reports.pages import site
+from reports.pages.inside import failures, retrieved
+from reports.pages.site import PAGES
+from reports.records import bundle
+from reports.records.evidence import Evidence
+from reports.render import pictures
 
-COMMANDS = "<code>python -m ablations.run</code> measures them at its end, and <code>python -m bench.inside</code> adds them"
+COMMANDS = "<code>python -m ablations.run</code> measures them at its end, and <code>lexlip-bench disagreement</code> adds them"
 MATCHED = [["<b>cat", 36.0, 40.0, 0.75], ["night", 0.125, 0.5, 0.25]]
 # [CLS] and 2 x 2 patches: the highest is in row 2, column 1; then a lexicon whose highest is [CLS].
 MAPS = [["<b>cat", 0, [0.5, -1.0, 1.0, 4.0, 2.0]], ["night", 0, [3.0, 1.0, -2.0, -1.0, 0.0]]]
@@ -30,13 +32,16 @@ def row(query_id, text, rank, relevant, matched=(), heat_maps=None) -> dict:
     Image.new("RGB", (16, 16), (200, 0, 0) if relevant else (0, 0, 200)).save(stream, "WEBP")
     return {
         "query_id": query_id, "query": text, "rank": rank, "image_id": query_id[:4] if relevant else "0059", "relevant": relevant, "score": 1.5,
-        "lexicons": json.dumps(list(matched)), "image": stream.getvalue(), "chosen": APART, "heat_maps": heat_maps,
+        "lexicons": json.dumps(list(matched)), "image": stream.getvalue(), "chosen": RANK_GAP, "heat_maps": heat_maps,
     }  # fmt: skip
 
 
 def worst_by_pandas(store, points) -> pd.DataFrame:
     """The five queries furthest apart each way, from the stored ranks alone: query_id, gap, and the rank by each model."""
-    ranks = {name: store.queries(point_id).set_index("query_id").ranks.str[0].astype(int) for name, point_id in points.items()}
+    ranks = {
+        name: store.queries(point_id).set_index("query_id").ranks.str[0].astype(int)
+        for name, point_id in points.items()
+    }
     first = pd.DataFrame(ranks).assign(gap=lambda both: both["lexlip"] - both["clip"]).reset_index()
     lower = first[first.gap > 0].sort_values(["gap", "query_id"], ascending=[False, True])
     higher = first[first.gap < 0].sort_values(["gap", "query_id"])
@@ -46,7 +51,10 @@ def worst_by_pandas(store, points) -> pd.DataFrame:
 @pytest.fixture
 def without(made):
     """Two measured models, with examples as earlier versions wrote them; the ids of their points."""
-    made.points = {name: made.retrieval(made.point(name), skill, made.examples(name)) for name, skill in (("lexlip", 0.4), ("clip", 0.5))}
+    made.points = {
+        name: made.retrieval(made.point(name), skill, made.examples(name))
+        for name, skill in (("lexlip", 0.4), ("clip", 0.5))
+    }
     for point_id in made.points.values():
         path = made.store.folder / f"{point_id}.examples.parquet"
         pd.read_parquet(path).drop(columns=["chosen", "heat_maps"]).to_parquet(path)
@@ -87,7 +95,10 @@ def test_each_failure_has_its_caption_its_picture_and_what_each_model_put_first(
     cases = [case for way in section.data["ways"] for case in way["cases"]]
     worst = worst_by_pandas(looked_into.store, looked_into.points)
     assert [case["id"] for case in cases] == worst.query_id.tolist() and len(cases) == 10
-    stored = {name: looked_into.store.examples(point_id).query("chosen == @APART") for name, point_id in looked_into.points.items()}
+    stored = {
+        name: looked_into.store.examples(point_id).query("chosen == @RANK_GAP")
+        for name, point_id in looked_into.points.items()
+    }
     for case, query in zip(cases, worst.itertuples(), strict=True):
         assert case["text"] == stored["clip"].query("query_id == @case['id']")["query"].iloc[0]
         right, ours, theirs = case["pictures"]
@@ -116,7 +127,10 @@ def test_a_hostile_caption_and_lexicon_are_text(looked_into):
     html = html_of(looked_into.store)
     assert "<script>alert" not in html and "<b>cat" not in html and "\u202e" not in html
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &#34;quoted&#34; | a &amp; b second line" in html
-    assert 'aria-label="Heat map of the lexicon &lt;b&gt;cat over the picture 0059: highest in row 2, column 1 of 2 by 2 patches"' in html
+    assert (
+        'aria-label="Heat map of the lexicon &lt;b&gt;cat over the picture 0059: highest in row 2, column 1 of 2 by 2 patches"'
+        in html
+    )
 
 
 def test_records_of_earlier_versions_make_a_page_that_says_what_is_missing(without):
@@ -135,7 +149,7 @@ def test_a_bundle_shows_the_same(looked_into, tmp_path):
 def test_failures_of_one_model_that_were_kept_are_shown(looked_into):
     """The other model's results are of an earlier version: its right picture, and what this one put first."""
     path = looked_into.store.folder / f"{looked_into.points['clip']}.examples.parquet"
-    pd.read_parquet(path).query("chosen != @APART").drop(columns=["chosen", "heat_maps"]).to_parquet(path)
+    pd.read_parquet(path).query("chosen != @RANK_GAP").drop(columns=["chosen", "heat_maps"]).to_parquet(path)
     html = html_of(looked_into.store)
     assert html.count('alt="The right picture, id ') == html.count('alt="lexlip puts first, id ') == 10
     assert "clip puts first" not in html
@@ -151,7 +165,9 @@ def test_a_heat_map_is_red_where_the_logit_is_high(looked_into):
     first, second = next(picture["heat_maps"] for picture in shown if picture["heat_maps"])
     red = np.asarray(Image.open(io.BytesIO(base64.b64decode(first["image"].removeprefix("data:image/png;base64,")))))
     assert red.shape == (2, 2, 4) and (red[..., :3] == HOT).all()
-    assert red[..., 3].tolist() == [[0, round(255 * 0.6 / 4)], [round(255 * 0.6), round(255 * 0.6 / 2)]], "a negative logit is no heat"
+    assert red[..., 3].tolist() == [[0, round(255 * 0.6 / 4)], [round(255 * 0.6), round(255 * 0.6 / 2)]], (
+        "a negative logit is no heat"
+    )
     assert (first["row"], first["column"]) == (2, 1)
     assert first["match"] == {"name": "<b>cat", "query": "0.500", "picture": "0.400", "share": "61"}
     assert (second["row"], second["column"], second["token"]) == (None, None, 1)
@@ -176,7 +192,9 @@ def test_what_is_no_heat_map_is_left_out(stored):
     assert pictures.heat_maps(stored, {}) == []
 
 
-@pytest.mark.parametrize("stored", [None, "no json", "3", "[3]", '[["cat", 1, 2]]', '[["cat", "1", 2, 0.5]]', '[["cat", 1, 2, NaN]]'])
+@pytest.mark.parametrize(
+    "stored", [None, "no json", "3", "[3]", '[["cat", 1, 2]]', '[["cat", "1", 2, 0.5]]', '[["cat", 1, 2, NaN]]']
+)
 def test_what_is_no_match_is_left_out(stored):
     assert pictures.lexicons_of(stored) == []
 

@@ -8,14 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.records import Point, RecordStore
-from reports import headline, plots, ways
-from reports.bundle import Bundle
-from reports.evidence import Evidence
-from reports.figures import Panel, Series, draw
-from reports.sections import answer, downloads, explorer, failures, forest, iso_recall, learning, method, scale_engines
-from reports.tables import percent, points, text
-from reports.verdict import LOSES, OPEN, WINS
+from bench.store.records import Point, RecordStore
+from reports.findings import headline
+from reports.findings.verdict import LOSES, OPEN, WINS
+from reports.pages import answer, downloads, method
+from reports.pages.ablations import forest, learning
+from reports.pages.efficiency import explorer, iso_recall
+from reports.pages.inside import failures
+from reports.pages.scale import engines as scale_engines
+from reports.records import ways
+from reports.records.bundle import Bundle
+from reports.records.evidence import Evidence
+from reports.render import plots
+from reports.render.figures import Panel, Series, draw
+from reports.render.tables import percent, points, text
 
 FLAT = {"engine": "faiss-flat", "knobs": {"blas_from": 4}, "exact": True}
 
@@ -24,8 +30,13 @@ FLAT = {"engine": "faiss-flat", "knobs": {"blas_from": 4}, "exact": True}
 def sweep(tmp_path, sweep_of):
     """Lexicons: 60, 59.5, 58.5, 40 %; dense: 50 % by flat search, 49 and 45 % by HNSW."""
     made = sweep_of(RecordStore(tmp_path / "home"))
-    for kept, *numbers in ((256, 0.60, 100.0, 400.0), (128, 0.595, 150.0, 300.0), (64, 0.585, 200.0, 120.0), (32, 0.40, 900.0, 64.0)):
-        made.impact(kept, *numbers)
+    for top_k, *numbers in (
+        (256, 0.60, 100.0, 400.0),
+        (128, 0.595, 150.0, 300.0),
+        (64, 0.585, 200.0, 120.0),
+        (32, 0.40, 900.0, 64.0),
+    ):
+        made.impact(top_k, *numbers)
     made.search("dense", 0.50, 10.0, 2048.0, **FLAT)
     for ef, recall, rate in ((64, 0.49, 300.0), (16, 0.45, 800.0)):
         made.search("dense", recall, rate, 2304.0, engine="faiss-hnsw", knobs={"ef": ef})
@@ -42,7 +53,8 @@ def test_the_pair_is_the_fastest_and_the_smallest_at_the_highest_recall_that_bot
     assert (size.verdict, size.headline) == (WINS, "17.1× smaller")
     assert "Over 10,000 images, at the highest R@1 that both reach (50.0 %)" in speed.sentence
     assert (
-        "(impact, 256 kept) has R@1 60.0 %, the best dense one (faiss-flat) 50.0 %: +10.0 points (without an interval)" in quality.sentence
+        "(impact, 256 kept) has R@1 60.0 %, the best dense one (faiss-flat) 50.0 %: +10.0 points (without an interval)"
+        in quality.sentence
     )
     assert "impact, 64 kept, 8 bits, 200 queries/s against faiss-flat blas_from=4, 10 queries/s" in speed.detail
     assert len(speed.points) == 4 and set(speed.points) <= set(sweep.store.read().point_id)
@@ -81,9 +93,18 @@ def test_hard_negatives_that_are_lost_stand_first(tmp_path):
     store = RecordStore(tmp_path / "home")
     for variant, right in (("lexlip", 40), ("clip", 80)):
         point = Point(
-            task="hard_negatives", corpus="scenes", split="test", images=100, queries=100, variant=variant, seed=0, checkpoint_id=variant
+            task="hard_negatives",
+            corpus="scenes",
+            split="test",
+            images=100,
+            queries=100,
+            variant=variant,
+            seed=0,
+            checkpoint_id=variant,
         )
-        rows = [{"query_id": f"{i}-count", "group": f"{i:04}", "kind": "count", "correct": i < right} for i in range(100)]
+        rows = [
+            {"query_id": f"{i}-count", "group": f"{i:04}", "kind": "count", "correct": i < right} for i in range(100)
+        ]
         store.write(point, {"hard_negative_accuracy": right / 100}, rows)
     first = answer.section(Evidence(store)).data["findings"][0]
     assert (first.verdict, first.what) == (LOSES, answer.HARD_NEGATIVES)
@@ -97,7 +118,10 @@ def test_sentences_name_the_fairest_and_the_uncompressed_rival(sweep):
         "20.0× faster than the fastest dense engine and 20.0× faster than un-compressed flat search (one query at a time, 1 thread)"
         in told["Speed and size"][0].sentence
     )
-    assert "17.1× smaller than the smallest dense one and 17.1× smaller than flat float32 vectors" in told["Speed and size"][1].sentence
+    assert (
+        "17.1× smaller than the smallest dense one and 17.1× smaller than flat float32 vectors"
+        in told["Speed and size"][1].sentence
+    )
 
 
 # --- fronts, and equal loss
@@ -117,9 +141,22 @@ def test_every_point_of_the_plot_is_its_records(sweep, undrawn):
         ids = row["tip"].rpartition("records: ")[2].split(", ")
         mine = rows[rows.point_id.isin(ids)].set_index("metric").value
         assert row["recall@1"] == pytest.approx(100 * mine["recall@1"])
-        assert (row["qps"], row["bytes_per_image"], row["build_seconds"]) == (mine["qps"], mine["bytes_per_image"], mine["build_seconds"])
+        assert (row["qps"], row["bytes_per_image"], row["build_seconds"]) == (
+            mine["qps"],
+            mine["bytes_per_image"],
+            mine["build_seconds"],
+        )
         assert "5,000 queries" in row["tip"] and "median of 3 rounds" in row["tip"]
-    assert {one["field"] for one in plot["filters"]} == {"source", "images", "mode", "threads", "kept", "engine", "kind", "variant"}
+    assert {one["field"] for one in plot["filters"]} == {
+        "source",
+        "images",
+        "mode",
+        "threads",
+        "top_k",
+        "engine",
+        "kind",
+        "variant",
+    }
 
 
 def test_machines_are_sources_of_their_own(sweep, undrawn):
@@ -127,7 +164,10 @@ def test_machines_are_sources_of_their_own(sweep, undrawn):
     found = ways.sources(sweep.evidence)
     assert sorted(map(len, found.values())) == [1, 7], "machines of the same make, too"
     plot = explorer.section(sweep.evidence).figures[0].plot
-    assert len({row["source"] for row in plot["rows"]}) == 2 and not next(one for one in plot["filters"] if one["field"] == "source")["all"]
+    assert (
+        len({row["source"] for row in plot["rows"]}) == 2
+        and not next(one for one in plot["filters"] if one["field"] == "source")["all"]
+    )
 
 
 def test_within_a_loss_of_brute_force(sweep):
@@ -146,14 +186,20 @@ def test_within_a_loss_of_brute_force(sweep):
     assert [row[6:] for row in read[2:5]] == [["impact, 64 kept, 8 bits", "58.5", "120 B"]] * 2 + [
         ["faiss-flat blas_from=4", "50.0", "2.05 kB"]
     ]
-    assert "lexicon: impact, 256 kept, 8 bits of lexlip, 60.0 %; dense: faiss-flat blas_from=4 of clip, 50.0 %" in table.notes[0]
+    assert (
+        "lexicon: impact, 256 kept, 8 bits of lexlip, 60.0 %; dense: faiss-flat blas_from=4 of clip, 50.0 %"
+        in table.notes[0]
+    )
 
 
 def test_brute_force_of_variants_is_of_the_two_that_are_compared(home):
     (table,) = iso_recall.section(Evidence(RecordStore(home))).tables
     assert "lexlip, scipy, all kept" in table.notes[0] and "clip, faiss-flat" in table.notes[0]
     assert not any(
-        "no_" in cell.value for row in table.rows for cell in row.values() if isinstance(cell.value, str) and cell.value != "no loss"
+        "no_" in cell.value
+        for row in table.rows
+        for cell in row.values()
+        if isinstance(cell.value, str) and cell.value != "no loss"
     )
 
 
@@ -164,14 +210,22 @@ def test_the_forest_shows_the_differences_of_the_table(home, site, undrawn):
     csv = pd.read_csv(site / "tables" / "ablations.csv").set_index("variant")
     (figure,) = forest.section(Evidence(RecordStore(home))).figures
     for panel, metric in zip(figure.panels, ("recall@1", "recall@10"), strict=True):
-        shown = {panel.names[int(y)]: (x, *bounds) for one in panel.series for x, y, bounds in zip(one.x, one.y, one.bounds, strict=True)}
+        shown = {
+            panel.names[int(y)]: (x, *bounds)
+            for one in panel.series
+            for x, y, bounds in zip(one.x, one.y, one.bounds, strict=True)
+        }
         assert set(shown) == {"clip", "no_bottleneck", "no_momentum"}
         for variant, numbers in shown.items():
-            assert numbers == pytest.approx([100 * float(csv.loc[variant, f"difference {metric}{part}"]) for part in ("", " low", " high")])
+            assert numbers == pytest.approx(
+                [100 * float(csv.loc[variant, f"difference {metric}{part}"]) for part in ("", " low", " high")]
+            )
     clear = next(one for one in figure.panels[0].series if one.name.startswith("significant"))
     assert "no_momentum" in [figure.panels[0].names[int(y)] for y in clear.y]
     rows = plots.of_figure(figure)["rows"]
-    assert {row["y"] for row in rows} == {"clip", "no_bottleneck", "no_momentum"} and all("records: " in row["tip"] for row in rows)
+    assert {row["y"] for row in rows} == {"clip", "no_bottleneck", "no_momentum"} and all(
+        "records: " in row["tip"] for row in rows
+    )
 
 
 def test_failures_are_the_largest_differences_of_rank(home):
@@ -179,7 +233,9 @@ def test_failures_are_the_largest_differences_of_rank(home):
     evidence = Evidence(store)
     sides = {}
     for variant in ("lexlip", "clip"):
-        (point,) = evidence.measured(variant, "recall@1", **evidence.retrieval(), **evidence.operating_point(variant)).point_id
+        (point,) = evidence.measured(
+            variant, "recall@1", **evidence.retrieval(), **evidence.operating_point(variant)
+        ).point_id
         queries = store.queries(point)
         sides[variant] = {query: ranks[0] for query, ranks in zip(queries.query_id, queries.ranks, strict=True)}
     section = failures.section(evidence)
@@ -202,7 +258,9 @@ def test_failures_without_ranks_say_whose_are_missing(sweep):
 def test_the_site_carries_its_records(home, site):
     mine, theirs = RecordStore(home).read(), Bundle(site / "data").read()
     key = ["point_id", "metric"]
-    pd.testing.assert_frame_equal(mine.sort_values(key, ignore_index=True), theirs.sort_values(key, ignore_index=True), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        mine.sort_values(key, ignore_index=True), theirs.sort_values(key, ignore_index=True), check_dtype=False
+    )
     with zipfile.ZipFile(site / "data" / "records.csv.zip") as archive:
         csv = pd.read_csv(io.BytesIO(archive.read("records.csv")))
     assert csv.value.sum() == pytest.approx(mine.value.sum())
@@ -225,9 +283,19 @@ def test_results_per_query_that_are_too_large_are_left_out(home, tmp_path, monke
 
 def test_a_plot_holds_the_series_and_nothing_that_json_cannot():
     series = [
-        Series("a\u202e</script>", [1.0, 10.0], [2.0, float("nan")], [(1.0, 3.0), None], ["x", ""], filled=False, details=["record p1", ""])
+        Series(
+            "a\u202e</script>",
+            [1.0, 10.0],
+            [2.0, float("nan")],
+            [(1.0, 3.0), None],
+            ["x", ""],
+            filled=False,
+            details=["record p1", ""],
+        )
     ]
-    figure = draw("made_up", "caption", "alt", [Panel("title", "cost", "quality", series, log_x=True, ticks=(1.0, 10.0))])
+    figure = draw(
+        "made_up", "caption", "alt", [Panel("title", "cost", "quality", series, log_x=True, ticks=(1.0, 10.0))]
+    )
     plot = plots.of_figure(figure)
     first, second = plot["rows"]
     assert (first["x"], first["y"], first["low"], first["high"], first["view"]) == (1.0, 2.0, 1.0, 3.0, 0)
@@ -274,17 +342,22 @@ def test_every_size_has_a_panel_and_a_view_of_its_own(sweep, undrawn):
 
 
 def test_values_of_a_choice_are_in_order():
-    rows = [{"kept": kept} for kept in (32, None, 8, 32)]
-    assert [one["text"] for one in plots.choice(rows, "kept", "Kept")["values"]] == ["8", "32", "–"]
-    assert np.all([one["value"] is None or one["value"] > 0 for one in plots.choice(rows, "kept", "Kept")["values"]])
+    rows = [{"top_k": top_k} for top_k in (32, None, 8, 32)]
+    assert [one["text"] for one in plots.choice(rows, "top_k", "Kept")["values"]] == ["8", "32", "–"]
+    assert np.all([one["value"] is None or one["value"] > 0 for one in plots.choice(rows, "top_k", "Kept")["values"]])
 
 
 def test_many_series_share_one_legend():
     """Few are named in each view; of many, the first view is the legend, and colours are the same in all."""
-    panels = [Panel(f"panel {p}", "x", "y", [Series(f"s{i}", [1.0], [2.0], colour="#0072b2") for i in range(7 - p)]) for p in range(2)]
+    panels = [
+        Panel(f"panel {p}", "x", "y", [Series(f"s{i}", [1.0], [2.0], colour="#0072b2") for i in range(7 - p)])
+        for p in range(2)
+    ]
     plot = plots.of_panels(panels)
     legend, *views = plot["views"]
-    assert legend["usermeta"] == {"legend": True} and legend["encoding"]["color"]["scale"]["domain"] == [f"s{i}" for i in range(7)]
+    assert legend["usermeta"] == {"legend": True} and legend["encoding"]["color"]["scale"]["domain"] == [
+        f"s{i}" for i in range(7)
+    ]
     assert all(view["encoding"]["color"] == legend["encoding"]["color"] | {"legend": None} for view in views)
     assert {row["view"] for row in plot["rows"]} == {1, 2}
     few = plots.of_panels([Panel("panel", "x", "y", panel.series[:6]) for panel in panels])
@@ -298,7 +371,10 @@ def test_a_training_that_ended_early_is_a_caveat(home):
         {"clip": 0.55 / 4, "lexlip": 0.45 / 4, "no_bottleneck": 0.44 / 4, "no_momentum": 0.15 / 4}
     )  # a straight line
     (said,) = [said for said in answer.caveats(evidence) if said.startswith("Not trained to the end")]
-    assert f"by {points(gains['no_momentum'])} to {points(gains['clip'])} points (lexlip, clip, no_bottleneck, no_momentum)" in said
+    assert (
+        f"by {points(gains['no_momentum'])} to {points(gains['clip'])} points (lexlip, clip, no_bottleneck, no_momentum)"
+        in said
+    )
 
 
 def test_seconds_that_no_record_has_are_none(tmp_path, sweep_of):

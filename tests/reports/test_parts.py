@@ -2,13 +2,13 @@
 
 import pytest
 
-from bench.records import Point, RecordStore
-from reports.evidence import Evidence
-from reports.sections import parts
-from reports.site import PAGES, render
+from bench.store.records import Point, RecordStore
+from reports.pages.ablations import parts
+from reports.pages.site import PAGES, render
+from reports.records.evidence import Evidence
 
 HEAD = {"items": 64, "tokens": 197, "lexicons": 30_522, "width": 768, "dtype": "bfloat16"}
-QUEUE = {"batch": 256, "queue": 11_520, "lexicons": 30_522, "active": 0.01, "kept": 512}
+QUEUE = {"batch": 256, "queue": 11_520, "lexicons": 30_522, "active": 0.01, "top_k": 512}
 
 
 @pytest.fixture
@@ -33,7 +33,13 @@ def head(store, way, forward, backward, peak, **more) -> None:
 
 
 def queue(store, way, nbytes, loss, **more) -> None:
-    values = {"queue_push_seconds": 0.5, "queue_score_seconds": 0.25, "queue_bytes": nbytes, "queue_active": 305, "queue_loss": loss}
+    values = {
+        "queue_push_seconds": 0.5,
+        "queue_score_seconds": 0.25,
+        "queue_bytes": nbytes,
+        "queue_active": 305,
+        "queue_loss": loss,
+    }
     write(store, "key_queue", way, values, QUEUE, **more)
 
 
@@ -54,7 +60,11 @@ def test_ways_of_the_head_are_compared_with_the_plain_one(store):
     assert (plain["Way"], plain["Against plain: faster by"]) == ("plain", "1.00×")
     assert tiled["Against plain: faster by"] == "2.00×" and tiled["Against plain: memory smaller by"] == "10.0×"
     assert tiled["Items × tokens × lexicons"] == "64 × 197 × 30,522, width 768" and tiled["forward, s"] == "2.00"
-    assert triton["forward, s"] == "absent" and triton["Note"] == "no GPU" and triton["Against plain: memory smaller by"] == "not measured"
+    assert (
+        triton["forward, s"] == "absent"
+        and triton["Note"] == "no GPU"
+        and triton["Against plain: memory smaller by"] == "not measured"
+    )
 
 
 def test_of_a_way_that_was_measured_twice_the_newer_stands(store):
@@ -67,7 +77,14 @@ def test_of_a_way_that_was_measured_twice_the_newer_stands(store):
 def test_other_shapes_and_ways_without_a_plain_one_are_not_compared(store):
     head(store, "plain", 2.0, 3.0, 2500e6)
     shape = HEAD | {"items": 8}
-    write(store, "lexicon_head", "tiled", {"head_forward_seconds": 1.0, "head_backward_seconds": 1.0, "head_peak_bytes": 5e6}, shape, day=2)
+    write(
+        store,
+        "lexicon_head",
+        "tiled",
+        {"head_forward_seconds": 1.0, "head_backward_seconds": 1.0, "head_peak_bytes": 5e6},
+        shape,
+        day=2,
+    )
     small = cells(parts.section(Evidence(store)).tables[0])[1]
     assert small["Items × tokens × lexicons"].startswith("8 ×") and small["Against plain: faster by"] == "not measured"
 
@@ -80,7 +97,10 @@ def test_the_page_shows_the_queue_and_what_was_not_measured(store):
     section = parts.section(evidence)
     dense, sparse = cells(section.tables[0])
     assert dense["Way"] == "dense" and sparse["Way"] == "sparse, 512 kept"
-    assert sparse["Against dense: memory smaller by"] == "59.6×" and sparse["Against dense: difference of the loss"] == "−0.0004"
+    assert (
+        sparse["Against dense: memory smaller by"] == "59.6×"
+        and sparse["Against dense: difference of the loss"] == "−0.0004"
+    )
     page = next(page for page in PAGES if page.name == "ablations")
     html = render(evidence, page, [section], files=[], all_tables=[], places={"downloads": "method.html"})
-    assert "59.6×" in html and "python -m bench.lexicon_head" in html and "InfoNCE" in html
+    assert "59.6×" in html and "python -m bench.tasks.parts.lexicon_head" in html and "InfoNCE" in html

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.records import Point, RecordStore
-from reports.evidence import Evidence
-from reports.sections import presets
+from bench.store.records import Point, RecordStore
+from reports.pages.ablations import presets
+from reports.records.evidence import Evidence
 
 
 @pytest.fixture
@@ -25,7 +25,11 @@ def trained(store, profile, seconds, r1, variant="lexlip", seed=0, config="", da
     for step, share in ((100, 0.5), (200, 1.0), (300, 0.9)):
         for direction in ("text_to_image", "image_to_text"):
             point = Point("training", **common, split="val", step=step, direction=direction, images=500)
-            store.write(point, {"recall@1": share * r1 * (2 if direction == "image_to_text" else 1), "recall@10": 0.9}, started=started)
+            store.write(
+                point,
+                {"recall@1": share * r1 * (2 if direction == "image_to_text" else 1), "recall@10": 0.9},
+                started=started,
+            )
     cost = {"train_seconds": seconds, "train_cpu_seconds": 2 * seconds, "train_samples": 1000.0, "chosen_step": 200}
     store.write(Point("training", **common, split="train", images=60_000), cost, started=started)
 
@@ -43,7 +47,9 @@ def test_one_preset_alone_has_nothing_to_be_compared_with(store):
 def test_a_preset_that_is_better_in_no_more_time_beats_the_other(store):
     trained(store, "quick", 600, 0.5)
     trained(store, "warm", 590, 0.7)
-    assert said(store) == ["lexlip: warm (70.0 % after 590 s) beats quick (50.0 % after 600 s) in no more training time."]
+    assert said(store) == [
+        "lexlip: warm (70.0 % after 590 s) beats quick (50.0 % after 600 s) in no more training time."
+    ]
 
 
 def test_a_preset_that_is_better_but_took_longer_has_not_won(store):
@@ -57,7 +63,9 @@ def test_a_preset_that_is_better_but_took_longer_has_not_won(store):
 def test_a_preset_that_is_worse_in_more_time_is_beaten(store):
     trained(store, "quick", 600, 0.5)
     trained(store, "warm", 700, 0.3)
-    assert said(store) == ["lexlip: quick (50.0 % after 600 s) beats warm (30.0 % after 700 s) in no more training time."]
+    assert said(store) == [
+        "lexlip: quick (50.0 % after 600 s) beats warm (30.0 % after 700 s) in no more training time."
+    ]
 
 
 def test_less_than_a_point_decides_nothing(store):
@@ -84,6 +92,8 @@ def test_seeds_are_averaged_and_of_two_configurations_the_newer_stands(store):
 def test_a_training_that_ended_badly_is_left_out(store):
     trained(store, "quick", 600, 0.5)
     store.write(
-        Point("training", corpus="scenes", profile="warm", variant="lexlip", seed=0, split="train", config_id="x"), {}, status="failed"
+        Point("training", corpus="scenes", profile="warm", variant="lexlip", seed=0, split="train", config_id="x"),
+        {},
+        status="failed",
     )
     assert presets.section(Evidence(store)) is None

@@ -15,7 +15,9 @@ def test_the_readme_is_what_the_reference_records_make_of_it(tmp_path):
         source = REFERENCE if name == "reference" else readme.ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     readme.write(tmp_path / "reference", tmp_path / "README.md")
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == (readme.ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert (tmp_path / "reference" / "efficiency.png").stat().st_size > 10_000
 
 

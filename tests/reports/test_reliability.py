@@ -2,11 +2,11 @@
 
 import pytest
 
-from bench.records import Point, RecordStore
-from reports.evidence import Evidence
-from reports.sections import reliability
-from reports.site import PAGES, render
-from reports.tables import text
+from bench.store.records import Point, RecordStore
+from reports.pages import reliability
+from reports.pages.site import PAGES, render
+from reports.records.evidence import Evidence
+from reports.render.tables import text
 
 
 @pytest.fixture
@@ -43,10 +43,19 @@ def test_without_records_the_page_says_how_to_make_them(store):
 
 def test_inputs_of_all_records_are_added_up_by_target(store):
     for seed, (tried, bad) in enumerate(((1000, 0), (500, 2))):
-        write(store, {"fuzz_executions": tried, "fuzz_mishandled": bad}, {"target": "csv", "about": "tables"}, seed=seed, seconds=10.0)
+        write(
+            store,
+            {"fuzz_executions": tried, "fuzz_mishandled": bad},
+            {"target": "csv", "about": "tables"},
+            seed=seed,
+            seconds=10.0,
+        )
     write(store, {"fuzz_executions": 40, "fuzz_mishandled": 0}, {"target": "tar", "about": "shards"}, seconds=0.5)
     html, tables = shown(store)
-    assert cells(tables["reliability_inputs"]) == [["tables", "csv", "1,500", "2", "75.0"], ["shards", "tar", "40", "0", "80.0"]]
+    assert cells(tables["reliability_inputs"]) == [
+        ["tables", "csv", "1,500", "2", "75.0"],
+        ["shards", "tar", "40", "0", "80.0"],
+    ]
     assert "Of 1,540 broken inputs, 2 were mishandled." in html
     assert "Faults were not measured" in html and "Long runs were not measured" in html
     assert "python -m tests.fuzz --executions 5" in tables["reliability_inputs"].notes[-1]
@@ -54,8 +63,21 @@ def test_inputs_of_all_records_are_added_up_by_target(store):
 
 def test_of_a_fault_that_was_injected_twice_by_one_test_the_newer_counts(store):
     fault = {"fault": "kill -9 in training"}
-    write(store, {"faults_injected": 1, "faults_survived": 0}, fault | {"test": "a"}, at=1, code_id="old", note="call: lost a record")
-    write(store, {"faults_injected": 1, "faults_survived": 1, "fault_bytes_lost": 0}, fault | {"test": "a"}, at=2, code_id="new")
+    write(
+        store,
+        {"faults_injected": 1, "faults_survived": 0},
+        fault | {"test": "a"},
+        at=1,
+        code_id="old",
+        note="call: lost a record",
+    )
+    write(
+        store,
+        {"faults_injected": 1, "faults_survived": 1, "fault_bytes_lost": 0},
+        fault | {"test": "a"},
+        at=2,
+        code_id="new",
+    )
     write(store, {"faults_injected": 1, "faults_survived": 0}, fault | {"test": "b"}, at=1, note="call: AssertionError")
     write(store, {"faults_injected": 1, "faults_survived": 1}, {"fault": "a full disk", "test": "c"})
     html, tables = shown(store)
@@ -67,12 +89,33 @@ def test_of_a_fault_that_was_injected_twice_by_one_test_the_newer_counts(store):
 
 
 def test_soaks_show_growth_and_a_process_that_died_says_so(store):
-    values = {"soak_minutes": 120.0, "soak_queries": 5e6, "soak_wrong": 0, "soak_noticeable": 2e6, "soak_growth_private": -1500.0,
+    values = {"soak_minutes": 120.0, "soak_queries": 5e6, "soak_wrong": 0, "soak_min_detectable": 2e6, "soak_growth_private": -1500.0,
         "soak_growth_memory": 2.5e3, "soak_growth_handles": 0.0, "soak_growth_threads": 0.25}  # fmt: skip
     write(store, values, {"soak": ["impact"]}, engine="impact", images=1000)
-    write(store, {"soak_minutes": 3.0}, {"soak": ["usearch"]}, at=2, engine="usearch", status="failed", note="exit code -11", seconds=180.0)
+    write(
+        store,
+        {"soak_minutes": 3.0},
+        {"soak": ["usearch"]},
+        at=2,
+        engine="usearch",
+        status="failed",
+        note="exit code -11",
+        seconds=180.0,
+    )
     html, tables = shown(store)
     whole, died = cells(tables["reliability_soaks"])
-    assert whole == ["impact", "1,000", "2.00", "5,000,000", "0", "−1.50 kB", "2.50 kB", "+0", "+0.25", "2.00 MB", "nothing grew"]
+    assert whole == [
+        "impact",
+        "1,000",
+        "2.00",
+        "5,000,000",
+        "0",
+        "−1.50 kB",
+        "2.50 kB",
+        "+0",
+        "+0.25",
+        "2.00 MB",
+        "nothing grew",
+    ]
     assert died == ["usearch", "not measured", "0.0500", *["failed"] * 7, "exit code -11"]
     assert "2.00 hours under full load, over all engines, with 5,000,000 queries answered" in html

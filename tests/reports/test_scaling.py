@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reports import cost, scaling
 from reports.cost import Called, Choice, Curve, Need, Plan, Setting
-from reports.scale import Call
+from reports.records.scale import Call
 
 SWEEP = SimpleNamespace(call=lambda mode: Call(mode, 1), largest=1000)
 ASSUMED = cost.Assumptions("crowns", 1.0, 1.0, 1.0, 100.0, cores=4, memory_gb=1.0, utilisation=0.5, headroom=0.25)
@@ -29,7 +29,9 @@ def test_the_document_is_what_the_reference_records_make_of_it(tmp_path):
     shutil.copytree(scaling.ROOT / "results" / "reference", tmp_path / "reference")
     arguments = SimpleNamespace(reference=tmp_path / "reference", out=tmp_path / "scaling.md", costs=None)
     scaling.main(arguments)
-    assert arguments.out.read_text(encoding="utf-8") == (scaling.ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert arguments.out.read_text(encoding="utf-8") == (scaling.ROOT / "docs" / "scaling.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_what_breaks_first():
@@ -56,7 +58,10 @@ def test_never_beyond():
 def test_the_network():
     """3 shards x 10 results x 12 bytes, 100 times a second; 1 - 0.99^3 of the queries meet a slow shard."""
     plan = Plan(0.5, 3, 2, 6, 6, 1e9, 1e9, 1.0, 1.0, 1.0, True)
-    choices = [Choice("engine", "dense", "clip", setting(), plan), Choice("poor", "dense", "clip", None, None, "quality not reached")]
+    choices = [
+        Choice("engine", "dense", "clip", setting(), plan),
+        Choice("poor", "dense", "clip", None, None, "quality not reached"),
+    ]
     (row,) = scaling.network(SWEEP, Need(1e8, 100, "single 1", 0.0, 1.0, "100 million"), choices).rows
     assert (row["results"].value, row["rate"].value) == (360, 36_000)
     assert row["slow"].value == pytest.approx(0.029701)

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports import significance
+from reports.statistics import significance
 
 
 def outcomes(values, groups=None, seed=0.0) -> pd.DataFrame:
     values = np.asarray(values, float)
     groups = np.arange(len(values)) if groups is None else groups
-    return pd.DataFrame({"seed": seed, "query_id": [f"q{i}" for i in range(len(values))], "group": groups, "outcome": values})
+    return pd.DataFrame(
+        {"seed": seed, "query_id": [f"q{i}" for i in range(len(values))], "group": groups, "outcome": values}
+    )
 
 
 def test_interval_agrees_with_scipy_bootstrap_over_groups():
@@ -22,7 +24,13 @@ def test_interval_agrees_with_scipy_bootstrap_over_groups():
     sums, counts = values.reshape(200, 5).sum(1), np.full(200, 5)
     ratio = lambda sums, counts, axis=-1: sums.sum(axis) / counts.sum(axis)  # noqa: E731
     theirs = stats.bootstrap(
-        (sums, counts), ratio, paired=True, vectorized=True, method="percentile", n_resamples=10_000, rng=np.random.default_rng(2)
+        (sums, counts),
+        ratio,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=10_000,
+        rng=np.random.default_rng(2),
     )
     assert ours.value == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval, abs=0.003)

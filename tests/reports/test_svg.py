@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reports import figures, svg
-from reports.figures import COLOURS, DARK, INK, MUTED, PAPER, Panel, Series
+from reports.render import figures, svg
+from reports.render.figures import COLOURS, DARK, INK, MUTED, PAPER, Panel, Series
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 LEAST_TEXT, LEAST_MARK = 4.5, 3.0  # WCAG 2.2, 1.4.3 and 1.4.11
@@ -23,7 +23,14 @@ def both():
     keep = lambda text, dark: made.setdefault("raw", text) and svg_compact(text, dark)  # noqa: E731
     svg_compact = svg.compact
     series = [
-        Series("a", [1, 10, 100], [0.31, 2.5, 3.7], [(0.2, 0.9), None, (3.0, 4.0)], ["8", "", "16"], **figures.palette("ab")["a"]),
+        Series(
+            "a",
+            [1, 10, 100],
+            [0.31, 2.5, 3.7],
+            [(0.2, 0.9), None, (3.0, 4.0)],
+            ["8", "", "16"],
+            **figures.palette("ab")["a"],
+        ),
         Series("b & <c>", [2, 20], [0.5, 0.25], filled=False, strong=False, **figures.palette("ab")["b"]),
     ]
     panels = [
@@ -51,14 +58,20 @@ def drawn(text: str) -> list[tuple]:
     root, classes, seen, found = ElementTree.fromstring(text), looks(text) if "@media" in text else {}, {}, []
     for element in root.iter():
         get, tag = (lambda name, element=element: element.get(name, "")), element.tag.rpartition("}")[2]
-        if tag not in ("path", "use", "rect", "clipPath") and not (tag == "g" and (get("style") or get("class") or get("transform"))):
+        if tag not in ("path", "use", "rect", "clipPath") and not (
+            tag == "g" and (get("style") or get("class") or get("transform"))
+        ):
             continue
         look = declared(get("style")) if get("style") else classes.get(get("class"), {})
         names = (get("id") if tag != "g" else "", get(HREF).strip("#"), get("clip-path")[5:-1])
         refers = [seen.setdefault(name, len(seen)) for name in names if name]
         numbers = re.findall(r"-?\d+(?:\.\d+)?", " ".join(map(get, ("d", "x", "y", "width", "height"))))
-        moved = [number for number in re.findall(r"-?\d+(?:\.\d+)?", get("transform")) if float(number)]  # x is a translation by (x, 0)
-        found.append((tag, look, refers, re.sub(r"[^A-Za-z]", "", get("d")), [float(number) for number in numbers + moved]))
+        moved = [
+            number for number in re.findall(r"-?\d+(?:\.\d+)?", get("transform")) if float(number)
+        ]  # x is a translation by (x, 0)
+        found.append(
+            (tag, look, refers, re.sub(r"[^A-Za-z]", "", get("d")), [float(number) for number in numbers + moved])
+        )
     return found
 
 
@@ -83,7 +96,8 @@ def test_in_the_dark_every_colour_of_the_light_is_another(both):
 
 def test_a_colour_that_has_none_for_the_dark_stays():
     compact = svg.compact(
-        '<svg><style type="text/css">*{}</style><path style="fill: #123456; stroke: none" d="M 0.004 -0.001 \nL 2.126 3 \nz\n"/></svg>', {}
+        '<svg><style type="text/css">*{}</style><path style="fill: #123456; stroke: none" d="M 0.004 -0.001 \nL 2.126 3 \nz\n"/></svg>',
+        {},
     )
     assert compact == (
         "<svg><style>*{stroke-linejoin:round;stroke-linecap:butt}.a{fill:#123456;stroke:none}@media (prefers-color-scheme:dark){}</style>"
@@ -113,5 +127,5 @@ def test_contrast_holds(scheme):
 
 
 def test_figures_stand_on_the_paper_of_the_page():
-    style = resources.files("reports").joinpath("templates/style.css").read_text(encoding="utf-8")
+    style = resources.files("reports.render").joinpath("templates/style.css").read_text(encoding="utf-8")
     assert re.findall(r"--paper: (#\w+)", style)[:2] == [PAPER, DARK[PAPER]]

@@ -6,9 +6,27 @@ import re
 import pandas as pd
 import pytest
 
-from reports.tables import NOT_MEASURED, Cell, Column, Table, clean, integer, percent, points, significant, size, source, text, times
+from reports.render.tables import (
+    NOT_MEASURED,
+    Cell,
+    Column,
+    Table,
+    clean,
+    integer,
+    percent,
+    points,
+    significant,
+    size,
+    source,
+    text,
+    times,
+)
 
-COLUMNS = (Column("name", "Name"), Column("recall", "R@1", percent, "Text to image, %"), Column("delta", "R@1", points, "Difference"))
+COLUMNS = (
+    Column("name", "Name"),
+    Column("recall", "R@1", percent, "Text to image, %"),
+    Column("delta", "R@1", points, "Difference"),
+)
 HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> \\input{x} 50% a_b $x$ #1 {y} ~ ^ & \u202e\nnext"
 
 
@@ -16,7 +34,11 @@ HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> \\input{x} 50% a_b $x$ #
 def table() -> Table:
     rows = [
         {"name": Cell("lexlip"), "recall": Cell(0.41234, 0.39, 0.43, n="5 queries"), "delta": Cell("–")},
-        {"name": Cell("other"), "recall": Cell(0.3, 0.2, 0.4), "delta": Cell(-0.11234, -0.15, -0.05, p=0.001, mark="*")},
+        {
+            "name": Cell("other"),
+            "recall": Cell(0.3, 0.2, 0.4),
+            "delta": Cell(-0.11234, -0.15, -0.05, p=0.001, mark="*"),
+        },
         {"name": Cell(HOSTILE), "recall": Cell(missing="failed: no memory")},
     ]
     return Table("made_up", "A table", COLUMNS, rows, ("A note.",))
@@ -39,7 +61,9 @@ def test_formats_agree(table):
         for line in table.to_markdown().splitlines()
         if line.startswith("|")
     ][2:]
-    latex = [line.removesuffix(" \\\\").split(" & ") for line in table.to_latex().splitlines() if line.endswith("\\\\")][1:]
+    latex = [
+        line.removesuffix(" \\\\").split(" & ") for line in table.to_latex().splitlines() if line.endswith("\\\\")
+    ][1:]
     for row in (0, 1):
         recall = float(frame.recall[row])
         interval = f"[{100 * frame['recall low'][row]:.1f}, {100 * frame['recall high'][row]:.1f}]"

@@ -24,7 +24,8 @@ def test_records_are_pinned(corpus):
     pictures = dict(corpus.images("test", 0, 3))
     assert list(pictures) == ["fluent/1f415", "fluent/1f436", "fluent/1f408"]
     assert (
-        hashlib.sha256(pictures["fluent/1f415"].tobytes()).hexdigest() == "92fb4dfb97214971f8197f5bf3d680c7225e02a156d68b17452dc50f4516c2eb"
+        hashlib.sha256(pictures["fluent/1f415"].tobytes()).hexdigest()
+        == "92fb4dfb97214971f8197f5bf3d680c7225e02a156d68b17452dc50f4516c2eb"
     )
 
 
@@ -50,7 +51,9 @@ def test_slices_and_pixels(corpus):
     part = list(corpus.images("train", 5, 9))
     assert [image_id for image_id, _ in part] == [image_id for image_id, _ in whole[5:9]]
     assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(part, whole[5:9], strict=True))
-    assert list(corpus.captions("train", 5, 6)) == [caption for caption in corpus.captions("train") if caption[2] == part[0][0]]
+    assert list(corpus.captions("train", 5, 6)) == [
+        caption for caption in corpus.captions("train") if caption[2] == part[0][0]
+    ]
     assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for _, picture in whole)
     assert list(corpus.images("train", 10_000, 10_001)) == []
 

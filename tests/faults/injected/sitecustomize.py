@@ -57,4 +57,4 @@ if fault == "memory":
 elif fault == "back":
     now = time.time
     time.time = lambda: now() - float(amount)
-    sys.meta_path.insert(0, Changed("bench.records", earlier))
+    sys.meta_path.insert(0, Changed("bench.store.records", earlier))

@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from bench.records import Point, RecordStore
-from reports.evidence import Evidence
-from reports.scale import Call
-from reports.sections import scale_engines
-from reports.tables import text
+from bench.store.records import Point, RecordStore
+from reports.pages.scale import engines as scale_engines
+from reports.records.evidence import Evidence
+from reports.records.scale import Call
+from reports.render.tables import text
 
 STARTED = "2026-01-02T03:04:05+00:00"
 ONE, MANY = Call("single", 1), Call("batched", 2)
 HOSTILE = "<script>alert('x')</script>"
 FLAT = {"engine": "faiss-flat", "knobs": {"blas_from": 4}, "exact": True}
-LEXICON = {"query_kept": None, "scale": 100.0}  # knobs
+LEXICON = {"query_top_k": None, "scale": 100.0}  # knobs
 
 
 class Made:
@@ -32,9 +32,11 @@ class Made:
     def write(self, point: Point, values=None, status="ok", note="", started=STARTED) -> None:
         self.store.write(point, values or {}, status=status, note=note, started=started)
 
-    def search(self, kind: str, recall: float | None, rates: dict[Call, float], stored=100.0, note="", limit=None, **fields) -> None:
+    def search(
+        self, kind: str, recall: float | None, rates: dict[Call, float], stored=100.0, note="", limit=None, **fields
+    ) -> None:
         """The accuracy of one way of searching, and its rates."""
-        fields.setdefault("knobs", {"query_kept": None, "scale": 100.0} if kind == "lexicon" else {})
+        fields.setdefault("knobs", {"query_top_k": None, "scale": 100.0} if kind == "lexicon" else {})
         point = self.point(kind, **fields)
         values = {
             "engine_recall@10": 0.875,
@@ -48,19 +50,29 @@ class Made:
         self.write(point, values, note=note)
         for call, qps in rates.items():
             timed = {"qps": qps} | (
-                {f"latency_p{p}_us": (1e6 / qps if qps else 0) + p for p in (50, 95, 99)} if call.mode == "single" else {}
+                {f"latency_p{p}_us": (1e6 / qps if qps else 0) + p for p in (50, 95, 99)}
+                if call.mode == "single"
+                else {}
             )
             timed |= {"limit_qps": limit} if limit else {}
-            self.write(self.point(kind, **fields | {"batch_mode": call.mode, "threads": call.threads}), timed, note="median of 3 rounds")
+            self.write(
+                self.point(kind, **fields | {"batch_mode": call.mode, "threads": call.threads}),
+                timed,
+                note="median of 3 rounds",
+            )
 
     def ended(self, kind: str, status: str, note: str, **fields) -> None:
         """A way of searching that was never measured."""
         for call in ({}, {"batch_mode": "single", "threads": 1}, {"batch_mode": "batched", "threads": 2}):
             self.write(self.point(kind, **fields | call), status=status, note=note)
 
-    def impact(self, kept: int, recall: float, single: float, batched: float, stored: float, **fields) -> None:
+    def impact(self, top_k: int, recall: float, single: float, batched: float, stored: float, **fields) -> None:
         self.search(
-            "lexicon", recall, {ONE: single, MANY: batched}, stored, **{"engine": "impact", "kept": kept, "bits": 8, "exact": True} | fields
+            "lexicon",
+            recall,
+            {ONE: single, MANY: batched},
+            stored,
+            **{"engine": "impact", "top_k": top_k, "bits": 8, "exact": True} | fields,
         )
 
     def answered(self, kind: str, hits: np.ndarray, rates: dict[Call, float] | None = None, **fields) -> None:
@@ -87,7 +99,9 @@ def cell(table, column: str, **where):
     """The text of a cell of the one row whose cells read so."""
     columns = {one.key: one for one in table.columns}
     rows = [
-        row for row in table.rows if all(text(table.cell(row, columns[key]), columns[key]) == str(value) for key, value in where.items())
+        row
+        for row in table.rows
+        if all(text(table.cell(row, columns[key]), columns[key]) == str(value) for key, value in where.items())
     ]
     assert len(rows) == 1
     return text(table.cell(rows[0], columns[column]), columns[column])

@@ -1,8 +1,8 @@
 """What is compared with what: machines, checkpoints, indexes, settings."""
 
-from reports import scale
-from reports.scale import sweeps
-from reports.scale_ratios import comparisons
+from reports.findings.scale_ratios import comparisons
+from reports.records import scale
+from reports.records.scale import sweeps
 from tests.reports.scale.records import LEXICON, ONE
 
 
@@ -21,7 +21,7 @@ def test_an_earlier_checkpoint_of_another_machine_stays(small):
 
 def test_of_two_codes_of_an_engine_the_newest_index_stands(made):
     made.impact(32, 0.40, 600.0, 3000.0, 64.0, index_id="old")
-    point = made.point("lexicon", engine="impact", kept=32, bits=8, index_id="new", exact=True, knobs=LEXICON)
+    point = made.point("lexicon", engine="impact", top_k=32, bits=8, index_id="new", exact=True, knobs=LEXICON)
     made.write(point, {"recall@1": 0.45, "bytes_per_image": 60.0}, started="2026-02-01T00:00:00+00:00")
     (search,) = sweeps(made.evidence)[0].searches
     assert (search.recall, search.calls) == (0.45, {})
@@ -30,6 +30,8 @@ def test_of_two_codes_of_an_engine_the_newest_index_stands(made):
 def test_chosen_is_the_setting_of_most_sizes(small):
     small.impact(32, 0.45, 900.0, 3000.0, 64.0, images=1_000)
     settings = {
-        (search.engine, search.kept, search.images) for search in scale.chosen(sweeps(small.evidence)[0]) if search.engine == "impact"
+        (search.engine, search.top_k, search.images)
+        for search in scale.chosen(sweeps(small.evidence)[0])
+        if search.engine == "impact"
     }
     assert settings == {("impact", 32, 10_000), ("impact", 32, 1_000)}

@@ -1,6 +1,6 @@
 """The table of every engine, the Pareto front, and the time from text to results."""
 
-from reports.sections import scale_engines
+from reports.pages.scale import engines as scale_engines
 from tests.reports.scale.records import FLAT, ONE, cell, engines_of
 
 
@@ -36,7 +36,16 @@ def test_rates_that_failed_leave_the_quality(made):
 
 
 def test_not_as_exact_as_it_says(made):
-    made.search("lexicon", 0.4, {ONE: 10.0}, note="called exact, and is not on these vectors", engine="lucene", kept=32, bits=8, exact=True)
+    made.search(
+        "lexicon",
+        0.4,
+        {ONE: 10.0},
+        note="called exact, and is not on these vectors",
+        engine="lucene",
+        top_k=32,
+        bits=8,
+        exact=True,
+    )
     assert cell(engines_of(made), "note", kind="lexicon") == "called exact, and is not on these vectors"
 
 
@@ -47,7 +56,14 @@ def test_pareto():
 
 
 def test_end_to_end_is_the_sum(small):
-    encoding = {"task": "encoding", "images": None, "vectors_id": "", "index_id": "", "batch_mode": "single", "threads": 1}
+    encoding = {
+        "task": "encoding",
+        "images": None,
+        "vectors_id": "",
+        "index_id": "",
+        "batch_mode": "single",
+        "threads": 1,
+    }
     small.write(small.point("lexicon", **encoding), {"encode_text_latency_p50_us": 4000.0})
     table = next(table for table in scale_engines.section(small.evidence).tables if table.name == "scale_end_to_end")
     assert cell(table, "found", search="impact, 256 kept, 8 bits") == "10,050"  # 1e6 / 100 + 50

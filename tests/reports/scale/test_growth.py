@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from reports.build import build
-from reports.sections import scale_engines, scale_growth
+from reports.pages.scale import engines as scale_engines
+from reports.pages.scale import growth as scale_growth
 from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE, cell
 
 
@@ -62,7 +63,9 @@ def twins(made):
         vectors = {"corpus": corpus, "vectors_id": f"lexicons of {corpus}"}
         made.impact(32, None if rate == 450 else 0.4, rate, 3000.0, 64.0, **vectors)
         statistics = made.point("lexicon", task="vectors", index_id="", **vectors)
-        made.write(statistics, {"vectors_dimension": 4096.0, "vectors_zipf_exponent": exponent, "vectors_active_mean": 60.0})
+        made.write(
+            statistics, {"vectors_dimension": 4096.0, "vectors_zipf_exponent": exponent, "vectors_active_mean": 60.0}
+        )
     return made
 
 
@@ -79,8 +82,18 @@ def test_generated_beside_encoded(twins):
 
 
 def test_encoded_vectors_that_were_searched_in_the_same_rounds_come_first(twins):
-    timed = {"engine": "impact", "kept": 32, "bits": 8, "exact": True, "knobs": LEXICON, "batch_mode": "single", "threads": 1}
-    twins.write(twins.point("lexicon", task="twin", vectors_id="lexicons of scenes", **timed), {"qps": 900.0})
+    timed = {
+        "engine": "impact",
+        "top_k": 32,
+        "bits": 8,
+        "exact": True,
+        "knobs": LEXICON,
+        "batch_mode": "single",
+        "threads": 1,
+    }
+    twins.write(
+        twins.point("lexicon", task="encoded_control", vectors_id="lexicons of scenes", **timed), {"qps": 900.0}
+    )
     (factors,) = (table for table in scale_growth.section(twins.evidence).tables if table.name == "scale_generated_2")
     assert cell(factors, "factor", called=ONE.label) == "0.500×"
     assert "in the same rounds" in factors.notes[0]
@@ -96,13 +109,17 @@ def test_generated_vectors_have_no_claim(twins, tmp_path, undrawn, whole):
 def test_a_stretched_vocabulary_says_so(twins):
     corpus = "synthetic:scenes:30522"
     twins.impact(32, None, 4000.0, 9000.0, 64.0, corpus=corpus, vectors_id="stretched lexicons")
-    generated = {table.caption: table for table in scale_growth.section(twins.evidence).tables if table.name.startswith("scale_generated")}
+    generated = {
+        table.caption: table
+        for table in scale_growth.section(twins.evidence).tables
+        if table.name.startswith("scale_generated")
+    }
     notes = {"30522" in title: table.notes for title, table in generated.items()}
     assert "agree within a factor" in notes[False][0] and "stretched to 30522 lexicons" in notes[True][0]
 
 
 def test_vectors_generated_after_another_checkpoint_are_not_held_against_the_encoded_ones(twins):
-    impact = {"engine": "impact", "kept": 32, "bits": 8, "exact": True, "knobs": LEXICON}
+    impact = {"engine": "impact", "top_k": 32, "bits": 8, "exact": True, "knobs": LEXICON}
     newer = twins.point("lexicon", vectors_id="newer", checkpoint_id="newer", **impact)
     twins.write(newer, {"recall@1": 0.5, "bytes_per_image": 64.0}, started="2027-01-01T00:00:00+00:00")
     tables = {table.name: table for table in scale_growth.section(twins.evidence).tables}
@@ -112,8 +129,9 @@ def test_vectors_generated_after_another_checkpoint_are_not_held_against_the_enc
 
 def test_generated_vectors_alone(made, tmp_path, undrawn, whole):
     made.impact(32, None, 100.0, 200.0, 64.0, corpus="synthetic:scenes")
-    assert "No engine was measured on both synthetic:scenes and the vectors of scenes that these were made after" in whole(
-        build(made.home, tmp_path / "site")
+    assert (
+        "No engine was measured on both synthetic:scenes and the vectors of scenes that these were made after"
+        in whole(build(made.home, tmp_path / "site"))
     )
 
 

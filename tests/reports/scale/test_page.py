@@ -6,20 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.records import RecordStore
+from bench.store.records import RecordStore
 from reports.build import build
-from reports.evidence import Evidence
-from reports.scale import sweeps
-from reports.scale_ratios import comparisons
-from reports.sections import scale_growth
-from reports.site import STATIC
+from reports.findings.scale_ratios import comparisons
+from reports.pages.scale import growth as scale_growth
+from reports.pages.site import STATIC
+from reports.records.evidence import Evidence
+from reports.records.scale import sweeps
 from tests.reports.scale.records import FLAT, HOSTILE, MANY, ONE
 
 
 def test_page(small, tmp_path, undrawn, whole):
     index = build(small.home, tmp_path / "site")
     html, first = whole(index), index.read_text(encoding="utf-8")
-    csv = pd.read_csv(tmp_path / "site" / "tables" / "scale_speed.csv").set_index(["kept", "called"])
+    csv = pd.read_csv(tmp_path / "site" / "tables" / "scale_speed.csv").set_index(["top_k", "called"])
     assert float(csv.loc[(32, ONE.label), "flat single"]) == pytest.approx(60.0)
     assert "python -m bench.scale --corpus 10k" in html
     assert first.index("Loses") < first.index("Wins")
@@ -50,7 +50,10 @@ def test_names_are_text(small, tmp_path, undrawn, whole):
     small.write(small.point("dense", engine="faiss-flat", command=HOSTILE, images=1_000), {"recall@1": 0.5})
     html = whole(build(small.home, tmp_path / "site"))
     scripts = re.findall(r"<script[^>]*>", html)
-    assert all('type="application/json"' in one or one in [f'<script src="static/{name}" defer>' for name in STATIC] for one in scripts)
+    assert all(
+        'type="application/json"' in one or one in [f'<script src="static/{name}" defer>' for name in STATIC]
+        for one in scripts
+    )
     assert "&lt;script&gt;" in html
 
 

@@ -3,18 +3,22 @@
 import numpy as np
 import pytest
 
-from reports.scale import sweeps
-from reports.scale_ratios import comparisons, gain, lexicon_side, sizes
-from reports.sections import scale as claim
+from reports.findings.scale_ratios import comparisons, gain, lexicon_side, sizes
+from reports.pages.scale import answer as claim
+from reports.records.scale import sweeps
 from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE, cell
 
 
 def test_the_lexicon_side_is_impact_by_lexicons_kept(small):
-    assert [(search.kept, search.bits) for search in lexicon_side(sweeps(small.evidence)[0])] == [(4, 8), (32, 8), (256, 8)]
+    assert [(search.top_k, search.bits) for search in lexicon_side(sweeps(small.evidence)[0])] == [
+        (4, 8),
+        (32, 8),
+        (256, 8),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("kept", "column", "expected"),
+    ("top_k", "column", "expected"),
     [
         (4, "flat single", 200.0),  # 2000 / 10
         (4, "hnsw", 2.0),  # 2000 / 1000: the point of 30 % is good enough for 20 %
@@ -25,9 +29,9 @@ def test_the_lexicon_side_is_impact_by_lexicons_kept(small):
         (32, "any", 1.5),
     ],
 )
-def test_ratios_are_against_the_fastest_of_equal_quality(small, kept, column, expected):
+def test_ratios_are_against_the_fastest_of_equal_quality(small, top_k, column, expected):
     rows = comparisons(sweeps(small.evidence)[0])
-    found = next(row for row in rows if row.search.kept == kept and row.call == ONE).faster[column]
+    found = next(row for row in rows if row.search.top_k == top_k and row.call == ONE).faster[column]
     assert found.value == pytest.approx(expected)
     ids = set(small.store.read().point_id)
     assert len(set(found.points)) == 4  # accuracy and rate of both sides
@@ -36,7 +40,7 @@ def test_ratios_are_against_the_fastest_of_equal_quality(small, kept, column, ex
 
 def test_words_where_there_is_no_ratio(small):
     rows = comparisons(sweeps(small.evidence)[0])
-    at = {(row.search.kept, row.call): row.faster for row in rows}
+    at = {(row.search.top_k, row.call): row.faster for row in rows}
     assert at[256, ONE]["flat single"].missing == "not reached"
     assert at[256, ONE]["any"].missing == "not reached"
     assert at[256, ONE]["any"].n == "the best R@1 is 50.0 %"
@@ -48,19 +52,19 @@ def test_words_where_there_is_no_ratio(small):
 
 def test_flat_batched_with_equal_threads_stands_beside_single_queries(small):
     small.write(small.point("dense", **FLAT, batch_mode="batched", threads=1), {"qps": 80.0})
-    found = next(row for row in comparisons(sweeps(small.evidence)[0]) if row.search.kept == 32 and row.call == ONE)
+    found = next(row for row in comparisons(sweeps(small.evidence)[0]) if row.search.top_k == 32 and row.call == ONE)
     assert found.faster["flat batched"].value == pytest.approx(7.5)  # 600 / 80
 
 
 def test_an_engine_that_ended_badly_says_how(small):
     for status, note in (("timeout", "build: 3,600 s"), ("out_of_memory", "search: 8 GiB")):
-        small.ended("lexicon", status, note, engine="lucene", kept=32, bits=8)
+        small.ended("lexicon", status, note, engine="lucene", top_k=32, bits=8)
         table = next(table for table in claim.section(small.evidence).tables if table.name == "scale_speed")
         assert cell(table, "any", search="lucene", called=ONE.label) == f"{status.replace('_', ' ')}: {note}"
 
 
 def test_sizes(small):
-    at = {search.kept: sizes(sweeps(small.evidence)[0], search) for search in lexicon_side(sweeps(small.evidence)[0])}
+    at = {search.top_k: sizes(sweeps(small.evidence)[0], search) for search in lexicon_side(sweeps(small.evidence)[0])}
     assert at[32]["flat float32"].value == pytest.approx(32.0)  # 2048 / 64
     assert at[32]["flat float32"].mark == ""
     assert at[256]["flat float32"].mark == "†"  # 50 % against 60 %
@@ -74,7 +78,10 @@ def test_the_claim_has_both_versions_and_the_range(small):
     speed = "Speed against flat, one query at a time, 1 thread"
     assert cell(table, "v1", what=speed) == "5.5× to 221.3× faster"
     assert cell(table, "iccv", what=speed) == "5.8× faster"
-    assert cell(table, "impact", what=speed) == "60.0× to 200× faster; 10.0× faster at an R@1 that flat search does not reach (1 of 3)"
+    assert (
+        cell(table, "impact", what=speed)
+        == "60.0× to 200× faster; 10.0× faster at an R@1 that flat search does not reach (1 of 3)"
+    )
     assert cell(table, "impact", what="Index against flat float32") == "5.12× to 102× smaller"
     assert cell(table, "v1", what="Index against PQ") == "not available"
 
@@ -94,7 +101,7 @@ def test_equal_is_lower_by_little_and_by_chance(made, only_lexicon, only_dense, 
     lexicon, dense = np.zeros(2000, bool), np.zeros(2000, bool)
     lexicon[: 200 + only_lexicon], dense[:200] = True, True
     dense[200 + only_lexicon : 200 + only_lexicon + only_dense] = True
-    made.answered("lexicon", lexicon, engine="impact", kept=32, bits=8, knobs=LEXICON)
+    made.answered("lexicon", lexicon, engine="impact", top_k=32, bits=8, knobs=LEXICON)
     made.answered("dense", dense, **FLAT)
     sweep = sweeps(made.evidence)[0]
     flat, impact = (next(search for search in sweep.searches if search.kind == kind) for kind in ("dense", "lexicon"))
@@ -104,7 +111,7 @@ def test_equal_is_lower_by_little_and_by_chance(made, only_lexicon, only_dense, 
 
 def test_without_the_same_queries_only_what_is_as_high_is_equal(made):
     hits = np.arange(1000) < 250
-    made.answered("lexicon", hits, engine="impact", kept=32, bits=8, knobs=LEXICON)
+    made.answered("lexicon", hits, engine="impact", top_k=32, bits=8, knobs=LEXICON)
     made.answered("dense", hits[1:], **FLAT)
     sweep = sweeps(made.evidence)[0]
     flat, impact = (next(search for search in sweep.searches if search.kind == kind) for kind in ("dense", "lexicon"))

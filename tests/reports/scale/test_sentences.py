@@ -2,9 +2,9 @@
 
 import pytest
 
-from reports.scale import sweeps
-from reports.scale_answer import findings, verdicts
-from reports.scale_ratios import comparisons
+from reports.findings.scale_answer import findings, verdicts
+from reports.findings.scale_ratios import comparisons
+from reports.records.scale import sweeps
 from tests.reports.scale.records import FLAT, ONE
 
 
@@ -33,7 +33,9 @@ def test_lower_quality_at_every_number_kept_is_a_loss(made):
     sweep = sweeps(made.evidence)[0]
     first = findings(sweep, comparisons(sweep))[0]
     assert (first.verdict, first.what) == ("loses", "R@1")
-    assert first.sentence.startswith("Below flat dense search at every number of lexicons kept: flat dense search has 50.0 %")
+    assert first.sentence.startswith(
+        "Below flat dense search at every number of lexicons kept: flat dense search has 50.0 %"
+    )
     assert first.sentence.endswith("40.0 %, −10.0 points.")
     said = verdicts(sweep, comparisons(sweep))
     assert (

@@ -3,11 +3,11 @@
 import pytest
 
 from reports.build import build
-from reports.scale import sweeps
-from reports.sections import scale_shards
+from reports.pages.scale import shards as scale_shards
+from reports.records.scale import sweeps
 from tests.reports.scale.records import HOSTILE, LEXICON, MANY, ONE, cell
 
-SHARDED = {"engine": "sharded-impact", "kept": 32, "bits": 8, "exact": True, "knobs": LEXICON | {"shards": 4}, "task": "sharded", "index_id": "cut",
+SHARDED = {"engine": "sharded-impact", "top_k": 32, "bits": 8, "exact": True, "knobs": LEXICON | {"shards": 4}, "task": "sharded", "index_id": "cut",
            "command": "python -m bench.scale --ray auto"}  # fmt: skip
 
 
@@ -26,7 +26,12 @@ def cut(small):
 def test_beside_one_index(cut):
     (table,) = scale_shards.section(cut.evidence).tables
     of = {"search": "impact, 32 kept, 8 bits", "called": ONE.label}
-    assert [cell(table, key, **of) for key in ("images", "shards", "quality", "one quality")] == ["10,000", "4", "40.0", "40.0"]
+    assert [cell(table, key, **of) for key in ("images", "shards", "quality", "one quality")] == [
+        "10,000",
+        "4",
+        "40.0",
+        "40.0",
+    ]
     assert [cell(table, key, **of) for key in ("qps", "one qps", "ratio")] == ["300", "600", "0.500×"]
     assert [cell(table, key, **of) for key in ("bytes_per_image", "one bytes_per_image")] == ["80 B", "64 B"]
     assert [cell(table, key, **of) for key in ("p95", "one p95", "network_share")] == ["5,000", "1,762", "25.0"]
@@ -42,7 +47,7 @@ def test_they_are_no_sweep(cut):
 
 
 def test_what_was_not_measured_over_one_index(small):
-    small.search("lexicon", 0.40, {ONE: 300.0}, 80.0, **SHARDED | {"kept": 8})
+    small.search("lexicon", 0.40, {ONE: 300.0}, 80.0, **SHARDED | {"top_k": 8})
     small.search("lexicon", 0.40, {ONE: 300.0}, 80.0, **SHARDED | {"machine_id": "two"})
     for table in scale_shards.section(small.evidence).tables:
         assert [text for text in (cell(table, key, called=ONE.label) for key in ("qps", "one qps", "ratio"))] == [

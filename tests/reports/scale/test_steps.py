@@ -1,12 +1,17 @@
 """Where the time of a sweep went, from records written by hand."""
 
-from reports.sections import scale_steps
+from reports.pages.scale import steps as scale_steps
 
 
 def step(made, images, kind, seconds, started=1, code="new", left=3, **fields) -> None:
     point = made.point(kind, task="steps", images=images, knobs={"indexes": left}, index_id="", code_id=code, **fields)
     values = dict(zip(("sweep_build_seconds", "sweep_accuracy_seconds", "sweep_rounds_seconds"), seconds, strict=True))
-    made.write(point, values, note="the rest" if left == 2 and started == 3 else "", started=f"2026-01-0{started}T00:00:00+00:00")
+    made.write(
+        point,
+        values,
+        note="the rest" if left == 2 and started == 3 else "",
+        started=f"2026-01-0{started}T00:00:00+00:00",
+    )
 
 
 def test_without_records_there_is_no_section(made):

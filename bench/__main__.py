@@ -1,0 +1,67 @@
+"""`lexlip-bench COMMAND`, or `python -m bench COMMAND`: one door to every command, each imported only when it runs."""
+
+import importlib
+import sys
+
+from bench.store import cli
+from models.errors import InputError, nearest
+
+# A command is a module with `parser()` and `main(arguments)`. Modules of higher floors are named here, never imported.
+COMMANDS = {
+    "ablations": ("ablations.run", "train every variant and the CLIP baseline, measure them, build the report"),
+    "train": ("ablations.train", "train one variant"),
+    "scale": ("bench.scale.run", "compare dense and lexicon search over a large gallery, every engine and knob"),
+    "report": ("reports.build", "build the site from records"),
+    "recall": (
+        "bench.tasks.recall",
+        "Recall@K of a checkpoint or an open_clip model, by brute force and through an index",
+    ),
+    "zero-shot": ("bench.tasks.zero_shot", "zero-shot classification"),
+    "bm25": ("bench.tasks.bm25", "the text-only baseline"),
+    "sparsity": ("bench.tasks.sparsity", "sparsity of lexicon vectors, and how many active lexicons are caption words"),
+    "disagreement": ("bench.tasks.disagreement", "the queries on which two models disagree most"),
+    "views": ("bench.tasks.lexicon_views.views", "the lexicons of an image and a text, as a page or JSON"),
+    "export": ("bench.tasks.export", "export a checkpoint to ONNX or sentence-transformers"),
+    "encode": ("bench.vectors.encode", "encode images and captions of a split"),
+    "gallery": ("bench.vectors.gallery", "encode test images followed by distractors"),
+    "synthetic": ("bench.vectors.synthetic", "generate vectors fitted to encoded ones"),
+    "soak": ("bench.scale.soak", "search under load for an hour and watch for growth"),
+    "collections": ("bench.engines.servers.common", "remove indexes of search servers with their collections"),
+    "records": ("bench.store.records", "list, export and merge records"),
+    "bundle": ("reports.records.bundle", "pack records into three files small enough to commit"),
+    "compare": ("reports.compare", "compare two sets of records"),
+    "results": ("reports.readme", "write docs/results.md from the reference records"),
+    "scaling": ("reports.scaling", "write docs/scaling.md from the reference records"),
+    "pack": ("bench.corpora.scenes.make_pack", "make the data pack of the embedded corpus"),
+}
+
+
+def usage() -> str:
+    """The list of commands, one line each."""
+    lines = [f"  {name:<14}{summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: lexlip-bench COMMAND [flags]", "", *lines, "", "lexlip-bench COMMAND --help shows its flags."]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code (0, 1 from `compare`, 2 for bad input, 130 after Ctrl-C)."""
+    name, *flags = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in ("", "-h", "--help"):
+        print(usage())
+        return 0 if name else cli.BAD_INPUT
+    if name not in COMMANDS:
+        print(f"lexlip-bench: unknown command '{name}'{nearest(name, COMMANDS)}", file=sys.stderr)
+        return cli.BAD_INPUT
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        return cli.run(module.main, module.parser(), flags, prog=f"lexlip-bench {name}")
+    except KeyboardInterrupt:
+        return cli.INTERRUPTED
+    except InputError as error:
+        print(f"lexlip-bench {name}: {cli.one_line(error)}", file=sys.stderr)
+        return cli.BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

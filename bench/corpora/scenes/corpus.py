@@ -1,0 +1,157 @@
+"""`scenes`: unlimited, deterministic image-caption pairs. Pictures of named things on photographs of landscapes, five captions each.
+
+Scene i of a split and a seed is the same bytes on every machine and in any order of access (`layout`, `render`); splits never share scenes.
+About a tenth of all (concept, colour), (concept, size), (concept, count) and (concept, relation, concept) combinations occur in no split but
+`compositional`, where each scene holds at least one that all of its captions mention.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.corpora.scenes import layout
+from bench.corpora.scenes.claims import Claims
+from bench.corpora.scenes.facts import Scene, facts_of
+from bench.corpora.scenes.grammar import N_CAPTIONS, Grammar
+from bench.corpora.scenes.negatives import hard_negative
+from bench.corpora.scenes.pack import open_pack
+from bench.corpora.scenes.render import Atlas
+from models.errors import InputError
+
+BATCH = 256  # scenes drawn at a time when streaming
+LEAST_PIXELS, MOST_PIXELS = 64, 512  # under 64 the smallest sprite would be under 16 pixels
+
+
+@dataclass(frozen=True)
+class HardNegative:
+    """`caption` is true of the image, `negative` differs from it in one thing (`kind`: attribute, count or relation) and is false."""
+
+    image_id: str
+    caption: str
+    negative: str
+    kind: str
+
+
+class Scenes:
+    """The corpus. `concepts` uses the first n of the curated order (None: all). Raises InputError for values out of range or a damaged pack."""
+
+    name = "scenes"
+    splits = layout.SPLITS
+
+    def __init__(self, pixels: int = 64, seed: int = 0, concepts: int | None = None):
+        for key, value in (("pixels", pixels), ("seed", seed), ("concepts", 10 if concepts is None else concepts)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"{key}: {value!r} is not a whole number")
+        if not LEAST_PIXELS <= pixels <= MOST_PIXELS:
+            raise InputError(f"pixels: {pixels} is not between {LEAST_PIXELS} and {MOST_PIXELS}")
+        self.pixels, self.seed = pixels, seed
+        self.pack = open_pack(concepts=concepts)
+        self.concepts = [concept.name for concept in self.pack.concepts]
+        made_of = f"{self.name} {layout.GENERATOR} {self.pack.sha256} {pixels} {seed} {len(self.concepts)}"
+        self.fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
+        self._grammar = Grammar(self.pack)
+        self._atlas: Atlas | None = None
+        self._tables = _tables(self.pack)
+
+    def image_id(self, split: str, i: int) -> str:
+        return f"{split}-{i:06d}"
+
+    def caption_id(self, split: str, i: int, k: int) -> str:
+        return f"{split}-{i:06d}-{k}"
+
+    def images(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """(image_id, uint8 (pixels, pixels, 3)) of scenes start..stop-1; without end when stop is None."""
+        for first, last in _batches(start, stop):
+            for i, picture in enumerate(self.render(split, first, last), first):
+                yield self.image_id(split, i), picture
+
+    def captions(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, str, str]]:
+        """(caption_id, text, image_id), five for each scene."""
+        for first, last in _batches(start, stop):
+            for i, texts in enumerate(self.describe(split, first, last), first):
+                for k, text in enumerate(texts):
+                    yield self.caption_id(split, i, k), text, self.image_id(split, i)
+
+    def render(self, split: str, start: int, stop: int) -> np.ndarray:
+        """uint8 (stop - start, pixels, pixels, 3)."""
+        if self._atlas is None:  # decoding the pictures takes a second or more; captions alone do not need it
+            photos = self.pack.photos
+            self._atlas = Atlas(
+                [sprite.pixels() for sprite in self.pack.sprites],
+                [photo.pixels() for photo in photos],
+                [bool(photo.times) for photo in photos],
+                self.pixels,
+            )
+        return self._atlas.render(self._draw(split, start, stop)[0])
+
+    def describe(self, split: str, start: int, stop: int) -> list[list[str]]:
+        """Five captions per scene."""
+        scenes, words = self._draw(split, start, stop)
+        return [
+            self._grammar.captions(scene, word) for scene, word in zip(scenes.tolist(), words.tolist(), strict=True)
+        ]
+
+    def facts(self, split: str, i: int) -> Scene:
+        return facts_of(self._draw(split, i, i + 1)[0][0], self.pack, self.pixels)
+
+    def hard_negatives(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[HardNegative]:
+        """One for each scene."""
+        for first, last in _batches(start, stop):
+            scenes, words = self._draw(split, first, last)
+            for i, (scene, word) in enumerate(zip(scenes.tolist(), words.tolist(), strict=True), first):
+                yield HardNegative(self.image_id(split, i), *hard_negative(self._grammar, scene, word[N_CAPTIONS]))
+
+    def satisfying_counts(self, split: str, images: int, distractors: int, edges: Sequence[int]) -> np.ndarray:
+        """int64 (captions, len(edges)): how many images of a gallery beside its own make each caption of images 0..images-1 true (`satisfy`).
+
+        The gallery is those images, then scenes 0..distractors-1 of split `distractors`; edges: ascending sizes of it, each counted on its first images.
+        """
+        edges = np.asarray(edges, np.int64).reshape(-1)
+        if len(edges) == 0 or edges[0] < 1 or edges[-1] > images + distractors or (np.diff(edges) <= 0).any():
+            raise InputError(
+                f"edges: {edges.tolist()}; expected ascending gallery sizes between 1 and {images + distractors}"
+            )
+        texts = [text for _, text, _ in self.captions(split, 0, images)]
+        claims = Claims(texts, np.repeat(np.arange(images), N_CAPTIONS), self.pack)
+        counts = np.zeros((len(texts), len(edges)), np.int64)
+        for part, offset, stop in ((split, 0, min(images, edges[-1])), ("distractors", images, edges[-1] - images)):
+            for first, last in _batches(0, int(stop)):
+                claims.tally(self._draw(part, first, last)[0], offset + first, edges, counts)
+        return counts.cumsum(axis=1)
+
+    def _draw(self, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        if split not in self.splits:
+            raise InputError(f"split: {split!r} is none of {', '.join(self.splits)}")
+        if not 0 <= start <= stop:
+            raise InputError(f"{split}: {start} to {stop} is no range of scenes")
+        scenes = np.zeros((stop - start, layout.WIDTH), np.int32)
+        words = np.zeros((stop - start, layout.WORDS), np.uint64)
+        key = np.uint64(layout.stream_key(self.seed, split))
+        layout.draw(key, start, split == "compositional", *self._tables, scenes, words)
+        if (scenes[:, layout.N_GROUPS] == 0).any():
+            raise InputError(
+                f"{split}: no scene with a held-out combination exists for {len(self.concepts)} concepts; use more"
+            )
+        return scenes, words
+
+
+def _tables(pack) -> tuple[np.ndarray, ...]:
+    """What `layout.draw` needs to know of a pack."""
+    place_of = [pack.places.index(photo.of) for photo in pack.photos]
+    times = [sum(1 << layout.TIMES.index(time) for time in photo.times or layout.TIMES) for photo in pack.photos]
+    return (
+        np.array([layout.name_hash(concept.name) for concept in pack.concepts], np.uint64),
+        np.array([concept.sprites[0] for concept in pack.concepts] + [pack.concepts[-1].sprites[-1] + 1], np.int32),
+        np.array([concept.tintable for concept in pack.concepts]),
+        np.searchsorted(place_of, np.arange(len(pack.places) + 1)).astype(np.int32),
+        np.array(times, np.int32),
+    )
+
+
+def _batches(start: int, stop: int | None) -> Iterator[tuple[int, int]]:
+    while stop is None or start < stop:
+        end = start + BATCH if stop is None else min(start + BATCH, stop)
+        yield start, end
+        start = end

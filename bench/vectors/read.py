@@ -1,0 +1,323 @@
+"""Vectors on disk: dense ones as (N, D) float32, lexicon ones as CSR over the vocabulary; written by streaming, opened without reading.
+
+A folder of vectors holds `.npy` shards, the ids of the items beside them, and `meta.json` with the shape, dtype, size and SHA-256 of every
+shard (`bench.vectors.write` writes it). A process that opens a folder reads everything once and checks the hashes. Without the check, opening
+compares names and sizes (so a truncated shard is refused at once), reads row pointers, 8 bytes per lexicon vector, and maps the rest; ids
+are read when they are asked for.
+"""
+
+import abc
+import bisect
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from bench.vectors.write import (
+    AGAIN,
+    FORMAT,
+    PARTS,
+    VectorsWriter,
+    check_content,
+    check_size,
+    encoded,
+    resume_vectors,
+    to_csr,
+    write_vectors,
+)
+from models.errors import InputError
+from models.files import BrokenFileError, read_json
+
+__all__ = [
+    "DenseVectors",
+    "LexiconVectors",
+    "Vectors",
+    "VectorsWriter",
+    "load_mapped",
+    "open_vectors",
+    "resume_vectors",
+    "to_csr",
+    "write_vectors",
+]
+NPY_HEADER = 128  # bytes of a .npy file before its values
+
+
+class Vectors(abc.ABC):
+    """What dense and lexicon vectors share. `count` items of `dimension` (D, or V lexicons) in shards.
+
+    ids: id of each item; groups: id of the image each item belongs to (its own for an image). vocabulary: V strings or None.
+    """
+
+    kind: str
+
+    def __init__(
+        self,
+        shards,
+        dimension: int,
+        ids: Iterable[np.ndarray] | None = None,
+        groups: Iterable[np.ndarray] | None = None,
+        vocabulary=None,
+        folder: Path | None = None,
+        meta: dict | None = None,
+    ):
+        self._shards = list(shards)
+        self._starts = [0, *itertools.accumulate(shard.shape[0] for shard in self._shards)]
+        self.dimension, self.count = int(dimension), self._starts[-1]
+        self._ids, self._groups = ids, groups
+        self.vocabulary, self.folder, self.meta = vocabulary, folder, meta or {}
+
+    def __len__(self) -> int:
+        return self.count
+
+    @functools.cached_property
+    def ids(self) -> list[str]:
+        """Ids of all items, in order; their numbers where none were given."""
+        return [str(i) for i in range(self.count)] if self._ids is None else _decoded(self._ids, self.count)
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """For each item the id of the image it belongs to."""
+        return self.ids if self._groups is None else _decoded(self._groups, self.count)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the items say which images they belong to."""
+        return self._groups is not None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32; for lexicon vectors in memory also uint8 or uint16."""
+        return self._shards[0].dtype if self._shards else np.dtype(np.float32)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk of the vectors (not of the ids), headers of the files included; 0 when they are in memory only."""
+        return sum(self._file_bytes(shard) for shard in self._shards) if self.folder else 0
+
+    def shards(self) -> Iterator:
+        """The shards in order: float32 arrays (rows, D), or scipy CSR arrays (rows, V)."""
+        return iter(self._shards)
+
+    def rows(self, start: int, stop: int):
+        """Items start..stop as one array; of dense vectors a view where they lie in one shard."""
+        start, stop, _ = slice(start, stop).indices(self.count)
+        pieces, at = [], bisect.bisect_right(self._starts, start) - 1
+        while start < stop:
+            end = min(stop, self._starts[at + 1])
+            pieces.append(self._shards[at][start - self._starts[at] : end - self._starts[at]])
+            start, at = end, at + 1
+        return pieces[0] if len(pieces) == 1 else self._join(pieces)
+
+    def prefix(self, count: int) -> "Vectors":
+        """The first `count` items, with their ids and groups, as views of the same memory or the same mapped files."""
+        if not 0 <= count <= self.count:
+            raise ValueError(f"the first {count} of {self.count} items")
+        if count == self.count:
+            return self
+        whole = bisect.bisect_right(self._starts, count) - 1
+        shards, rest = self._shards[:whole], count - self._starts[whole]
+        if rest:
+            shards.append(self._cut(self._shards[whole], rest))
+        meta = self.meta and self.meta | {"count": count, "shards": self.meta["shards"][: len(shards)]}
+        return type(self)(shards, self.dimension, self._ids, self._groups, self.vocabulary, self.folder, meta)
+
+    def head(self, count: int) -> "Vectors":
+        """`prefix`, or all items where there are fewer."""
+        return self.prefix(min(count, self.count))
+
+    def verify(self) -> None:
+        """Reads every file and compares its SHA-256, once in a process. Raises InputError that names the first one that differs."""
+        _verify(self.folder, self.meta.get("shards", []))
+
+    @abc.abstractmethod
+    def _join(self, pieces: list):
+        """Arrays of rows as one."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _cut(shard, rows: int):
+        """The first rows of a shard, without a copy."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _file_bytes(shard) -> int:
+        """Size of a shard's files."""
+
+
+class DenseVectors(Vectors):
+    """(N, D) float32."""
+
+    kind = "dense"
+
+    @classmethod
+    def of(cls, values: np.ndarray, ids=None, groups=None) -> "DenseVectors":
+        """Vectors in memory."""
+        values = np.ascontiguousarray(values, np.float32)
+        return cls([values], values.shape[1], _in_memory(ids), _in_memory(groups))
+
+    def to_numpy(self) -> np.ndarray:
+        """All of them, (N, D) float32."""
+        return self.rows(0, self.count)
+
+    def _join(self, pieces):
+        return np.concatenate([np.zeros((0, self.dimension), np.float32), *pieces])
+
+    @staticmethod
+    def _cut(shard, rows):
+        return shard[:rows]
+
+    @staticmethod
+    def _file_bytes(shard):
+        return shard.nbytes + NPY_HEADER
+
+
+class LexiconVectors(Vectors):
+    """CSR (N, V): lexicons of a row ascending, weights positive float32 (or unsigned integers in memory)."""
+
+    kind = "lexicon"
+
+    @classmethod
+    def of(cls, rows, ids=None, groups=None, vocabulary=None) -> "LexiconVectors":
+        """Vectors in memory, from a dense array or any scipy sparse one."""
+        rows = to_csr(rows)
+        return cls([rows], rows.shape[1], _in_memory(ids), _in_memory(groups), vocabulary)
+
+    def to_scipy(self) -> sp.csr_array:
+        """All of them as one CSR array (N, V)."""
+        return self.rows(0, self.count)
+
+    def _join(self, pieces):
+        if not pieces:
+            return sp.csr_array((0, self.dimension), dtype=np.float32)
+        return sp.vstack(pieces, format="csr")
+
+    @staticmethod
+    def _cut(shard, rows):
+        kept = shard.indptr[rows]
+        return _canonical(shard.data[:kept], shard.indices[:kept], shard.indptr[: rows + 1], shard.shape[1])
+
+    @staticmethod
+    def _file_bytes(shard):
+        row_pointer, lexicon, weight = 8, 4, 4
+        return (shard.shape[0] + 1) * row_pointer + shard.nnz * (lexicon + weight) + 3 * NPY_HEADER
+
+
+def open_vectors(folder, check: bool = True) -> DenseVectors | LexiconVectors:
+    """Opens a folder of vectors, memory-mapped. Raises InputError that names what is missing, truncated, changed or of another shape.
+
+    check: whether to read and `verify` everything first, once in a process.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of vectors")
+    meta = read_json(folder / "meta.json", AGAIN)
+    try:
+        return _opened(folder, meta, check)
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # of a description without a seal: another tool's, or an older one
+        raise InputError(f"{folder / 'meta.json'}: not the description of vectors ({error!r}); {AGAIN}") from None
+
+
+def _opened(folder: Path, meta: dict, check: bool) -> DenseVectors | LexiconVectors:
+    if meta.get("format") != FORMAT or meta.get("kind") not in PARTS:
+        raise InputError(f"{folder / 'meta.json'}: not the description of vectors (format {FORMAT})")
+    files = [shard["files"] for shard in meta["shards"]]
+    for entries in files:
+        for entry in entries.values():
+            check_size(folder, entry)
+    if check:
+        _verify(folder, meta["shards"])
+    ids, groups = (
+        _Mapped(folder, [entries[part] for entries in files]) if meta["has"][part] else None
+        for part in ("ids", "groups")
+    )
+    vocabulary = read_json(folder / "vocabulary.json", AGAIN) if meta["has"]["vocabulary"] else None
+    if vocabulary is not None and len(vocabulary) != meta["dimension"]:
+        raise BrokenFileError(
+            f"{folder / 'vocabulary.json'}: {len(vocabulary)} strings for {meta['dimension']} lexicons; {AGAIN}"
+        )
+    kind, of_kind = (DenseVectors, _dense) if meta["kind"] == "dense" else (LexiconVectors, _lexicon)
+    shards = [of_kind(folder, entries, meta["dimension"]) for entries in files]
+    return kind(shards, meta["dimension"], ids, groups, vocabulary, folder, meta)
+
+
+def _verify(folder: Path, shards: list[dict]) -> None:
+    for shard in shards:
+        for entry in shard["files"].values():
+            changed = check_size(folder, entry).stat().st_mtime_ns
+            _verified(folder, entry["name"], entry["bytes"], entry["sha256"], changed)
+
+
+@functools.lru_cache(maxsize=4096)
+def _verified(folder: Path, name: str, size: int, checksum: str, changed: int) -> None:
+    """Of a file as it was when it last changed: a command opens the same vectors several times."""
+    check_content(folder, {"name": name, "bytes": size, "sha256": checksum})
+
+
+def load_mapped(path) -> np.ndarray:
+    """A `.npy` file, memory-mapped read-only (an empty one is simply read: nothing to map)."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise BrokenFileError(f"{path}: missing") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise BrokenFileError(f"{path}: not a whole .npy file ({error})") from None
+    return loaded.view(np.ndarray)
+
+
+class _Mapped:
+    """Arrays of files mapped while they are looked at, so that no file stays open for what is read once."""
+
+    def __init__(self, folder: Path, entries: Sequence[dict]):
+        self.folder, self.entries = folder, entries
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (_map(self.folder, entry) for entry in self.entries)
+
+
+def _map(folder: Path, entry: dict) -> np.ndarray:
+    path = check_size(folder, entry)
+    array = load_mapped(path)
+    if list(array.shape) != entry.get("shape") or array.dtype.str != entry.get("dtype"):
+        raise BrokenFileError(
+            f"{path}: {array.dtype.str} {list(array.shape)}, expected {entry.get('dtype')} {entry.get('shape')}"
+        )
+    return array
+
+
+def _dense(folder: Path, entries: dict, dimension: int) -> np.ndarray:
+    return _map(folder, entries["values"])
+
+
+def _lexicon(folder: Path, entries: dict, dimension: int) -> sp.csr_array:
+    indptr, lexicons, weights = (_map(folder, entries[part]) for part in PARTS["lexicon"])
+    if indptr[0] != 0 or indptr[-1] != len(lexicons) or len(weights) != len(lexicons):
+        raise BrokenFileError(f"{folder}: row pointers do not fit the weights of a shard; {AGAIN}")
+    if len(lexicons) <= np.iinfo(np.int32).max:
+        indptr = indptr.astype(np.int32)  # of the lexicons' type, or scipy copies the lexicons to that of the pointers
+    return _canonical(weights, lexicons, indptr, dimension)
+
+
+def _canonical(weights, lexicons, indptr, dimension: int) -> sp.csr_array:
+    csr = sp.csr_array((len(indptr) - 1, dimension), dtype=weights.dtype)
+    csr.data, csr.indices, csr.indptr = (
+        weights,
+        lexicons,
+        indptr,
+    )  # given to the constructor, a view of a small part would be copied
+    csr.has_sorted_indices = csr.has_canonical_format = True
+    return csr
+
+
+def _in_memory(strings: Sequence[str] | None) -> list[np.ndarray] | None:
+    return None if strings is None else [encoded(strings)]
+
+
+def _decoded(shards: Iterable[np.ndarray], count: int) -> list[str]:
+    return list(itertools.islice((item.decode() for shard in shards for item in shard.tolist()), count))

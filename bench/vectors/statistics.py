@@ -1,0 +1,197 @@
+"""Statistics of vectors that decide what an index of them costs, the same for measured and for synthetic ones, so that both stand side by side.
+
+Counts are taken over all items, shard by shard. Cosines are of a sample of items evenly spaced through all, and so is the gallery that a nearest
+neighbour is looked for in: at most `GALLERY` items, because the nearest of more items is nearer.
+"""
+
+import numpy as np
+import scipy.sparse as sp
+
+from bench.tasks.evaluation import flops_per_pair
+from bench.tasks.timing import evenly
+from bench.vectors.read import Vectors
+
+PERCENTILES = (1, 25, 50, 75, 99)
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
+PLACES = (1, 10, 100, 1000)
+SAMPLE, GALLERY = 1000, 20_000
+CHUNK = 250  # rows of cosines held at a time
+
+
+def describe(documents: Vectors, queries: Vectors | None = None) -> dict[str, float]:
+    """The statistics of documents, and with `queries` those of queries and of both together; cosines whether the vectors are L2-normalised or not.
+
+    items, dimension (D, or V lexicons); pair_cosine_mean, pair_cosine_p99 (of two items drawn at random); nearest_cosine (of an item to the nearest other).
+    With queries: own_cosine (of a query to the item of its image), place_1_cosine ... place_1000_cosine (of a query to its n-th nearest item).
+    Lexicon vectors also: lexicons_used, zipf_exponent, effective_vocabulary, top_lexicon_share (of the documents, by the most frequent lexicon);
+    active_mean, active_p1 ... p99 (lexicons of an item); weight_rank_1 ... 128 (mean weight of the n-th strongest lexicon, 0 where there are fewer);
+    pair_shared_lexicons (of two items drawn at random). With queries: query_active_...; query_document_overlap and query_random_overlap (share of a query's
+    lexicons that the item of its image has, and that any item has); flops_per_pair (postings that a query meets, per item).
+    """
+    lexicon = documents.kind == "lexicon"
+    gallery = normalised(rows_of(documents, evenly(documents.count, GALLERY)))
+    values = {"items": documents.count, "dimension": documents.dimension} | _pairs(gallery)
+    if lexicon:
+        frequency, lengths = occurrences(documents)
+        values |= _popularity(frequency, documents.count) | _active(lengths, "active")
+        values |= weights_by_rank(rows_of(documents, evenly(documents.count, SAMPLE)))
+    if queries is not None:
+        which = evenly(queries.count, SAMPLE)
+        values |= _near_queries(documents, queries, which, gallery)
+        if lexicon:
+            asked, lengths = occurrences(queries)
+            shares = frequency / max(1, documents.count)
+            values |= _active(lengths, "query_active") | {
+                "query_random_overlap": float(np.dot(asked, shares) / max(1, asked.sum())),
+                "flops_per_pair": flops_per_pair(asked / max(1, queries.count), shares),
+            }
+    return values
+
+
+def occurrences(vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
+    """For each lexicon the number of items that have it (V,), and the number of lexicons of each item (N,); one shard in memory at a time."""
+    frequency, lengths = np.zeros(vectors.dimension, np.int64), [np.zeros(0, np.int32)]
+    for shard in vectors.shards():
+        frequency += np.bincount(shard.indices, minlength=vectors.dimension)
+        lengths.append(np.diff(shard.indptr).astype(np.int32))
+    return frequency, np.concatenate(lengths)
+
+
+def effective_vocabulary(frequency: np.ndarray) -> float:
+    """exp of the entropy of the occurrences: so many lexicons, all equally frequent, would have this entropy. 0 where there are none."""
+    shares = frequency[frequency > 0] / max(1, frequency.sum())
+    return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0
+
+
+def zipf_exponent(frequency: np.ndarray) -> float:
+    """a of frequency ~ rank^-a: least squares of log frequency on log rank, over as many ranks as the effective vocabulary has.
+
+    The trap: measured curves bend, flat at the head and steep at the tail, so a is of that range of ranks only. 0 with fewer than two lexicons.
+    """
+    ordered = np.sort(frequency[frequency > 0])[::-1][: max(2, round(effective_vocabulary(frequency)))]
+    if len(ordered) < 2:
+        return 0.0
+    return float(-np.polyfit(np.log(np.arange(1, len(ordered) + 1)), np.log(ordered), 1)[0])
+
+
+def weights_by_rank(rows: sp.csr_array) -> dict[str, float]:
+    """Mean weight of the n-th strongest lexicon of a row, for some n."""
+    strongest = [np.sort(rows.data[a:b])[::-1] for a, b in zip(rows.indptr[:-1], rows.indptr[1:], strict=True)]
+    at = {rank: [row[rank - 1] if len(row) >= rank else 0.0 for row in strongest] for rank in RANKS}
+    return {f"weight_rank_{rank}": float(np.mean(weights or [0.0])) for rank, weights in at.items()}
+
+
+def nearest_cosine(rows) -> float:
+    """Mean cosine of a row to the nearest other one, over a sample of the normalised rows."""
+    return float(_at_places(rows[evenly(rows.shape[0], SAMPLE)], rows, [2]).mean())  # the first is the row itself
+
+
+def own_items(documents: Vectors, queries: Vectors) -> np.ndarray:
+    """(Q,) int64: the item of the image that each query belongs to, -1 where the documents have none."""
+    wanted, places = set(queries.groups), {}
+    for place, group in enumerate(documents.groups):
+        if group in wanted and group not in places:
+            places[group] = place
+            if len(places) == len(wanted):
+                break
+    return np.array([places.get(group, -1) for group in queries.groups], np.int64)
+
+
+def rows_of(vectors: Vectors, which: np.ndarray):
+    """Rows `which`, ascending, read shard by shard: CSR, or (n, D) float32."""
+    pieces, start = [vectors.rows(0, 0)], 0
+    for shard in vectors.shards():
+        inside = which[(which >= start) & (which < start + shard.shape[0])] - start
+        if len(inside):
+            pieces.append(shard[inside])
+        start += shard.shape[0]
+    return joined(pieces)
+
+
+def joined(pieces: list):
+    """Rows of several arrays as one."""
+    return sp.vstack(pieces, format="csr") if sp.issparse(pieces[0]) else np.concatenate(pieces)
+
+
+def lengths_of(rows) -> np.ndarray:
+    """L2 norm of each row."""
+    return sp.linalg.norm(rows, axis=1) if sp.issparse(rows) else np.linalg.norm(rows, axis=1)
+
+
+def normalised(rows):
+    """Rows over their L2 norms, float32; a row of zeros stays."""
+    scale = (1 / np.maximum(lengths_of(rows), 1e-12)).astype(np.float32)
+    return sp.csr_array(sp.diags_array(scale) @ rows.astype(np.float32)) if sp.issparse(rows) else rows * scale[:, None]
+
+
+def products(rows, others) -> np.ndarray:
+    """(n, m) dot products."""
+    found = rows @ others.T
+    return found.toarray() if sp.issparse(found) else found
+
+
+def _at_places(rows, gallery, places: list[int]) -> np.ndarray:
+    """(n, len(places)) cosine of each row to its n-th nearest of the gallery; both normalised."""
+    at, found = np.array(places) - 1, [np.zeros((0, len(places)))]
+    by_lexicon = gallery.T.tocsr().T if sp.issparse(gallery) else gallery
+    for start in range(0, rows.shape[0], CHUNK):
+        found.append(-np.partition(-products(rows[start : start + CHUNK], by_lexicon), at, axis=1)[:, at])
+    return np.concatenate(found)
+
+
+def _popularity(frequency: np.ndarray, count: int) -> dict[str, float]:
+    return {
+        "lexicons_used": int((frequency > 0).sum()),
+        "zipf_exponent": zipf_exponent(frequency),
+        "effective_vocabulary": effective_vocabulary(frequency),
+        "top_lexicon_share": float(frequency.max(initial=0) / max(1, count)),
+    }
+
+
+def _pairs(rows) -> dict[str, float]:
+    count = rows.shape[0]
+    if count < 2:
+        return {}
+    order = np.random.default_rng(0).permutation(count)
+    first, second = rows[order[: count // 2]], rows[order[count // 2 : 2 * (count // 2)]]
+    cosines = _cosines(first, second)
+    values = {
+        "pair_cosine_mean": float(cosines.mean()),
+        "pair_cosine_p99": float(np.percentile(cosines, 99)),
+        "nearest_cosine": nearest_cosine(rows),
+    }
+    return values | ({"pair_shared_lexicons": float(_shared(first, second).mean())} if sp.issparse(rows) else {})
+
+
+def _near_queries(documents: Vectors, queries: Vectors, which: np.ndarray, gallery) -> dict[str, float]:
+    places = [place for place in PLACES if place <= gallery.shape[0]]
+    asked = normalised(rows_of(queries, which))
+    found = _at_places(asked, gallery, places)
+    values = (
+        {f"place_{place}_cosine": float(found[:, at].mean()) for at, place in enumerate(places)} if len(found) else {}
+    )
+    own = own_items(documents, queries)[which]
+    if (own >= 0).any():
+        items, back = np.unique(own[own >= 0], return_inverse=True)
+        asked, items = asked[np.flatnonzero(own >= 0)], normalised(rows_of(documents, items))[back]
+        values["own_cosine"] = float(_cosines(asked, items).mean())
+        if sp.issparse(asked):
+            values["query_document_overlap"] = float(
+                (_shared(asked, items) / np.maximum(1, np.diff(asked.indptr))).mean()
+            )
+    return values
+
+
+def _cosines(first, second) -> np.ndarray:
+    return first.multiply(second).sum(axis=1) if sp.issparse(first) else np.einsum("nd,nd->n", first, second)
+
+
+def _shared(first: sp.csr_array, second: sp.csr_array) -> np.ndarray:
+    return (first > 0).multiply(second > 0).sum(axis=1)
+
+
+def _active(lengths: np.ndarray, name: str) -> dict[str, float]:
+    if not len(lengths):
+        return {}
+    shares = zip(PERCENTILES, np.percentile(lengths, PERCENTILES), strict=True)
+    return {f"{name}_mean": float(lengths.mean())} | {f"{name}_p{share}": float(value) for share, value in shares}

@@ -1,0 +1,77 @@
+"""The text side of a LexLIP checkpoint as a folder of sentence-transformers' `SparseEncoder`, for the tools that read those.
+
+The text encoder and its lexicon head are BERT with its masked-language-model head, so the library's own modules hold them exactly:
+`Transformer` (task fill-mask), `SpladePooling` (log(1 + ReLU(logit)), max or sum over tokens) and `Normalize`. No code of ours is needed to
+load the folder.
+
+What they cannot hold, and is refused or left out
+- Pooling without [CLS] and [SEP] (`tokens: content`): SpladePooling pools every token that the encoder attends to. Refused.
+- A CLIP checkpoint: its vectors are dense. Refused.
+- The image side, of every checkpoint: SpladePooling needs the attention mask that tokenizers give and image processors do not; the
+  library's LayerNorm, which the lexicon head has between its two linear layers, works on a pooled vector, not on tokens; and convolutional
+  stems and EfficientNet are no models of transformers. It would need a module of our own, which loads only where users trust code that
+  comes with a model. So the folder encodes texts alone; `models.export.onnx` exports both sides.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.errors import InputError
+from models.export.common import compared, in_batches, probe_texts, require
+from models.pretrained.warm_start import silent
+from models.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
+from models.towers.transformer import BertForMaskedLM, PreTrainedTokenizerFast
+
+
+def write(model: nn.Module, folder: Path) -> dict:
+    """Write the text side of a LexLIP model in eval mode, on the CPU, into a folder; check it; say what it is.
+
+    Returns the largest difference from the model on the probes. Raises InputError for a model that the format cannot hold, for a package
+    that is missing and for an export that differs (`models.export.common`).
+    """
+    if model.kind != "lexicon":
+        raise InputError(f"a model of {model.kind} vectors: a SparseEncoder holds lexicon vectors; export it to onnx")
+    if model.content_only:
+        raise InputError(
+            "this model pools without [CLS] and [SEP], which no module of sentence-transformers can; export it to onnx"
+        )
+    require("sentence_transformers")
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
+
+    with silent():
+        with tempfile.TemporaryDirectory() as bert:
+            masked_language_model(model).save_pretrained(bert)
+            _tokenizer(model, Path(bert)).save_pretrained(bert)
+            transformer = Transformer(bert, transformer_task="fill-mask", max_seq_length=model.tokenizer.max_tokens)
+            pooling = SpladePooling(model.text.head.pooling, embedding_dimension=model.dimension)
+            encoder = SparseEncoder(modules=[transformer, pooling, Normalize()], similarity_fn_name="dot", device="cpu")
+            encoder.save_pretrained(str(folder), create_model_card=False)
+        written = SparseEncoder(str(folder), device="cpu", local_files_only=True)
+    texts = probe_texts(model)
+    found = in_batches(lambda part: written.encode_query(part, convert_to_sparse_tensor=False), texts)
+    return {"largest_difference": {"text": compared("text", found, model.encode_text(texts))}}
+
+
+def masked_language_model(model: nn.Module) -> BertForMaskedLM:
+    """transformers' BERT with the weights of the text encoder and its lexicon head."""
+    made = BertForMaskedLM(model.text.encoder.config).eval()
+    made.bert.load_state_dict(model.text.encoder.state_dict())
+    head = made.cls.predictions
+    head.transform.load_state_dict(model.text.head.transform.state_dict())
+    with torch.no_grad():
+        head.decoder.weight.copy_(model.text.head.weight_VD)
+        head.decoder.bias.copy_(model.text.head.bias_V)
+        head.bias.copy_(model.text.head.bias_V)
+    return made
+
+
+def _tokenizer(model: nn.Module, folder: Path) -> PreTrainedTokenizerFast:
+    file = folder / "ours.json"
+    model.tokenizer.save(file)
+    names = {"pad_token": PAD, "unk_token": UNKNOWN, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK}
+    return PreTrainedTokenizerFast(tokenizer_file=str(file), model_max_length=model.tokenizer.max_tokens, **names)

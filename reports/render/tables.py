@@ -1,0 +1,219 @@
+"""One table behind CSV, Markdown, LaTeX and HTML. CSV holds the numbers in full; the others print the same rounded text.
+
+A cell is a number with its uncertainty and size, a text, or the reason why there is none. The format belongs to the column.
+"""
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+NOT_MEASURED = "not measured"
+NOT_APPLICABLE = "–"
+NOT_A_NUMBER = "not a number"
+FAILED = "failed"
+
+# Control and formatting characters (among them the marks that turn text right to left) can make a page read other than it is.
+HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+SPREADSHEET_FORMULA = ("=", "+", "-", "@")
+MOST_NAMED = 6  # records that a cell names
+LATEX = {
+    "−": "$-$",
+    "±": "$\\pm$",
+    "×": "$\\times$",
+    "→": "$\\to$",
+    "–": "--",
+    "≥": "$\\geq$",
+    "\N{REPLACEMENT CHARACTER}": "?",
+    "…": "\\ldots{}",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`value` with its interval, how many it rests on, its mark of significance, and the ids of the points behind it."""
+
+    value: float | str | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    mark: str = ""
+    n: str = ""
+    missing: str = ""
+    points: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """`format` turns a number into text; `group` heads several columns."""
+
+    key: str
+    label: str
+    format: Callable[[float], str] = str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows`: mappings of column key -> Cell; a key that lacks reads "not measured". The first column heads its row."""
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: list[dict[str, Cell]]
+    notes: tuple[str, ...] = field(default=())
+
+    def select(self, name: str, caption: str, keys: Iterable[str], notes: tuple[str, ...] = ()) -> "Table":
+        """The same rows with only some columns, as a table of its own."""
+        keys = list(keys)
+        return replace(
+            self, name=name, caption=caption, columns=tuple(c for c in self.columns if c.key in keys), notes=notes
+        )
+
+    def cell(self, row: dict[str, Cell], column: Column) -> Cell:
+        return row.get(column.key, Cell(missing=NOT_MEASURED))
+
+    def is_numeric(self, column: Column) -> bool:
+        """Whether any row has a number there: such columns are set flush right."""
+        return any(is_number(self.cell(row, column)) for row in self.rows)
+
+    def groups(self) -> list[tuple[str, int]]:
+        """Runs of columns under one heading: (heading, how many)."""
+        runs: list[tuple[str, int]] = []
+        for column in self.columns:
+            if runs and runs[-1][0] == column.group:
+                runs[-1] = column.group, runs[-1][1] + 1
+            else:
+                runs.append((column.group, 1))
+        return runs
+
+    def texts(self) -> list[list[str]]:
+        """What a reader sees: rows of strings, numbers with interval and mark."""
+        return [[text(self.cell(row, column), column) for column in self.columns] for row in self.rows]
+
+    def headings(self) -> list[str]:
+        return [f"{column.group}: {column.label}" if column.group else column.label for column in self.columns]
+
+    def to_csv(self) -> str:
+        """Numbers unrounded, in columns of their own for interval, p-value and size where a column has any."""
+        data: dict[str, list] = {}
+        for column in self.columns:
+            cells = [self.cell(row, column) for row in self.rows]
+            data[column.key] = [_spreadsheet_safe(cell.missing or cell.value) for cell in cells]
+            for part in ("low", "high", "p", "n"):
+                values = [getattr(cell, part) for cell in cells]
+                if any(value not in (None, "") for value in values):
+                    data[f"{column.key} {part}"] = values
+        return pd.DataFrame(data).to_csv(index=False, lineterminator="\n")
+
+    def to_markdown(self) -> str:
+        lines = [self.headings(), ["---"] * len(self.columns), *self.texts()]
+        table = "\n".join("| " + " | ".join(map(_markdown, line)) + " |" for line in lines)
+        return "\n\n".join([f"**{_markdown(self.caption)}**", table, *map(_markdown, self.notes)]) + "\n"
+
+    def to_latex(self) -> str:
+        """A booktabs table; needs `\\usepackage{booktabs}`."""
+        frame = pd.DataFrame(self.texts(), columns=self.headings())
+        body = frame.to_latex(
+            index=False, escape=True, caption=_latex_text(self.caption), label=f"tab:{self.name}", position="ht"
+        )
+        for character, command in LATEX.items():
+            body = body.replace(character, command)
+        return body
+
+
+def is_number(cell: Cell) -> bool:
+    return isinstance(cell.value, float | int) and not cell.missing
+
+
+def text(cell: Cell, column: Column) -> str:
+    """A cell in one line: `41.2 [39.8, 42.6]*`, or why there is no number."""
+    if not is_number(cell):
+        return clean(cell.missing or cell.value or "")
+    return column.format(cell.value) + bounds(cell, column) + cell.mark
+
+
+def bounds(cell: Cell, column: Column) -> str:
+    """` [low, high]`, or "" without an interval."""
+    if cell.low is None or cell.high is None:
+        return ""
+    return f" [{column.format(cell.low)}, {column.format(cell.high)}]"
+
+
+def source(cell: Cell) -> str:
+    """What a number rests on, for who points at it: how many, and the ids of the records."""
+    more = f" and {len(cell.points) - MOST_NAMED} more" if len(cell.points) > MOST_NAMED else ""
+    records = f"records: {', '.join(cell.points[:MOST_NAMED])}{more}" if cell.points else ""
+    return "; ".join(part for part in (cell.n, records) if part)
+
+
+def clean(value) -> str:
+    """Text on one line, with characters that cannot be seen made visible."""
+    spaced = " ".join(str(value).split())
+    return "".join(
+        REPLACEMENT if unicodedata.category(character) in HIDDEN_CATEGORIES else character for character in spaced
+    )
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------------------
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, signed."""
+    rounded = f"{100 * value:+.1f}"
+    return ("0.0" if float(rounded) == 0 else rounded).replace("-", "−")
+
+
+def integer(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def significant(value: float) -> str:
+    """Three significant digits, thousands separated, no exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def times(value: float) -> str:
+    return f"{significant(value)}×"
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units, as disks are sold: 1,000 B = 1 kB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{significant(value) if unit != 'B' else integer(value)} {unit}"
+        value /= 1000
+    return f"{significant(value)} TB"
+
+
+# --- escaping ---------------------------------------------------------------------------------------------------------------------
+
+
+def _spreadsheet_safe(value):
+    """A text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    if not isinstance(value, str):
+        return value
+    value = clean(value)
+    return "'" + value if value.startswith(SPREADSHEET_FORMULA) else value
+
+
+def _markdown(value: str) -> str:
+    value = clean(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join("\\" + character if character in "\\|`*_[]!" else character for character in value)
+
+
+def _latex_text(value: str) -> str:
+    escaped = (
+        pd.DataFrame({"": [clean(value)]}).to_latex(index=False, header=False, escape=True).split("\\toprule\n")[1]
+    )
+    return escaped.split(" \\\\")[0]

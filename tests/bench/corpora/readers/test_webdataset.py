@@ -1,0 +1,292 @@
+"""Tar shards as img2dataset writes them, read in place: any slice, nothing unpacked; a damaged shard is named, a broken picture left out."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from bench.corpora import Corpus, open_corpus
+from bench.corpora.readers.stored import hash_split
+from bench.corpora.readers.webdataset import expand
+from models.errors import InputError
+
+PER_SHARD = 5
+
+
+def colour(i):
+    return 5 * i, 60, 250 - 5 * i
+
+
+def jpeg(i):
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20), colour(i)).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def sample(i):
+    key = f"{i // PER_SHARD:05d}{i % PER_SHARD:04d}"
+    meta = {"caption": f"Caption of {i}", "captions": [f"One of {i}", f"Two of {i}"], "key": key, "width": 30}
+    return {f"{key}.jpg": jpeg(i), f"{key}.txt": f"Caption of {i}".encode(), f"{key}.json": json.dumps(meta).encode()}
+
+
+def pack(file, members, format=tarfile.PAX_FORMAT):
+    """members: name -> bytes, or a TarInfo for what is no plain file."""
+    with tarfile.open(file, "w", format=format) as archive:
+        for name, content in members.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return file
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Four shards of five samples."""
+    for shard in range(4):
+        members = {}
+        for i in range(shard * PER_SHARD, (shard + 1) * PER_SHARD):
+            members |= sample(i)
+        pack(tmp_path / f"{shard:05d}.tar", members)
+        (tmp_path / f"{shard:05d}_stats.json").write_text("{}")
+    return tmp_path
+
+
+def spec(shards, pattern="{00000..00003}.tar", **parameters):
+    return {"name": "webdataset", "shards": {"train": str(shards / pattern)}, "pixels": 16} | parameters
+
+
+def ids(corpus, split="train", *slice):
+    return [image_id for image_id, _ in corpus.images(split, *slice)]
+
+
+def test_samples_are_read_in_order(shards):
+    corpus = open_corpus(spec(shards))
+    assert isinstance(corpus, Corpus) and corpus.splits == ("train",)
+    images, captions = list(corpus.images("train")), list(corpus.captions("train"))
+    assert len(images) == len(captions) == 20
+    assert captions[0] == ("00000/000000000#0", "Caption of 0", "00000/000000000")
+    assert captions[10] == ("00002/000020000#0", "Caption of 10", "00002/000020000")
+    assert captions[19] == ("00003/000030004#0", "Caption of 19", "00003/000030004")
+    for i, (image_id, picture) in enumerate(images):
+        assert (
+            image_id == captions[i][2]
+            and picture.shape == (16, 16, 3)
+            and abs(picture.astype(int) - colour(i)).max() < 9
+        )
+
+
+def test_any_slice_can_be_had(shards):
+    whole = ids(open_corpus(spec(shards)))
+    corpus = open_corpus(spec(shards))
+    for start, stop in ((12, 14), (3, 8), (0, 20), (19, None), (30, 40)):
+        assert ids(corpus, "train", start, stop) == whole[start:stop]
+        assert [image_id for _, _, image_id in corpus.captions("train", start, stop)] == whole[start:stop]
+
+
+def test_captions_may_come_from_the_json(shards):
+    several = list(open_corpus(spec(shards, caption="captions")).captions("train", 1, 2))
+    assert several == [
+        ("00000/000000001#0", "One of 1", "00000/000000001"),
+        ("00000/000000001#1", "Two of 1", "00000/000000001"),
+    ]
+    assert [text for _, text, _ in open_corpus(spec(shards, caption="caption")).captions("train", 0, 2)] == [
+        "Caption of 0",
+        "Caption of 1",
+    ]
+    nothing = open_corpus(spec(shards, caption="width"))
+    assert (
+        list(nothing.captions("train")) == []
+        and len(nothing.broken()) == 20
+        and "no caption under 'width'" in nothing.broken()[0].why
+    )
+
+
+def test_shards_are_assigned_to_splits(shards):
+    mapping = {
+        "test": str(shards / "00003.tar"),
+        "train": [str(shards / "0000{0,1}.tar")],
+        "distractors": str(shards / "0000[2].tar"),
+    }
+    corpus = open_corpus({"name": "webdataset", "shards": mapping, "pixels": 16})
+    assert corpus.splits == ("train", "test", "distractors")
+    assert [len(ids(corpus, split)) for split in corpus.splits] == [10, 5, 5] and ids(corpus, "test")[
+        0
+    ] == "00003/000030000"
+    with pytest.raises(InputError, match="00002.tar: the shard is in two splits"):
+        open_corpus({"name": "webdataset", "shards": mapping | {"val": str(shards / "*2.tar")}})
+
+
+def test_without_splits_the_name_of_a_shard_decides(tmp_path):
+    for shard in range(40):
+        pack(tmp_path / f"{shard:05d}.tar", {f"{shard}.jpg": jpeg(1), f"{shard}.txt": b"one"})
+    corpus = open_corpus({"name": "webdataset", "shards": str(tmp_path / "*.tar"), "pixels": 16})
+    found = {image_id.split("/")[0]: split for split in corpus.splits for image_id in ids(corpus, split)}
+    assert found == {f"{shard:05d}": hash_split(f"{shard:05d}") for shard in range(40)} and len(corpus.splits) > 1
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        ("a/{08..11}.tar", ["a/08.tar", "a/09.tar", "a/10.tar", "a/11.tar"]),
+        ("{a,b}/{0..1}.tar", ["a/0.tar", "a/1.tar", "b/0.tar", "b/1.tar"]),
+        (["b.tar", "{a,}c.tar"], ["b.tar", "ac.tar", "c.tar"]),
+        ("{a}.tar", ["{a}.tar"]),
+    ],
+)
+def test_braces_are_spelled_out(pattern, expected):
+    assert [str(file) for file in expand("shards", pattern)] == expected
+
+
+def test_what_lies_beside_and_inside_a_shard_does_not_matter(tmp_path):
+    folder = tarfile.TarInfo("sub")
+    folder.type = tarfile.DIRTYPE
+    pack(
+        tmp_path / "0.tar",
+        {
+            "sub": folder,
+            "sub/b.seg.PNG": b"x",
+            "sub/b.txt": b"late",
+            "a.JPG": jpeg(2),
+            "a.cls": b"3",
+            "sub/b.jpeg": jpeg(3),
+            "a.txt": b"early",
+        },
+        tarfile.GNU_FORMAT,
+    )
+    corpus = open_corpus(spec(tmp_path, "*.tar"))
+    assert list(corpus.captions("train")) == [("0/sub/b#0", "late", "0/sub/b"), ("0/a#0", "early", "0/a")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.tar"], "nothing is unpacked"
+
+
+def test_a_broken_picture_and_a_missing_caption_are_named_and_left_out(tmp_path, caplog):
+    members = {}
+    for i in range(8):
+        members |= sample(i)
+    members["000000001.jpg"] = members["000000001.jpg"][:300]
+    del members["000000002.txt"], members["000000003.jpg"]
+    members["000010000.txt"], members["000010001.txt"] = b" \n", b"caf\xe9"
+    pack(tmp_path / "0.tar", members)
+    corpus = open_corpus(spec(tmp_path, "0.tar"))
+    assert [text for _, text, _ in corpus.captions("train")] == ["Caption of 0", "Caption of 4", "Caption of 7"]
+    assert ids(corpus) == ["0/000000000", "0/000000004", "0/000010002"]
+    why = {left.name: left.why for left in corpus.broken("train")}
+    for name, reason in {
+        "000000001": "cannot be decoded",
+        "000000002": "no caption",
+        "000000003": "no picture",
+        "000010000": "no caption",
+        "000010001": "utf-8",
+    }.items():
+        assert reason in why.pop(f"0/{name}")
+    assert not why and "0.tar: 000000001.jpg" in caplog.text and "5 of " in caplog.text
+
+
+# --- damaged and hostile shards ---------------------------------------------------------------------------------------------------
+
+
+def last_member(file):
+    with tarfile.open(file) as archive:
+        return archive.getmembers()[-3]
+
+
+@pytest.mark.parametrize("cut", ["inside a member", "between members", "in the end mark", "to nothing", "to a header"])
+def test_a_truncated_shard_is_named_when_the_corpus_is_opened(shards, cut):
+    file = shards / "00002.tar"
+    whole, member = file.read_bytes(), last_member(file)
+    end = whole.rindex(b"}") // 512 * 512 + 512
+    size = {
+        "inside a member": member.offset_data + 200,
+        "between members": member.offset,
+        "in the end mark": end + 512,
+        "to nothing": 0,
+        "to a header": 512,
+    }
+    file.write_bytes(whole[: size[cut]])
+    with pytest.raises(InputError, match="00002.tar: truncated"):
+        open_corpus(spec(shards))
+
+
+def test_a_damaged_header_is_no_end(shards):
+    """`tarfile` alone would take it for one, and the samples before it for a whole shard."""
+    file = shards / "00002.tar"
+    data, member = bytearray(file.read_bytes()), last_member(file)
+    data[member.offset + 20] ^= 0xFF
+    file.write_bytes(data)
+    corpus = open_corpus(spec(shards))
+    assert ids(corpus, "train", 0, 10)[-1] == "00001/000010004"
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"00002.tar: damaged at byte {member.offset:,}"):
+            ids(corpus)
+
+
+@pytest.mark.parametrize("name", ["../../x.jpg", "/etc/x.jpg", "a/../../x.jpg"])
+def test_a_name_that_leads_out_of_the_archive_is_refused(tmp_path, name):
+    pack(tmp_path / "0.tar", sample(0) | {name: jpeg(1)})
+    with pytest.raises(InputError, match="0.tar: member .* leads out of the archive"):
+        ids(open_corpus(spec(tmp_path, "0.tar")))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(tmp_path, kind):
+    link = tarfile.TarInfo("x.jpg")
+    link.type, link.linkname = kind, "/etc/passwd"
+    pack(tmp_path / "0.tar", sample(0) | {"x.jpg": link})
+    with pytest.raises(InputError, match="0.tar: member 'x.jpg' is a link"):
+        ids(open_corpus(spec(tmp_path, "0.tar")))
+
+
+def test_hostile_names_are_names(tmp_path):
+    names = ["a b", 'q"uote', "new\nline", "日本🙂", "-rf", "%s", "x" * 300, "caf\udce9"]
+    members = {}
+    for i, name in enumerate(names):
+        members |= {f"{name}.jpg": jpeg(i), f"{name}.txt": b"text"}
+    pack(tmp_path / "0.tar", members, tarfile.GNU_FORMAT)
+    corpus = open_corpus(spec(tmp_path, "0.tar"))
+    assert ids(corpus) == [f"0/{name}" for name in [*names[:-1], "caf\\xe9"]]
+    assert all(image_id.encode() for _, _, image_id in corpus.captions("train"))
+
+
+def test_two_pictures_of_a_key_are_refused(tmp_path):
+    pack(tmp_path / "0.tar", {"a.jpg": jpeg(0), "a.txt": b"a", "a.png": jpeg(1)})
+    with pytest.raises(InputError, match="0.tar: two pictures of the key 'a'"):
+        ids(open_corpus(spec(tmp_path, "0.tar")))
+
+
+def test_the_fingerprint_tells_shards_splits_and_parameters_apart(shards, tmp_path):
+    specs = [spec(shards), spec(shards, "{00000..00002}.tar"), spec(shards, caption="caption"), spec(shards, pixels=32)]
+    specs.append({"name": "webdataset", "shards": {"test": str(shards / "*.tar")}, "pixels": 16})
+    fingerprints = [open_corpus(each).fingerprint for each in specs]
+    assert open_corpus(spec(shards, "*.tar")).fingerprint == fingerprints[0]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in shards.glob("*.tar"):
+        file.rename(moved / file.name)
+    assert open_corpus(spec(moved)).fingerprint == fingerprints[0], "where they lie does not matter"
+    pack(moved / "00001.tar", sample(5) | sample(7))
+    fingerprints.append(open_corpus(spec(moved)).fingerprint)
+    assert len(set(fingerprints)) == 6
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("nowhere/*.tar", "shards: no file matches nowhere/"),
+        ("{00000..00009}.tar", "00004.tar: no such file; expected a tar shard"),
+        ("{9..0}.tar", r"\{9..0\} is no range of shards"),
+        ("{0..9999999}.tar", "is no range of shards"),
+        ({}, "expected a pattern for each split"),
+        ({3: "a.tar"}, "expected a pattern for each split"),
+        ({"train": 3}, "train: 3 is not a pattern"),
+        ([], r"shards: \[\] is not a pattern"),
+        ("{00000,00000}.tar", "named twice"),
+        ("note.txt", "note.txt: truncated, or no tar file"),
+    ],
+)
+def test_bad_patterns_are_refused(shards, monkeypatch, given, message):
+    monkeypatch.chdir(shards)
+    (shards / "note.txt").write_text("no tar file")
+    with pytest.raises(InputError, match=message):
+        open_corpus({"name": "webdataset", "shards": given})

@@ -1,0 +1,75 @@
+"""Brute force over shards against scipy and numpy over everything; recall by scores."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bench.engines import exact
+from bench.vectors.read import DenseVectors, LexiconVectors
+
+LEXICONS = 7
+IMPACTS = hnp.arrays(
+    np.uint8, st.tuples(st.integers(1, 12), st.just(LEXICONS)), elements=st.sampled_from([0, 0, 1, 3, 255])
+)
+
+
+def in_shards(rows, size):
+    """Vectors in memory, in shards of `size` rows."""
+    kind = LexiconVectors if sp.issparse(rows) else DenseVectors
+    return kind([rows[start : start + size] for start in range(0, rows.shape[0], size)], rows.shape[1])
+
+
+@given(documents=IMPACTS, queries=IMPACTS, k=st.integers(1, 15), size=st.integers(1, 12))
+def test_best_scores_are_the_largest_products(documents, queries, k, size):
+    best = exact.best_scores(in_shards(sp.csr_array(documents), size), sp.csr_array(queries), k)
+    products = queries.astype(np.int64) @ documents.astype(np.int64).T
+    for row, of_query in zip(best, products, strict=True):
+        expected = sorted((score for score in of_query.tolist() if score > 0), reverse=True)[:k]
+        assert row.tolist() == expected + [-np.inf] * (k - len(expected))
+
+
+def test_dense_scores_may_be_negative():
+    documents = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], np.float32)
+    best = exact.best_scores(in_shards(documents, 2), np.array([[1.0, 0.5]], np.float32), 5)
+    assert best.tolist() == [[1.0, 0.5, -1.0, -np.inf, -np.inf]]
+
+
+def test_true_scores_are_of_the_ids_given():
+    documents = sp.csr_array(np.array([[2, 0], [0, 3], [5, 5]], np.uint8))
+    scores = exact.true_scores(
+        in_shards(documents, 2), sp.csr_array(np.array([[200, 1]], np.uint8)), np.array([[2, 0, -1]])
+    )
+    assert scores.tolist() == [[1005.0, 400.0, -np.inf]]
+
+
+@pytest.mark.parametrize(
+    ("found", "best", "expected"),
+    [
+        ([[9, 7]], [[9, 7]], 1.0),
+        (
+            [[7, 7]],
+            [[9, 7]],
+            1.0,
+        ),  # items that tie with the 2nd: two of them, though one at 9 was missed, reach the bar
+        ([[9, 6]], [[9, 7]], 0.5),
+        ([[9, -np.inf]], [[9, -np.inf]], 1.0),
+        ([[9, 7], [-np.inf, -np.inf]], [[9, 7], [4, 2]], 0.5),
+        ([[-np.inf, -np.inf]], [[-np.inf, -np.inf]], 1.0),
+        ([[0.5000001, 0.2499999]], [[0.5, 0.25]], 1.0),
+        ([[0.5, 0.2499]], [[0.5, 0.25]], 0.5),
+    ],
+)
+def test_recall_counts_what_reaches_the_kth_score(found, best, expected):
+    assert exact.recall(np.array(found, float), np.array(best, float), 2) == expected
+
+
+def test_integer_scores_keep_all_their_bits():
+    """Scores of 16-bit impacts pass 2**24: rounded to float32, the best one stood above what any engine can return."""
+    documents = sp.csr_array(np.array([[40_001, 3], [40_003, 1], [9, 9]], np.uint16))
+    queries = sp.csr_array(np.array([[60_001, 1]], np.uint16))
+    best = exact.best_scores(in_shards(documents, 2), queries, 2)
+    assert best.tolist() == [[40_003 * 60_001 + 1, 40_001 * 60_001 + 3]]
+    assert exact.recall(exact.true_scores(in_shards(documents, 2), queries, np.array([[1, 0]])), best, 2) == 1.0

@@ -1,0 +1,200 @@
+"""Sparsity diagnostics, each figure against values worked out by hand."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from bench.store import cli
+from bench.store.records import RecordStore
+from bench.tasks import evaluation
+from bench.tasks import sparsity as diagnostics
+from bench.tasks.sparsity import active, agreement, caption_tokens, mean_of_owners, measure_diagnostics, postings
+from bench.vectors.encode import Encoder
+from models.errors import InputError
+from models.tokenizer import NO_WORD, LexiconTokenizer
+
+IMAGES = 40
+
+
+def csr(rows):
+    return sp.csr_array(np.array(rows, np.float32))
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_active_lexicons_by_hand():
+    values = active(np.arange(101), "active")
+    assert values == {"active_mean": 50.0, "active_p5": 5.0, "active_p50": 50.0, "active_p95": 95.0}
+
+
+def test_posting_lists_by_hand():
+    # lists of 4, 3 and 1 in 4 documents: Gini 2 (1x1 + 2x3 + 3x4) / (3 x 8) - 4/3
+    assert postings(np.array([4, 0, 3, 1, 0]), 4) == pytest.approx(
+        {
+            "lexicons_used": 3,
+            "dead_lexicons": 2,
+            "always_on_lexicons": 2,
+            "lexicons_in_all": 1,
+            "postings_gini": 2 * 19 / 24 - 4 / 3,
+            "postings_top_share": 4 / 8,
+        }
+    )
+
+
+def test_half_of_the_documents_is_not_always_on():
+    assert postings(np.array([2, 3]), 4)["always_on_lexicons"] == 1
+
+
+def test_the_longest_hundredth_of_many_lists():
+    frequency = np.concatenate([[50, 40], np.ones(198, int)])  # 200 lists: the longest 2
+    assert postings(frequency, 100)["postings_top_share"] == pytest.approx(90 / 288)
+    assert postings(frequency[:101], 100)["postings_top_share"] == pytest.approx(90 / 189), (
+        "101 lists: the longest 2, not 1"
+    )
+
+
+def test_gini_of_equal_and_of_single_lists():
+    assert evaluation.gini(np.array([5, 5, 5])) == pytest.approx(0)
+    assert evaluation.gini(np.array([0, 0, 0, 8])) == pytest.approx(3 / 4)
+    assert evaluation.gini(np.zeros(3)) == evaluation.gini(np.zeros(0)) == 0
+
+
+def test_agreement_by_hand():
+    images = csr([[2, 1, 1, 0], [0, 0, 0, 0], [0, 3, 0, 0]])
+    tokens = csr([[1, 0, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]])
+    texts = csr([[0.5, 0.5, 0, 0.5], [1, 0, 0, 0], [0, 0, 1, 0]])
+    # precision: 2 of 3 and none of 1 (the second has no lexicon); recall: 2 of 3 and none of 1 (the third has no token)
+    assert agreement(images, tokens, texts) == pytest.approx(
+        {
+            "caption_precision": (2 / 3 + 0) / 2,
+            "caption_precision_weighted": (3 / 4 + 0) / 2,
+            "caption_recall": (2 / 3 + 0) / 2,
+            "caption_recall_weighted": (0.5 / 1 + 0) / 2,
+        }
+    )
+
+
+def test_vectors_of_zeros_have_no_precision_and_no_recall():
+    nothing, tokens = csr(np.zeros((2, 3))), csr([[1, 0, 0], [0, 1, 1]])
+    assert agreement(nothing, tokens, nothing) == {"caption_recall": 0.0}
+    assert postings(np.zeros(3, int), 2) == {
+        "lexicons_used": 0,
+        "dead_lexicons": 3,
+        "always_on_lexicons": 0,
+        "lexicons_in_all": 0,
+        "postings_gini": 0.0,
+        "postings_top_share": 0.0,
+    }
+
+
+def test_word_tokens_of_captions_are_without_special_ones():
+    tokenizer = LexiconTokenizer.train(
+        ["red cat", "red dog", "red cat", "blue dog"] * 3, vocabulary_size=80, max_tokens=5
+    )
+    captions = [
+        (0, "red cat"),
+        (0, "red dog"),
+        (-1, "blue dog"),
+        (2, "red ☃ dog blue"),
+    ]  # the last is cut before "blue"
+    found = caption_tokens(tokenizer, captions, 3).toarray()
+    spoken = [{tokenizer.vocabulary[v] for v in np.flatnonzero(row)} for row in found]
+    assert spoken == [{"red", "cat", "dog"}, set(), {"red", "dog"}] and set(np.unique(found)) == {0, 1}
+    assert caption_tokens(tokenizer, [], 2).nnz == 0
+
+
+def test_mean_of_the_captions_of_an_image():
+    found = mean_of_owners(csr([[1, 0], [0, 1], [4, 4], [9, 9]]), np.array([0, 0, 2, -1]), 3)
+    assert found.toarray().tolist() == [[0.5, 0.5], [0, 0], [4, 4]]
+
+
+# --- measured ---------------------------------------------------------------------------------------------------------------------
+
+
+class Tokens:
+    """Word i is lexicon i; [CLS] and [SEP] have no word."""
+
+    unknown_id = -1
+
+    def __init__(self, vocabulary):
+        self.vocabulary = vocabulary
+
+    def __len__(self):
+        return len(self.vocabulary)
+
+    def encode(self, captions):
+        tokens = np.array([[0, *(self.vocabulary.index(word) for word in caption.split()), 0] for caption in captions])
+        words = np.array([[NO_WORD, 0, 1, NO_WORD]] * len(captions))
+        return tokens, words
+
+
+@pytest.fixture
+def encoder(words, tmp_path):
+    made = Encoder(tmp_path / "lexicon")
+    made.model.tokenizer = Tokens(made.vocabulary)
+    return made
+
+
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_a_point_is_what_the_vectors_say(encoder, word_corpus, word_model, tmp_path, monkeypatch, top_k):
+    store = RecordStore(tmp_path)
+    point_id = measure_diagnostics(
+        store, tmp_path, encoder, word_corpus, images=IMAGES, top_k=top_k, variant="v", seed=2
+    )
+    rows = store.read()
+    assert set(rows.point_id) == {point_id} and set(rows.task) == {"sparsity"} and set(rows.variant) == {"v"}
+    assert rows.top_k[0] == top_k if top_k else rows.top_k.isna().all()
+    value = rows.set_index("metric").value
+
+    images = word_model.encode_image(np.stack([picture for _, picture in word_corpus.images("test", 0, IMAGES)]))
+    if top_k:
+        images = np.stack([np.where(row >= np.sort(row)[-top_k], row, 0) for row in images])
+    has = images > 0
+    said = np.zeros_like(has)
+    for i in range(IMAGES):
+        said[i, word_corpus.words(i)] = True
+    assert value["active_mean"] == pytest.approx(has.sum(axis=1).mean())
+    assert value["query_active_p50"] >= 2 and value["items"] == IMAGES and value["empty_items"] == 0
+    assert value["dead_lexicons"] == (~has.any(axis=0)).sum() and value["dimension"] == has.shape[1]
+    assert value["always_on_lexicons"] == (has.mean(axis=0) > 0.5).sum()
+    assert value["caption_precision"] == pytest.approx(((has & said).sum(axis=1) / has.sum(axis=1)).mean())
+    assert value["caption_precision_weighted"] == pytest.approx(
+        ((images * said).sum(axis=1) / images.sum(axis=1)).mean()
+    )
+    assert value["caption_recall"] == pytest.approx(((has & said).sum(axis=1) / 3).mean())
+
+    monkeypatch.setattr(store, "write", lambda *_: pytest.fail("measured again"))
+    assert (
+        measure_diagnostics(store, tmp_path, encoder, word_corpus, images=IMAGES, top_k=top_k, variant="v", seed=2)
+        == point_id
+    )
+
+
+def test_a_model_that_says_nothing(encoder, word_corpus, tmp_path):
+    encoder.model.encode_image = encoder.model.encode_text = lambda items: np.zeros(
+        (len(items), len(encoder.vocabulary)), np.float32
+    )
+    measure_diagnostics(RecordStore(tmp_path), tmp_path, encoder, word_corpus, images=IMAGES)
+    value = RecordStore(tmp_path).read().set_index("metric").value
+    assert value["empty_items"] == IMAGES and value["active_p95"] == value["caption_recall"] == 0
+    assert "caption_precision" not in value.index and value["dead_lexicons"] == value["dimension"]
+
+
+def test_what_is_refused(encoder, words, word_corpus, tmp_path, capsys):
+    store = RecordStore(tmp_path)
+    with pytest.raises(InputError, match="dense vectors.*expected one of lexicon vectors"):
+        measure_diagnostics(store, tmp_path, Encoder(tmp_path / "dense"), word_corpus)
+    for bad in ({"images": 0}, {"top_k": 0}):
+        with pytest.raises(InputError, match=f"{next(iter(bad))} 0"):
+            measure_diagnostics(store, tmp_path, encoder, word_corpus, **bad)
+    flags = [
+        "--checkpoint",
+        str(tmp_path / "dense"),
+        "--corpus",
+        "{name: scenes, concepts: 12}",
+        "--home",
+        str(tmp_path),
+    ]
+    assert cli.run(diagnostics.main, diagnostics.parser(), flags) == 2
+    assert "dense" in (err := capsys.readouterr().err) and err.count("\n") == 1

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bench.vectors.impacts import Impacts, prune, quantise
+from bench.vectors.read import LexiconVectors
+
+# few distinct values, so that ties are common
+MATRICES = hnp.arrays(
+    np.float32, st.tuples(st.integers(0, 6), st.integers(1, 12)), elements=st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0])
+)
+
+
+@given(MATRICES, st.one_of(st.none(), st.integers(1, 13)))
+def test_prune_keeps_the_largest_and_of_equals_the_lower_ids(rows, top_k):
+    expected = np.zeros_like(rows)
+    for row, top_k in zip(rows, expected, strict=True):
+        best = sorted(np.flatnonzero(row), key=lambda lexicon: (-row[lexicon], lexicon))[:top_k]
+        top_k[best] = row[best]
+    pruned = prune(sp.csr_array(rows), top_k)
+    assert np.array_equal(pruned.toarray(), expected)
+    assert pruned.nnz == np.count_nonzero(expected)
+    assert all(np.all(np.diff(pruned.indices[a:b]) > 0) for a, b in zip(pruned.indptr, pruned.indptr[1:], strict=False))
+
+
+def test_prune_refuses_less_than_one():
+    with pytest.raises(ValueError, match="top_k 0"):
+        prune(sp.csr_array(np.ones((1, 2), np.float32)), 0)
+
+
+def test_quantise_rounds_half_to_even_drops_zeros_and_saturates():
+    weights = np.array([[0.004, 0.005, 0.006, 0.015, 0.5, 1.0, 2.54, 2.56, 1000.0]], np.float32)
+    eight = quantise(sp.csr_array(weights))
+    assert eight.dtype == np.uint8
+    assert eight.indices.tolist() == [2, 3, 4, 5, 6, 7, 8]
+    assert eight.data.tolist() == [1, round(float(np.float32(100) * np.float32(0.015))), 50, 100, 254, 255, 255]
+    sixteen = quantise(sp.csr_array(weights), bits=16)
+    assert sixteen.dtype == np.uint16 and sixteen.data.tolist()[-2:] == [256, 65535]
+    assert quantise(sp.csr_array(np.array([[0.5, 1.5, 2.5]], np.float32)), scale=1).data.tolist() == [2, 2]
+    with pytest.raises(ValueError, match="bits 4"):
+        quantise(sp.csr_array(weights), bits=4)
+
+
+@given(MATRICES, st.sampled_from([8, 16]), st.sampled_from([0.5, 1.0, 100.0, 1000.0]))
+def test_quantise_is_rint(rows, bits, scale):
+    expected = np.minimum(np.rint(np.float32(scale) * rows), 2**bits - 1)
+    assert np.array_equal(quantise(sp.csr_array(rows), scale, bits).toarray(), expected)
+
+
+def test_impacts_are_both_steps_shard_by_shard_and_leave_the_vectors_alone():
+    rows = np.array([[0.9, 0.001, 0.3], [0.2, 0.8, 0.1]], np.float32)
+    vectors = LexiconVectors([sp.csr_array(rows[:1]), sp.csr_array(rows[1:])], 3)
+    impacts = Impacts(vectors, top_k=2, bits=8)
+    assert impacts.to_scipy().toarray().tolist() == [[90, 0, 30], [20, 80, 0]]
+    assert [shard.toarray().tolist() for shard in impacts.shards()] == [[[90, 0, 30]], [[20, 80, 0]]]
+    assert impacts.head(1).to_scipy().toarray().tolist() == [[90, 0, 30]]
+    assert (impacts.count, impacts.dimension, impacts.dtype) == (2, 3, np.uint8)
+    assert np.array_equal(Impacts(vectors).to_scipy().toarray(), rows)
