@@ -1,14 +1,20 @@
-"""LexLIP and the CLIP baseline. Knows torch; knows no data, and no files but checkpoints.
+"""LexLIP and the CLIP baseline. The package knows neither data sets nor files other than checkpoints.
 
 Tensor names carry their shape as a suffix:
 
     B batch        L tokens       V vocabulary (lexicons)      D width or embedding
-    N documents    Q queries      K kept lexicons              H hidden (queue length)
+    N documents    Q queries      K top-k lexicons             H queue length
+    X any width    M masked tokens
+
+A lower-case letter is a part of that dimension (`tokens_bL`: some rows of a batch).
 """
 
 
 def load(folder, device: str = "cpu"):
-    """The retrieval model of a checkpoint folder: `encode_image`, `encode_text`, `vocabulary`. Raises InputError; see `models.checkpoint.load`."""
-    from models.checkpoint import load  # torch and transformers come with it: only who loads a model pays for them
+    """Loads the retrieval model of a checkpoint folder; see `models.checkpoint.load`.
 
-    return load(folder, device)
+    The model has `encode_image`, `encode_text`, `kind`, `dimension`, `pixels` and `vocabulary`.
+    """
+    from models import checkpoint  # here, so that `import models` stays light
+
+    return checkpoint.load(folder, device)

@@ -1,84 +1,112 @@
-"""Checkpoints of retrieval models: a folder of `model.safetensors`, `model.json` and `tokenizer.json`.
+"""Checkpoints of retrieval models: a folder with `model.safetensors`, `model.json` and `tokenizer.json`.
 
-`model.json` holds the configuration, its sha256 and that of the two other files; a truncated or changed one is refused by name. (A
-configuration that was written before it had a sum is read without.) Nothing is unpickled.
+`model.json` holds the configuration and the SHA-256 of the configuration and of the two other files; a truncated or
+changed file is refused by name. (Checkpoints written before the configuration had a checksum are read without it.)
+Nothing is unpickled. torch and transformers are imported when a model is made, so `fingerprint` is cheap.
 """
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-from pathlib import Path
+from __future__ import annotations
 
-import torch
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
 
-from models.clip import Clip, ClipObjective
 from models.config import ModelConfig
-from models.errors import InputError
-from models.lexlip import LexLIP
-from models.objective import LexLIPObjective
+from models.errors import InputError, one_line
+from models.files import atomic_folder, read_json, sha256, sha256_text, write_json
 from models.tokenizer import LexiconTokenizer
 
-MODELS = {"lexlip": (LexLIP, LexLIPObjective), "clip": (Clip, ClipObjective)}
-"""kind of a configuration -> (the retrieval model, what it is trained on)."""
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.objective import Objective
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
-OF_CONFIG = "config"
-"""Key of the configuration's own sum among those of the files."""
+CONFIG_SUM = "config"
+VECTORS = {"lexlip": "lexicon", "clip": "dense"}  # kind of model -> kind of its vectors
+"""Key of the configuration's checksum, beside those of the files."""
+
+ENCODER_CODE = (
+    "models.clip",
+    "models.config",
+    "models.lexicon.head",
+    "models.lexicon.max_linear",
+    "models.lexicon.max_linear_triton",
+    "models.lexlip",
+    "models.tokenizer",
+    "models.towers.efficientnet",
+    "models.towers.transformer",
+)
+"""Modules that decide the vectors of a checkpoint, for `bench.store.config.code_fingerprint`."""
+
+TRAINING_CODE = (
+    *ENCODER_CODE,
+    "models.batch",
+    "models.decoder",
+    "models.distributed",
+    "models.losses",
+    "models.momentum",
+    "models.objective",
+    "models.pretrained.sources",
+    "models.pretrained.warm_start",
+)
+"""Modules that decide the weights of a checkpoint."""
 
 
-def create(config: ModelConfig, tokenizer: LexiconTokenizer) -> torch.nn.Module:
-    """A new retrieval model with random weights."""
-    return MODELS[config.kind][0](config, tokenizer)
+def create(config: ModelConfig, tokenizer: LexiconTokenizer) -> nn.Module:
+    """A new retrieval model of `config.kind` with random weights, in training mode. Raises InputError."""
+    if config.kind == "clip":
+        from models.clip import Clip
+
+        return Clip(config, tokenizer)
+    from models.lexlip import LexLIP
+
+    return LexLIP(config, tokenizer)
 
 
-def objective(model: torch.nn.Module) -> torch.nn.Module:
-    """What `model` is trained on."""
-    return MODELS[model.config.kind][1](model)
+def objective(model: nn.Module) -> Objective:
+    """The training objective of a retrieval model."""
+    if model.config.kind == "clip":
+        from models.clip import ClipObjective
+
+        return ClipObjective(model)
+    from models.objective import LexLIPObjective
+
+    return LexLIPObjective(model)
 
 
-def save(model: torch.nn.Module, folder: Path) -> None:
-    """Write a checkpoint whole or not at all, in place of one that stands there. Raises OSError when the disk is full."""
+def save(model: nn.Module, folder: Path) -> None:
+    """Writes a checkpoint atomically, in place of an existing one. Raises OSError if the disk is full."""
+    from safetensors.torch import save_model
+
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as partial:
         try:
-            save_model(model, str(part / WEIGHTS))
-        except SafetensorError as error:  # of the disk: there is nothing else to go wrong
+            save_model(model, str(partial / WEIGHTS))
+        except SafetensorError as error:  # only the disk can fail here
             raise OSError(f"{folder / WEIGHTS}: {error}") from None
-        model.tokenizer.save(part / TOKENIZER)
+        model.tokenizer.save(partial / TOKENIZER)
         config = TypeAdapter(ModelConfig).dump_python(model.config, mode="json")
-        sums = {name: _sha256(part / name) for name in (WEIGHTS, TOKENIZER)} | {OF_CONFIG: _sha256_of(config)}
-        (part / CONFIG).write_text(json.dumps({"config": config, "sha256": sums}, indent=2), encoding="utf-8")
-        for file in part.iterdir():
-            with open(file, "rb") as written:
-                os.fsync(written.fileno())
-        replaced = part.with_name(part.name + "-replaced")
-        if folder.exists():
-            os.rename(folder, replaced)
-        os.rename(part, folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        sums = {name: sha256(partial / name) for name in (WEIGHTS, TOKENIZER)} | {CONFIG_SUM: _config_sum(config)}
+        write_json(partial / CONFIG, {"config": config, "sha256": sums})
 
 
-def load(folder: Path, device: str = "cpu") -> torch.nn.Module:
-    """The retrieval model of a checkpoint folder, in eval mode.
+def load(folder: Path, device: str = "cpu") -> nn.Module:
+    """The retrieval model of a checkpoint folder, in eval mode on `device`.
 
-    Raises:
-        InputError: a file that is missing, truncated, changed, or does not fit the configuration; the message names it.
+    Raises InputError, which names the file, if one is missing, truncated or changed, or does not fit the configuration.
     """
+    from safetensors.torch import load_model
+
     folder = Path(folder)
-    description = _read_whole(folder)
+    description = _read_verified(folder)
     try:
         config = TypeAdapter(ModelConfig).validate_python(description["config"])
         model = create(config, LexiconTokenizer.load(folder / TOKENIZER, config.text.max_tokens))
-        load_model(model, str(folder / WEIGHTS))  # knows which parameters are tied
+        load_model(model, str(folder / WEIGHTS))  # restores tied parameters too
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{folder / CONFIG}: config.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -87,74 +115,74 @@ def load(folder: Path, device: str = "cpu") -> torch.nn.Module:
     return model.to(device).eval()
 
 
-def load_weights(model: torch.nn.Module, folder: Path) -> None:
-    """Give a model of the same parts the weights of a checkpoint, in place; picture size and all that has no weights may differ.
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Loads the weights of a checkpoint into a model with the same parts, in place.
 
-    Raises:
-        InputError: a file that is missing or broken, another kind of model, another vocabulary, or the first weight that does not fit.
+    The image size and everything else that has no weights may differ.
+
+    Raises InputError if a file is missing or broken, if the checkpoint has another kind or vocabulary, or for the first
+    weight that does not fit.
     """
+    from safetensors.torch import load_model
+
     folder = Path(folder)
-    config = _read_whole(folder)["config"]
+    config = _read_verified(folder)["config"]
     if config.get("kind") != model.config.kind:
         raise InputError(f"{folder}: a checkpoint of a {config.get('kind')}, but model.kind is {model.config.kind}")
     if LexiconTokenizer.load(folder / TOKENIZER, model.tokenizer.max_tokens).vocabulary != model.tokenizer.vocabulary:
-        raise InputError(f"{folder / TOKENIZER}: another vocabulary than the model's; expected the same lexicon")
+        raise InputError(f"{folder / TOKENIZER}: its vocabulary differs from the model's; expected the same lexicon")
     try:
         load_model(model, str(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
-        first = " ".join(" ".join(str(error).splitlines()[:2]).split())
+        expected = f"compare it with {folder / CONFIG}"
         raise InputError(
-            f"{folder / WEIGHTS}: does not fit the configuration of model.*: {first}; compare it with {folder / CONFIG}"
+            f"{folder / WEIGHTS}: does not fit the configuration of model.*: {one_line(error)}; {expected}"
         ) from None
 
 
 def fingerprint(folder: Path) -> str:
-    """A short hash of a checkpoint's weights, tokenizer and configuration, as `model.json` states them."""
-    text = json.dumps(_read_description(Path(folder)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """A 16-digit hash of a checkpoint's weights, tokenizer and configuration, computed from `model.json` alone."""
+    return sha256_text(json.dumps(_read_description(Path(folder)), sort_keys=True))[:16]
 
 
-def _read_whole(folder: Path) -> dict:
-    """The description of a checkpoint whose files are as it says."""
+def kind(folder: Path) -> str:
+    """The kind of a checkpoint's vectors, "dense" or "lexicon", from `model.json` alone. Raises InputError."""
+    model = _read_description(Path(folder))["config"].get("kind")
+    if model not in VECTORS:
+        raise InputError(f"{Path(folder) / CONFIG}: config.kind is {model!r}; expected {' or '.join(VECTORS)}")
+    return VECTORS[model]
+
+
+def _read_verified(folder: Path) -> dict:
+    """The description of a checkpoint, after a check of all its files against their checksums."""
     description = _read_description(folder)
     for name in (WEIGHTS, TOKENIZER):
         if not (folder / name).is_file():
-            raise InputError(
-                f"{folder / name}: no such file; expected a checkpoint of {WEIGHTS}, {CONFIG}, {TOKENIZER}"
-            )
-        if _sha256(folder / name) != description["sha256"][name]:
-            raise InputError(
-                f"{folder / name}: truncated or changed since it was written (sha256 differs); train it again or restore the file"
-            )
+            raise InputError(f"{folder / name}: no such file; {_EXPECTED}")
+        if sha256(folder / name) != description["sha256"][name]:
+            raise InputError(f"{folder / name}: truncated or changed since it was written (sha256 differs); {_REMEDY}")
     return description
 
 
 def _read_description(folder: Path) -> dict:
     file = folder / CONFIG
+    description = read_json(file, _EXPECTED)
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-        if not (
-            isinstance(description["config"], dict)
-            and {*description["sha256"], OF_CONFIG} == {WEIGHTS, TOKENIZER, OF_CONFIG}
-        ):
-            raise ValueError("expected the keys config and sha256")
-        if description["sha256"].get(OF_CONFIG) not in (None, _sha256_of(description["config"])):
-            raise ValueError(
-                "its configuration changed since it was written (sha256 differs); train it again or restore the file"
-            )
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{file}: no such file; expected a checkpoint folder with {WEIGHTS}, {CONFIG}, {TOKENIZER}"
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{file}: not a checkpoint description: {error}") from None
+        config, sums = description["config"], description["sha256"]
+        fits = isinstance(config, dict) and {*sums, CONFIG_SUM} == {WEIGHTS, TOKENIZER, CONFIG_SUM}
+        unchanged = sums.get(CONFIG_SUM) in (None, _config_sum(config))
+    except (KeyError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise InputError(f"{file}: not a checkpoint description: expected the keys config and sha256")
+    if not unchanged:
+        raise InputError(f"{file}: its configuration changed since it was written (sha256 differs); {_REMEDY}")
     return description
 
 
-def _sha256_of(config: dict) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+_EXPECTED = f"expected a checkpoint folder with {WEIGHTS}, {CONFIG}, {TOKENIZER}"
+_REMEDY = "train it again or restore the file"
 
 
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _config_sum(config: dict) -> str:
+    return sha256_text(json.dumps(config, sort_keys=True))

@@ -1,10 +1,10 @@
-"""The CLIP baseline: open_clip's own model and loss at the size, data and steps of LexLIP (Radford et al., 2021).
+"""The CLIP baseline (Radford et al., 2021): model and loss of open_clip with the size, data and steps of LexLIP.
 
-Differences from LexLIP's towers are CLIP's own: pre-norm text with CLIP's pooling, a linear projection to a dense vector, a
-learned temperature. The pixels-to-tokens stem and the tokenizer are the same, so neither side sees more than the other.
+Its towers differ from LexLIP's as CLIP does: pre-norm text with CLIP's pooling, a linear projection to a dense vector,
+a learned temperature. The stem and the tokenizer are the same, so both models see the same input.
 
-Where LexLIP's towers are of a kind that open_clip has not, or pre-trained, CLIP takes the very same ones (`towers: lexlip`), so
-that both start from the same weights.
+With `towers: lexlip` CLIP has the encoders of LexLIP instead, for kinds that open_clip lacks and for pre-trained ones:
+both models then start from the same weights.
 """
 
 import math
@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.batch import Batch
 from models.config import ModelConfig
 from models.distributed import rank, world
 from models.lexlip import trim_padding
-from models.objective import Batch, Losses, Objective, Sides
+from models.objective import Losses, Objective, Sides
 from models.tokenizer import LexiconTokenizer
 from models.towers import torchvision_ops
 from models.towers.transformer import ConvolutionalStem, as_images, image_tokens, image_tower, pixel_values, text_tower
@@ -26,11 +27,11 @@ from open_clip import CLIP, ClipLoss  # noqa: E402
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg  # noqa: E402
 
 MAX_LOGIT_SCALE = math.log(100)
-"""The published clip of the learned temperature."""
+"""Upper bound of the log of the inverse temperature, as published."""
 
 
 class Clip(nn.Module):
-    """The retrieval model: open_clip's CLIP behind the same two calls as LexLIP."""
+    """The retrieval model: open_clip's CLIP with the interface of LexLIP. Raises InputError as LexLIP."""
 
     kind = "dense"
     vocabulary = None
@@ -42,13 +43,13 @@ class Clip(nn.Module):
         self.clip = (
             DualEncoder(config, tokenizer.pad_id)
             if config.clip.towers == "lexlip"
-            else self._of_open_clip(config, tokenizer)
+            else self._open_clip_model(config, tokenizer)
         )
 
     @staticmethod
-    def _of_open_clip(config: ModelConfig, tokenizer: LexiconTokenizer) -> CLIP:
+    def _open_clip_model(config: ModelConfig, tokenizer: LexiconTokenizer) -> CLIP:
         image, text, clip = config.image, config.text, config.clip
-        made = CLIP(
+        model = CLIP(
             clip.embedding,
             CLIPVisionCfg(
                 layers=image.layers,
@@ -74,15 +75,17 @@ class Clip(nn.Module):
             init_logit_scale=math.log(1 / clip.temperature),
         )
         if image.stem == "convolutional":
-            made.visual.conv1 = ConvolutionalStem(image.stem_widths, image.width)
-        return made
+            model.visual.conv1 = ConvolutionalStem(image.stem_widths, image.width)
+        return model
 
     @property
     def image_encoder(self) -> nn.Module:
+        """The image encoder without projection; with `towers: lexlip` only."""
         return self.clip.image
 
     @property
     def text_encoder(self) -> nn.Module:
+        """The text encoder without projection; with `towers: lexlip` only."""
         return self.clip.text
 
     @property
@@ -92,10 +95,11 @@ class Clip(nn.Module):
 
     @property
     def pixels(self) -> int:
+        """Side of the images, in pixels."""
         return self.config.image.pixels
 
     def image_vectors(self, images_BHWC: torch.Tensor) -> torch.Tensor:
-        """uint8 images, of `pixels` or another size, to L2-normalised vectors, float32 (B, D)."""
+        """L2-normalised vectors, float32 (B, D), of uint8 images (B, H, W, 3), of `pixels` or another size."""
         values_BCHW = pixel_values(images_BHWC, self.config.image.statistics)
         if isinstance(self.clip, DualEncoder) or values_BCHW.shape[-1] == self.config.image.table:
             return F.normalize(self.clip.encode_image(values_BCHW).float(), dim=-1)
@@ -104,30 +108,34 @@ class Clip(nn.Module):
         return F.normalize(torch.func.functional_call(visual, resized, values_BCHW).float(), dim=-1)
 
     def text_vectors(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """Padded token ids to L2-normalised vectors, float32 (B, D)."""
+        """L2-normalised vectors, float32 (B, D), of padded token ids (B, L)."""
+        pad_id = self.tokenizer.pad_id
         if isinstance(self.clip, DualEncoder):
-            tokens_BL = trim_padding(tokens_BL, self.tokenizer.pad_id)
-        else:  # open_clip's text tower has one length
-            tokens_BL = F.pad(
-                tokens_BL, (0, self.config.text.max_tokens - tokens_BL.shape[1]), value=self.tokenizer.pad_id
-            )
+            tokens_BL = trim_padding(tokens_BL, pad_id)
+        else:  # open_clip's text tower has a fixed length
+            tokens_BL = F.pad(tokens_BL, (0, self.config.text.max_tokens - tokens_BL.shape[1]), value=pad_id)
         return F.normalize(self.clip.encode_text(tokens_BL.long()).float(), dim=-1)
 
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
-        """uint8 (B, H, W, 3), tensor or array, to L2-normalised vectors, float32 (B, D) on the CPU."""
+        """L2-normalised vectors, float32 (B, D) on the CPU, of images, uint8 (B, pixels, pixels, 3).
+
+        Raises InputError for another dtype or shape.
+        """
         return self.image_vectors(as_images(images_BHWC, self.pixels, self.clip.logit_scale.device)).cpu()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
-        """Captions to L2-normalised vectors, float32 (B, D) on the CPU."""
-        return self.text_vectors(
-            torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.clip.logit_scale.device)
-        ).cpu()
+        """L2-normalised vectors, float32 (B, D) on the CPU, of captions."""
+        tokens_BL = torch.from_numpy(self.tokenizer.encode(captions)[0])
+        return self.text_vectors(tokens_BL.to(self.clip.logit_scale.device)).cpu()
 
 
 class DualEncoder(nn.Module):
-    """LexLIP's encoders with a linear projection each, behind open_clip's two calls. A text is its [CLS], an image that or its mean token."""
+    """LexLIP's encoders, each with a linear projection, with the interface of open_clip's CLIP.
+
+    A text is represented by its [CLS], an image by its [CLS] or the mean of its patches (`image_pool`).
+    """
 
     def __init__(self, config: ModelConfig, pad_id: int):
         super().__init__()
@@ -140,16 +148,18 @@ class DualEncoder(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.clip.temperature)))
 
     def encode_image(self, values_BCHW: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, D), not normalised, of normalised pixels."""
         hidden_BLD = image_tokens(self.image, values_BCHW)
         return self.image_projection(hidden_BLD[:, 0] if self.image_pool == "cls" else hidden_BLD[:, 1:].mean(dim=1))
 
     def encode_text(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, D), not normalised, of padded token ids."""
         hidden_BLD = self.text(input_ids=tokens_BL, attention_mask=tokens_BL != self.pad_id).last_hidden_state
         return self.text_projection(hidden_BLD[:, 0])
 
 
 def resized_positions(positions_LD: torch.Tensor, side: int) -> torch.Tensor:
-    """A position table ([CLS], then a square of patches) for side x side patches, interpolated as open_clip does when it loads weights."""
+    """Interpolates a position table ([CLS], then a square of patches) to side x side patches, as open_clip does."""
     cls_1D, square_LD = positions_LD[:1], positions_LD[1:]
     square_1DHW = square_LD.unflatten(0, (math.isqrt(len(square_LD)), -1)).permute(2, 0, 1)[None]
     resized_1DHW = F.interpolate(square_1DHW, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
@@ -157,7 +167,7 @@ def resized_positions(positions_LD: torch.Tensor, side: int) -> torch.Tensor:
 
 
 class ClipObjective(Objective):
-    """In-batch symmetric InfoNCE with a learned temperature, by open_clip's own loss; negatives are those of all processes."""
+    """Symmetric InfoNCE with a learned temperature, by open_clip's loss; negatives of all processes."""
 
     phases = ("contrastive",)
 
@@ -185,5 +195,5 @@ class ClipObjective(Objective):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Keep the learned temperature within the published bounds."""
+        """Clips the learned temperature to the published bounds."""
         self.model.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)

@@ -1,4 +1,4 @@
-"""Configuration of the models. Both share `image` and `text`, so that the towers compared are the same by construction."""
+"""Configuration of the models. LexLIP and CLIP share `image` and `text`, so they have the same towers."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -12,9 +12,9 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-Way = Literal["auto", "tiled", "triton"]
-"""How a lexicon head is computed (`models.lexicon.max_linear`): a tile at a time by torch, or by Triton kernels; "auto": by the kernels for tensors
-on a GPU where triton is installed."""
+Backend = Literal["auto", "tiled", "triton"]
+"""Backend of the lexicon head (`models.lexicon.max_linear`): torch, one tile at a time, or Triton kernels. "auto"
+chooses the kernels for tensors on a GPU if triton is installed."""
 
 _TRANSFORMER = ("hidden_act", "initializer_range", "layer_norm_eps")
 ARCHITECTURE = {
@@ -31,21 +31,28 @@ ARCHITECTURE = {
     "efficientnet_lite0": (),
     "bert": _TRANSFORMER,
 }
-"""Encoder -> keys of transformers' own configuration that `architecture` may set. Sizes are set by the sections' other keys; dropout and
-stochastic depth stay off, since all that is random in a step must follow from its seed."""
+"""Encoder -> keys of its transformers configuration that `architecture` may set.
+
+The other keys of the sections set the sizes. Dropout and stochastic depth stay off: a training step is random through
+its seed only."""
 
 EFFICIENTNET_STRIDE = 32
-"""Pixels to a token of EfficientNet's last feature map."""
+"""Pixels per token of EfficientNet's last feature map."""
 
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The image encoder. `stem` turns pixels into tokens: one convolution per patch, or a few small ones (better when small).
+    """The image encoder.
 
-    `encoder`: transformers' ViT, BEiT or DINOv2, or the convolutional EfficientNet-Lite0, of which `layers`, `heads`, `mlp_ratio` and
-    `stem` are not read. `table_pixels`: picture size of the position table (None: `pixels`); pictures of another size interpolate it.
-    `statistics`: what pixels are normalised by: mean and deviation 0.5 ("half"), or those of ImageNet's channels, as DINOv2 expects.
-    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.pretrained.warm_start`.
+    encoder: ViT, BEiT or DINOv2 of transformers, or the convolutional EfficientNet-Lite0, which ignores `layers`,
+        `heads`, `mlp_ratio` and `stem`.
+    stem: maps pixels to tokens, by one convolution per patch ("patch") or several small ones (better for small
+        encoders).
+    table_pixels: image size of the position table (None: `pixels`); it is interpolated for images of another size.
+    statistics: normalises pixels by mean and deviation 0.5 ("half") or by those of ImageNet's channels, as DINOv2
+        expects.
+    architecture: further keys of the transformers configuration, see `ARCHITECTURE`.
+    pretrained: see `models.pretrained.sources`.
     """
 
     encoder: Literal["vit", "beit", "dinov2", "efficientnet_lite0"] = "vit"
@@ -64,10 +71,11 @@ class ImageConfig:
 
     @property
     def table(self) -> int:
-        """The picture size whose patches have a position of their own."""
+        """Image size of the position table, in pixels."""
         return self.table_pixels or self.pixels
 
     def validate(self) -> None:
+        """Raises InputError if values do not fit together."""
         _validate_architecture("model.image", self.encoder, self.architecture)
         for name, pixels in (("pixels", self.pixels), ("table_pixels", self.table)):
             if pixels % self.patch:
@@ -75,8 +83,8 @@ class ImageConfig:
         if self.encoder == "efficientnet_lite0":
             if self.patch != EFFICIENTNET_STRIDE or self.table_pixels:
                 raise InputError(
-                    f"model.image: efficientnet_lite0 has a token per {EFFICIENTNET_STRIDE} pixels and no position table; "
-                    f"expected patch: {EFFICIENTNET_STRIDE} (was {self.patch}) and table_pixels: null (was {self.table_pixels})"
+                    f"model.image: efficientnet_lite0 expects patch: {EFFICIENTNET_STRIDE} (got {self.patch}) and "
+                    f"table_pixels: null (got {self.table_pixels})"
                 )
             return
         _validate_heads("model.image", self.width, self.heads)
@@ -87,10 +95,10 @@ class ImageConfig:
         )
         if self.encoder == "beit" and not any(self.architecture.get(key) for key in positions):
             raise InputError(
-                f"model.image.architecture: this beit would not know where a patch is; expected one of {', '.join(positions)}"
+                f"model.image.architecture: beit has no position embeddings; expected one of {', '.join(positions)}"
             )
         if self.encoder == "dinov2" and self.mlp_ratio != int(self.mlp_ratio):
-            raise InputError(f"model.image.mlp_ratio: dinov2 takes whole numbers only, not {self.mlp_ratio:g}")
+            raise InputError(f"model.image.mlp_ratio: dinov2 expects a whole number, not {self.mlp_ratio:g}")
         if self.pretrained and self.stem != "patch":
             raise InputError(
                 f"model.image.stem: pretrained weights have one convolution per patch; expected patch, not {self.stem}"
@@ -98,16 +106,19 @@ class ImageConfig:
         stride = 2 ** (len(self.stem_widths) + 2)
         if self.stem == "convolutional" and self.patch != stride:
             raise InputError(
-                f"model.image: a convolutional stem of {len(self.stem_widths)} widths makes patches of {stride} pixels, not {self.patch}"
+                f"model.image.patch: a convolutional stem of {len(self.stem_widths)} widths "
+                f"makes patches of {stride} pixels, not {self.patch}"
             )
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text transformer, BERT's. `max_tokens` counts [CLS] and [SEP]; 40 is the published limit. `vocabulary` is the lexicon's size.
+    """The text encoder, a BERT.
 
-    `architecture`: further keys of transformers' configuration, see `ARCHITECTURE`. `pretrained`: see `models.pretrained.warm_start`; it brings its
-    own vocabulary, which is then the lexicon.
+    max_tokens: length limit including [CLS] and [SEP]; 40 as published.
+    vocabulary: size of the lexicon.
+    architecture: further keys of the transformers configuration, see `ARCHITECTURE`.
+    pretrained: see `models.pretrained.sources`; its vocabulary then is the lexicon.
     """
 
     layers: Count = 2
@@ -121,17 +132,21 @@ class TextConfig:
     pretrained: str | None = None
 
     def validate(self) -> None:
+        """Raises InputError if values do not fit together."""
         _validate_architecture("model.text", "bert", self.architecture)
         _validate_heads("model.text", self.width, self.heads)
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The lexicon heads. A negative bias starts a side sparse; `identity_start` starts a text as its own bag of words.
+    """The lexicon heads.
 
-    `shared`: one head, the text's, for both sides (as published the image has a copy of its own). `tokens`: "all" as published, or
-    "content", which leaves [CLS] and [SEP] out of the pooling. `pooling`: the "max" over tokens as published, or the "sum" of their
-    log(1 + ReLU(logit)) as retrieval weights; the bottleneck keeps the max.
+    text_bias, image_bias: initial bias of every lexicon; with a negative one the vectors start sparse.
+    identity_start: the dense layer starts as the identity, so a text starts as its own bag of words.
+    shared: both sides use the head of the text; as published, the image has its own copy.
+    tokens: "all" as published, or "content", which excludes [CLS] and [SEP] from the pooling.
+    pooling: "max" over tokens as published, or "sum" of log(1 + ReLU(logit)) for retrieval; the bottleneck keeps the
+        max.
     """
 
     text_bias: float = 0.0
@@ -144,10 +159,11 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class BottleneckConfig:
-    """Phase 1: what the decoder is given, how weak it is, and the weight of each loss (the published sum has unit weights; 0 drops one).
+    """Phase 1: the lexicon bottleneck and the weights of its losses (published: 1 each; 0 drops a loss).
 
-    `source` is what stands at the decoder's position 0: the continuous bag of words ("lexicon"), the same of the retrieval weights,
-    divided by their sum ("log1p"), or the encoder's [CLS] state ("cls"), which does not force the encoder through the lexicon.
+    source: input of the decoder at position 0: the softmax bag of words ("lexicon"), the bag of retrieval weights
+        divided by their sum ("log1p"), or the [CLS] state ("cls"), which bypasses the lexicon.
+    decoder_layers: depth of the weakened decoder. encoder_mask, decoder_mask: shares of masked words.
     """
 
     source: Literal["lexicon", "log1p", "cls"] = "lexicon"
@@ -162,11 +178,15 @@ class BottleneckConfig:
 
 @dataclass(frozen=True)
 class MomentumConfig:
-    """Phase 2: momentum encoders and queues. `queue` keys per modality; 0 keeps the keys of the batch only.
+    """Phase 2: momentum encoders and queues of their keys.
 
-    `queue_top_k`: lexicons kept of a queued key, the highest ones (None: all, in a dense matrix). The other three undo corrections of the
-    official code: `updates` of the average per optimiser step (there: one per micro-batch), `start` of the average from the weights after
-    phase 1 or from "untrained" ones (there: copied before phase 1 is loaded), and a queue that starts "empty" or full of "noise" (there).
+    decay: of the moving average. queue: keys per modality; with 0, the negatives are those of the batch.
+    queue_top_k: number of highest lexicons stored per key (None: all, in a dense matrix).
+
+    The other keys reproduce what this project corrects in the official code:
+    updates: moves of the average per optimiser step (official code: one per micro-batch).
+    start: the average starts from the weights after phase 1, or from "untrained" ones (official code).
+    queue_start: the queue starts "empty", or full of "noise" (official code).
     """
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
@@ -177,15 +197,16 @@ class MomentumConfig:
     queue_start: Literal["empty", "noise"] = "empty"
 
     def validate(self) -> None:
+        """Raises InputError if values do not fit together."""
         if self.queue_top_k and self.queue_start == "noise":
             raise InputError(
-                "model.lexlip.momentum: signed noise has no highest lexicons; queue_start: noise needs queue_top_k: null"
+                "model.lexlip.momentum: queue_start: noise is signed and stored dense; expected queue_top_k: null"
             )
 
 
 @dataclass(frozen=True)
 class FlopsConfig:
-    """The sparsity regulariser: its weight, and whether it acts on L2-normalised or raw lexicon weights."""
+    """The FLOPS regulariser: its weight, and whether it acts on L2-normalised or raw lexicon weights."""
 
     weight: Weight = 0.002
     acts_on: Literal["normalised", "raw"] = "normalised"
@@ -193,7 +214,7 @@ class FlopsConfig:
 
 @dataclass(frozen=True)
 class LexLIPConfig:
-    """What LexLIP has beside the towers."""
+    """LexLIP without its towers."""
 
     temperature: Positive = 0.05
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -204,11 +225,13 @@ class LexLIPConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """What CLIP has beside the towers: width of the dense vector (512 as published), how image tokens become one vector
-    ([CLS] as published, or their mean), causal text attention (as published) or full, the starting temperature.
+    """CLIP without its towers.
 
-    `towers`: open_clip's own transformers at the sizes of `image` and `text`, or the very encoders that LexLIP has ("lexlip"), of which
-    alone there are pre-trained ones; their text attention is full and [CLS] stands for a text.
+    towers: transformers of open_clip with the sizes of `image` and `text`, or the encoders of LexLIP ("lexlip"), which
+        can be pre-trained, attend to the whole text and represent it by [CLS].
+    embedding: width of the dense vectors; 512 as published.
+    image_pool: image vector from [CLS] (as published) or from the mean of the patches.
+    causal: causal text attention (as published); open_clip's towers only. temperature: initial value.
     """
 
     towers: Literal["open_clip", "lexlip"] = "open_clip"
@@ -220,7 +243,7 @@ class ClipConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A retrieval model of one `kind` over two towers; the section of the other kind is not read."""
+    """A retrieval model of one `kind` with two towers; the section of the other kind is ignored."""
 
     kind: Literal["lexlip", "clip"] = "lexlip"
     image: ImageConfig = field(default_factory=ImageConfig)
@@ -229,26 +252,21 @@ class ModelConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
 
     def validate(self) -> None:
-        """Raise InputError where values do not fit each other."""
+        """Raises InputError if values do not fit together."""
         self.image.validate()
         self.text.validate()
         self.lexlip.momentum.validate()
         if self.kind == "clip" and self.clip.towers == "open_clip":
-            sections = {"image": self.image, "text": self.text}
-            found = [
-                f"{side}.{key}"
-                for side, section in sections.items()
-                for key in ("architecture", "pretrained")
-                if getattr(section, key)
-            ]
-            if self.image.encoder != "vit" or found:
-                raise InputError(
-                    f"model.clip.towers: open_clip's own towers cannot have {(found or ['image.encoder: ' + self.image.encoder])[0]}; "
-                    "expected towers: lexlip"
-                )
+            keys = [(side, key) for side in ("image", "text") for key in ("architecture", "pretrained")]
+            found = [f"{side}.{key}" for side, key in keys if getattr(getattr(self, side), key)]
+            if self.image.encoder != "vit":
+                found.append(f"image.encoder: {self.image.encoder}")
+            if found:
+                raise InputError(f"model.clip.towers: open_clip does not support {found[0]}; expected towers: lexlip")
         if self.kind == "lexlip" and self.image.width != self.text.width:
             raise InputError(
-                f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal: one decoder serves both"
+                f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal, "
+                "because one decoder serves both"
             )
 
 

@@ -1,9 +1,10 @@
-"""The processes of one training run: each holds its slice of every batch, and computes a loss whose mean over processes is the batch's.
+"""Data-parallel training: each process has a slice of every batch; the mean of the losses is that of the global batch.
 
 Notable choices
-- What a loss needs of the other slices comes by `gather` and `mean`, which keep the gradient. The gradient of each parameter, averaged
-  over the processes (`average_gradients`), is then that of the global batch, however many there are.
-- Without a process group, or alone in one, every function here is the identity.
+- A loss gets data of the other slices by `gather` and `mean`, which keep the gradient. The gradient of a parameter,
+  averaged over the processes (`average_gradients`), therefore equals that of the global batch for any number of
+  processes.
+- Without a process group, or with one process, every function is the identity.
 - All slices have the same size, in the order of the ranks. All processes call these functions in the same order.
 """
 
@@ -13,7 +14,7 @@ import torch
 from torch import distributed
 
 BUCKET = 2**24
-"""Gradients sent at a time: 64 MB in float32, so that no copy of all of them is held."""
+"""Gradient values per message: 64 MB in float32, which avoids a copy of all gradients at once."""
 
 
 def world() -> int:
@@ -22,33 +23,33 @@ def world() -> int:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """The index of this process."""
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
 def rows(size: int) -> slice:
-    """The rows of the global batch that are this process's slice of `size` rows."""
+    """Position of this process's slice of `size` rows in the global batch."""
     return slice(rank() * size, (rank() + 1) * size)
 
 
 def gather(slice_BX: torch.Tensor) -> torch.Tensor:
-    """The slices of all processes, one below the other, (N, ...); its gradient is the sum over processes of those of the own slice.
+    """Concatenates the slices of all processes to (N, ...). The gradient of a slice is summed over the processes.
 
-    Trap: B and all other dimensions must be the same on every process.
+    Trap: all dimensions, B included, must be the same on every process.
     """
     return slice_BX if world() == 1 else _Gather.apply(slice_BX)
 
 
 def mean(tensor: torch.Tensor) -> torch.Tensor:
-    """The mean over processes of a tensor that each has, of one shape; its gradient is the mean over processes, too."""
+    """Mean over the processes of a tensor of one shape. The gradient is the mean over the processes as well."""
     return tensor if world() == 1 else _Mean.apply(tensor)
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes. Call once per step, after all backward passes and before clipping.
+    """Replaces every gradient by its mean over the processes. Call once per step, after backward and before clipping.
 
-    Parameters without a gradient are left alone: they must be the same ones on every process.
+    Trap: parameters without a gradient are skipped; they must be the same ones on every process.
     """
     if world() == 1:
         return

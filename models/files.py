@@ -1,9 +1,10 @@
-"""Files that are either whole or absent: written beside their place, flushed to disk, then renamed over it.
+"""Atomic files and folders, checksums, and JSON.
 
-A process killed at any moment leaves at most a hidden `.NAME.HOST-PID-N.partial` beside the target; nothing that reads results looks
-at those, and the next write of the same target on the same machine removes them.
+A file or folder is written beside its target, flushed to disk, then renamed over it, so it is either whole or absent. A
+process killed at any moment leaves at most a hidden `.NAME.HOST-PID-N.partial` beside the target; readers ignore it,
+and the next write of the same target on the same machine removes it.
 
-What was written is known again by a checksum: SHA-256, or CRC-32 where gigabytes are read each time they are opened.
+Checksums are SHA-256, or CRC-32 for files of gigabytes that are checked at each opening.
 """
 
 import contextlib
@@ -22,20 +23,20 @@ import numpy as np
 from models.errors import InputError
 
 SEAL = "seal"
-"""Key of a sealed JSON file: the SHA-256 of the rest."""
+"""Key in a sealed JSON file that holds the SHA-256 of the other keys."""
 
-PIECE = 1 << 20  # bytes read at a time
+CHUNK_BYTES = 1 << 20  # read at a time
 FULL_BYTES = 1 << 20
-"""A disk with less room than this is taken to be full: writers of libraries leave a last piece unused."""
+"""A disk with less free space than this counts as full: the writers of some libraries stop before the last block."""
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""Of an OSError: the disk is full, read-only or broken, which is the fault of no one who writes to it."""
+"""errno values of a full, read-only or broken disk: errors of the machine, not of the code that writes."""
 
 _count = itertools.count()
 
 
 class BrokenFileError(InputError):
-    """A file that this project wrote is missing, truncated or changed. The message names it, and says how to make it again."""
+    """A file written by this project is missing, truncated or changed. The message says how to recreate it."""
 
 
 def sha256(path) -> str:
@@ -45,15 +46,15 @@ def sha256(path) -> str:
 
 
 def crc32(path) -> int:
-    """CRC-32 of a file's bytes, a piece at a time.
+    """CRC-32 of a file's bytes.
 
-    It finds every change within 32 bits, and all but one of 4 billion others; it is no help against someone who wants it to fit.
+    Detects every change within 32 bits and all but one in 4 billion others; it gives no protection against forgery.
     """
-    found, piece = 0, memoryview(bytearray(PIECE))
+    crc, chunk = 0, memoryview(bytearray(CHUNK_BYTES))
     with open(path, "rb", buffering=0) as file:
-        while read := file.readinto(piece):
-            found = zlib.crc32(piece[:read], found)
-    return found
+        while size := file.readinto(chunk):
+            crc = zlib.crc32(chunk[:size], crc)
+    return crc
 
 
 def sha256_text(text: str) -> str:
@@ -63,7 +64,10 @@ def sha256_text(text: str) -> str:
 
 @contextlib.contextmanager
 def atomic_file(path):
-    """Yields a temporary Path in the same folder; renames it to `path` when the block ends, removes it when the block raises."""
+    """Yields a temporary Path in the same folder; renames it to `path` at the end of the block, or removes it.
+
+    Raises OSError (ENOSPC) where the block fails and the disk is full.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -79,10 +83,12 @@ def atomic_file(path):
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """Yields a temporary folder beside `path`; renames it to `path` when the block ends, removes it when the block raises.
+    """Yields a temporary folder beside `path`; renames it to `path` at the end of the block, removes it if that raises.
 
-    A folder that already stands at `path` stays readable until the block has ended, and is then replaced. (POSIX cannot swap two
-    folders in one step: between its removal and the rename there is a moment without either, so killed there, it is simply absent.)
+    An existing folder at `path` stays readable until the block ends and is then replaced. Raises OSError as
+    `atomic_file`.
+
+    Trap: POSIX cannot swap two folders in one step. A process killed between the two renames leaves neither at `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +114,10 @@ def atomic_folder(path):
 
 @contextlib.contextmanager
 def refusing_if_full(folder):
-    """An error in the block is an OSError that says so where the disk of `folder` is full: libraries have many words for it, or none."""
+    """Raises OSError (ENOSPC) in place of any error of the block while the disk of `folder` is full.
+
+    Libraries report a full disk in many ways, or in none.
+    """
     try:
         yield
     except Exception as error:
@@ -118,13 +127,16 @@ def refusing_if_full(folder):
 
 
 def refuse_if_full(folder, note: str = "") -> None:
-    """Raises OSError when the disk of `folder` is full."""
+    """Raises OSError (ENOSPC) if the disk of `folder` is full; `note` is added to its message."""
     if shutil.disk_usage(folder).free < FULL_BYTES:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}{f' ({note})' if note else ''}", str(folder))
 
 
 def mapped_array(path, dtype, shape: tuple[int, ...]) -> np.memmap:
-    """A new `.npy` file, mapped to be written. Its room is taken at once: a disk that fills up under a mapped file kills the process."""
+    """Creates a `.npy` file and maps it for writing.
+
+    Trap: its space is allocated at once, because a disk that fills up under a mapped file kills the process.
+    """
     mapped = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with open(path, "rb+") as file:
@@ -133,7 +145,7 @@ def mapped_array(path, dtype, shape: tuple[int, ...]) -> np.memmap:
 
 
 def write_json(path, value, seal: bool = False) -> None:
-    """Writes `value` as indented JSON, atomically. With a `seal`, `read_json` refuses it when a bit of it has changed."""
+    """Writes `value` as indented JSON, atomically. With `seal`, a checksum is added that `read_json` verifies."""
     if seal:
         value = json.loads(json.dumps(value))
         value = (value if isinstance(value, dict) else {"value": value}) | {SEAL: _seal(value)}
@@ -142,11 +154,15 @@ def write_json(path, value, seal: bool = False) -> None:
 
 
 def read_json(path, remedy: str = ""):
-    """Reads a JSON file, without its seal. Raises BrokenFileError when it is missing or broken; `remedy` says what makes it again."""
+    """Reads a JSON file and removes its seal.
+
+    Raises BrokenFileError if the file is missing, is not JSON, or has a seal that does not match; `remedy` ends the
+    message.
+    """
     then = remedy and f"; {remedy}"
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BrokenFileError(f"{path}: no such file{then}") from None
     except (ValueError, RecursionError) as error:
         raise BrokenFileError(f"{path}: not valid JSON ({error}){then}") from None
@@ -156,7 +172,7 @@ def read_json(path, remedy: str = ""):
     if set(value) == {"value"} and seal == _seal(value["value"]):
         return value["value"]
     if seal != _seal(value):
-        raise BrokenFileError(f"{path}: changed since it was written (its seal does not fit){then}")
+        raise BrokenFileError(f"{path}: changed since it was written (its seal does not match){then}")
     return value
 
 
@@ -165,7 +181,7 @@ def _seal(value) -> str:
 
 
 def _partial(path: Path) -> Path:
-    """A free temporary name beside `path`; removes what killed processes of this machine left for the same target."""
+    """A free temporary name beside `path`. Removes those of killed processes of this machine."""
     host = socket.gethostname().split(".")[0]
     prefix = f".{path.name}.{host}-"
     for left in path.parent.glob(f"{_escape(prefix)}*.partial"):
@@ -190,7 +206,7 @@ def _alive(pid: int) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """fsync of a file or a folder; folders cannot be opened on Windows, where the rename alone must do."""
+    """fsync of a file or folder. Windows cannot open folders; there the rename alone has to suffice."""
     if path.is_dir() and os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)

@@ -1,9 +1,10 @@
-"""LexLIP: an image and a text as sparse weights over one vocabulary (Luo et al., 2023, arXiv 2302.02908).
+"""LexLIP: images and texts as sparse weights over one vocabulary (Luo et al., 2023, arXiv 2302.02908).
 
 Notable choices
-- The text's lexicon head is tied to its word embeddings; the image's head is a copy of it that trains on its own, or the same (`shared`).
-- All tokens are pooled, [CLS] and [SEP] with the words and patches (unless `tokens` is "content"); padding is not.
-- The vocabulary is the tokenizer's, so a matched lexicon can be read.
+- The lexicon head of the text is tied to its word embeddings. That of the image is a copy, trained separately, or the
+  same head (`shared`).
+- All tokens except padding are pooled, [CLS] and [SEP] included (unless `tokens` is "content").
+- The vocabulary is the tokenizer's, so the lexicons of a match are readable.
 """
 
 import torch
@@ -17,7 +18,7 @@ from models.towers.transformer import as_images, image_tokens, image_tower, pixe
 
 
 class LexiconTower(nn.Module):
-    """A transformer with a lexicon head over its tokens."""
+    """An encoder with a lexicon head on its tokens."""
 
     def __init__(self, encoder: nn.Module, head: LexiconHead):
         super().__init__()
@@ -26,11 +27,13 @@ class LexiconTower(nn.Module):
 
 
 class LexLIP(nn.Module):
-    """The retrieval model: what a checkpoint holds. Decoder and momentum copies live with the objective, not here.
+    """The retrieval model, which a checkpoint holds. The objective has the decoder and the momentum copies.
 
     Args:
-        config: with `text.vocabulary` equal to the tokenizer's size.
+        config: its `text.vocabulary` equals the size of the tokenizer.
         tokenizer: its vocabulary is the lexicon.
+
+    Raises InputError if values of the configuration do not fit together.
     """
 
     kind = "lexicon"
@@ -44,14 +47,14 @@ class LexLIP(nn.Module):
         start = {"identity_start": head.identity_start, "pooling": head.pooling}
         self.text = LexiconTower(text, LexiconHead(text.config, embedding_VD, tie=True, bias=head.text_bias, **start))
         image_head = self.text.head
-        if not head.shared:  # a copy of the text's head, separate from then on
+        if not head.shared:  # starts as a copy
             image_head = LexiconHead(text.config, embedding_VD, tie=False, bias=head.image_bias, **start)
             image_head.transform.load_state_dict(self.text.head.transform.state_dict())
         self.image = LexiconTower(image_tower(config.image), image_head)
 
     @torch.no_grad()
     def copy_head(self) -> None:
-        """Make the image's head a copy of the text's again, each side's configured bias apart. For weights that came after `__init__`."""
+        """Copies the text's head to the image's, except the configured biases; for weights loaded after `__init__`."""
         text, image, start = self.text.head, self.image.head, self.config.lexlip.head
         if image is not text:
             image.transform.load_state_dict(text.transform.state_dict())
@@ -60,14 +63,17 @@ class LexLIP(nn.Module):
 
     @property
     def image_encoder(self) -> nn.Module:
+        """The image tower without its head."""
         return self.image.encoder
 
     @property
     def text_encoder(self) -> nn.Module:
+        """The text tower without its head."""
         return self.text.encoder
 
     @property
     def vocabulary(self) -> list[str]:
+        """The text of each lexicon, by id."""
         return self.tokenizer.vocabulary
 
     @property
@@ -77,20 +83,21 @@ class LexLIP(nn.Module):
 
     @property
     def content_only(self) -> bool:
-        """Whether [CLS] and [SEP] are left out of the pooling."""
+        """Whether [CLS] and [SEP] are excluded from the pooling."""
         return self.config.lexlip.head.tokens == "content"
 
     @property
     def pixels(self) -> int:
+        """Side of the images, in pixels."""
         return self.config.image.pixels
 
     def image_states(self, images_BHWC: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
-        """uint8 images, of `pixels` or another size, to token states (B, L, D), and what the head makes of them."""
+        """Token states (B, L, D) and pooled vectors of uint8 images (B, H, W, 3), of `pixels` or another size."""
         hidden_BLD = image_tokens(self.image.encoder, pixel_values(images_BHWC, self.config.image.statistics))
         return hidden_BLD, self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
 
     def text_states(self, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
-        """Padded token ids to token states (B, L, D), and what the head makes of the real ones."""
+        """Token states (B, L, D) and pooled vectors of padded token ids (B, L)."""
         mask_BL = tokens_BL != self.tokenizer.pad_id
         hidden_BLD = self.text.encoder(input_ids=tokens_BL, attention_mask=mask_BL).last_hidden_state
         if self.content_only:
@@ -99,17 +106,20 @@ class LexLIP(nn.Module):
 
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
-        """uint8 (B, H, W, 3), tensor or array, to L2-normalised lexicon weights, float32 (B, V) on the CPU."""
+        """L2-normalised lexicon weights, float32 (B, V) on the CPU, of images, uint8 (B, pixels, pixels, 3).
+
+        Raises InputError for another dtype or shape.
+        """
         images_BHWC = as_images(images_BHWC, self.pixels, self.text.head.bias_V.device)
         return F.normalize(self.image_states(images_BHWC)[1].weights_BV, dim=-1).cpu()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
-        """Captions to L2-normalised lexicon weights, float32 (B, V) on the CPU."""
+        """L2-normalised lexicon weights, float32 (B, V) on the CPU, of captions; zero without an active lexicon."""
         tokens_BL = torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.text.head.bias_V.device)
         return F.normalize(self.text_states(trim_padding(tokens_BL, self.tokenizer.pad_id))[1].weights_BV, dim=-1).cpu()
 
 
 def trim_padding(tokens_BL: torch.Tensor, pad_id: int) -> torch.Tensor:
-    """Drop the columns that are padding in every row."""
+    """Drops the columns that are padding in every row."""
     return tokens_BL[:, : max(int((tokens_BL != pad_id).sum(dim=1).max()), 1)]

@@ -1,4 +1,4 @@
-"""Momentum encoders and the queue of their keys (phase 2; He et al., 2020; Luo et al., 2023)."""
+"""Momentum encoders and the queue of their keys, for phase 2 (MoCo, He et al., 2020; Luo et al., 2023)."""
 
 import copy
 
@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class Momentum(nn.Module):
-    """An exponential moving average of a module, without gradient.
+    """Exponential moving average of a module, in eval mode and without gradient.
 
-    Make it *after* the module has its phase-1 weights: it starts as their copy. Call `update` once per optimiser step; it moves the
-    average `updates` times (the official code does so per micro-batch).
+    The average starts as a copy of the module, so create it after phase 1. `update` moves it `updates` times (the
+    official code updates once per micro-batch); call it once per optimiser step.
     """
 
     def __init__(self, module: nn.Module, decay: float, updates: int = 1):
@@ -29,11 +29,12 @@ class Momentum(nn.Module):
 
 
 class KeyQueue(nn.Module):
-    """The latest `length` keys, first in first out. Starts empty; only filled slots are negatives; wraps exactly.
+    """A first-in-first-out queue of the latest `length` keys, each of `width` entries. Only filled slots are negatives.
 
-    Keys are held dense, or with `top_k` as their highest entries alone, in 4 bytes each (place int16, weight float16): 30,522 lexicons by
-    11,520 keys are 1.41 GB dense and 24 MB at 512 kept. `noise` starts it full of signed Gaussian unit keys instead, as the official
-    code does (dense only).
+    Args:
+        top_k: store only the highest entries of a key, in 4 bytes each (index int16, weight float16); None: dense
+            float32. 11,520 keys of 30,522 lexicons take 1.41 GB dense and 24 MB with 512 entries.
+        noise: start full of signed Gaussian unit vectors, as the official code does, instead of empty. Dense only.
     """
 
     def __init__(self, length: int, width: int, top_k: int | None = None, noise: bool = False):
@@ -45,25 +46,24 @@ class KeyQueue(nn.Module):
             self.register_buffer("places_HK", torch.zeros(length, self.top_k, dtype=torch.int16))
             self.register_buffer("weights_HK", torch.zeros(length, self.top_k, dtype=torch.float16))
         else:
-            self.register_buffer(
-                "keys_HX", F.normalize(torch.randn(length, width), dim=-1) if noise else torch.zeros(length, width)
-            )
+            start_HX = F.normalize(torch.randn(length, width), dim=-1) if noise else torch.zeros(length, width)
+            self.register_buffer("keys_HX", start_HX)
         self.register_buffer("pushed", torch.tensor(length if noise else 0))
 
     @property
     def count(self) -> int:
-        """Keys present."""
+        """Number of keys in the queue."""
         return min(int(self.pushed), self.length)
 
     def filled(self) -> torch.Tensor:
-        """The keys present, dense (count, X); their order has no meaning."""
+        """The keys in the queue as a dense (count, X) tensor, in no particular order."""
         if not self.top_k:
             return self.keys_HX[: self.count]
         places_HK, weights_HK = self.places_HK[: self.count].long(), self.weights_HK[: self.count].float()
         return weights_HK.new_zeros(self.count, self.width).scatter_(1, places_HK, weights_HK)
 
     def scores(self, queries_BX: torch.Tensor) -> torch.Tensor:
-        """The products of queries with the keys present, (B, count)."""
+        """Dot products of queries with the keys in the queue, (B, count)."""
         if not self.top_k:
             return queries_BX @ self.filled().T
         starts = torch.arange(0, self.count * self.top_k + 1, self.top_k, device=queries_BX.device)
@@ -74,16 +74,15 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys_BX: torch.Tensor) -> None:
-        """Add a batch; the oldest keys give way. A batch longer than the queue leaves its last `length` keys."""
-        kept_BX = keys_BX[max(len(keys_BX) - self.length, 0) :]
-        first = int(self.pushed) + len(keys_BX) - len(kept_BX)
-        slots_B = (first + torch.arange(len(kept_BX), device=self.pushed.device)) % max(self.length, 1)
+        """Adds a batch in place of the oldest keys. Of a longer batch than the queue, the last ones are added."""
+        last_BX = keys_BX[max(len(keys_BX) - self.length, 0) :]
+        first = int(self.pushed) + len(keys_BX) - len(last_BX)
+        slots_B = (first + torch.arange(len(last_BX), device=self.pushed.device)) % max(self.length, 1)
         if self.top_k:
-            places_BK = (
-                kept_BX.topk(self.top_k, dim=1).indices.sort(dim=1).values
-            )  # sorted, as the rows of a sparse matrix are
-            weights_BK = kept_BX.gather(1, places_BK)
+            # sorted, because a sparse matrix has sorted rows
+            places_BK = last_BX.topk(self.top_k, dim=1).indices.sort(dim=1).values
+            weights_BK = last_BX.gather(1, places_BK)
             self.places_HK[slots_B], self.weights_HK[slots_B] = places_BK.to(torch.int16), weights_BK.to(torch.float16)
         else:
-            self.keys_HX[slots_B] = kept_BX.to(self.keys_HX.dtype)
+            self.keys_HX[slots_B] = last_BX.to(self.keys_HX.dtype)
         self.pushed += len(keys_BX)

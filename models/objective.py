@@ -1,30 +1,29 @@
-"""What LexLIP is trained on: phase 1 (lexicon bottleneck), phase 2 (momentum contrast), or plain in-batch contrast.
+"""Training objectives, and that of LexLIP: phase 1 (lexicon bottleneck), phase 2 (momentum contrast), in-batch
+contrast.
 
-An objective owns the retrieval model and all that training needs beside it (decoder, momentum copies, queues), so that a
-training state is one state dict. The trainer calls `begin(phase)`, then for each step `losses(...)`, and `after_step()`.
+An objective holds the retrieval model and everything else that is trained or updated (decoder, momentum copies,
+queues), so a training state is one state dict. The trainer calls `begin(phase)`, then `losses(...)` and `after_step()`
+for each step.
 
-A step's losses are of two kinds: contrasts, which need the vectors of the whole global batch, and losses that are sums over pairs.
-`Objective` keeps them apart, so that a batch may be spread over processes (`models.distributed`) and come in micro-batches.
+There are two kinds of losses: contrastive ones, which need the vectors of the whole global batch, and sums over pairs.
+`Objective` computes them separately, so a batch can be split over processes (`models.distributed`) and micro-batches.
 """
 
 import abc
 import copy
-import dataclasses
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.batch import Batch, MaskedBatch, by_length, mask_words
 from models.decoder import WeakenedDecoder
 from models.distributed import gather, rows, world
 from models.errors import InputError
-from models.grouping import by_length
 from models.lexicon.head import Pooled, active_lexicons, bag_of_weights, bag_of_words
 from models.lexlip import LexLIP
 from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce
-from models.masking import mask_words
 from models.momentum import KeyQueue, Momentum
 
 Phase = Literal["bottleneck", "momentum", "contrastive"]
@@ -33,114 +32,81 @@ Sides = tuple[torch.Tensor, torch.Tensor]
 """Vectors of the images and of the texts, (B, X) each."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Pairs of one step: uint8 images (B, H, W, 3), padded token ids (B, L) and word numbers (B, L) of one caption each."""
-
-    images_BHWC: torch.Tensor
-    tokens_BL: torch.Tensor
-    words_BL: torch.Tensor
-
-    def to(self, device: str) -> "Batch":
-        return self._each(lambda tensor: tensor.to(device))
-
-    def split(self, size: int) -> list["Batch"]:
-        """The same pairs in parts of `size`; the last may be smaller."""
-        return [self._each(lambda tensor, at=at: tensor[at : at + size]) for at in range(0, len(self.tokens_BL), size)]
-
-    def _each(self, function) -> "Batch":
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(
-            self, **{name: function(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
-        )
-
-
-@dataclass(frozen=True)
-class MaskedBatch(Batch):
-    """With the masks of phase 1: token ids with some masked, where those are (B, L), and their number in the global batch per process."""
-
-    for_encoder_BL: torch.Tensor
-    hidden_from_encoder_BL: torch.Tensor
-    hidden_from_encoder: float
-    for_decoder_BL: torch.Tensor
-    hidden_from_decoder_BL: torch.Tensor
-    hidden_from_decoder: float
-
-
 class Objective(nn.Module, abc.ABC):
-    """What a model is trained on: the losses of a step, as a dict of weighted parts whose sum is minimised.
+    """A training objective: the losses of a step as a dict of weighted parts, whose sum is minimised.
 
-    Over several processes each has its slice of the batch, and the mean of their losses is that of the global batch.
+    With several processes, each has a slice of the batch; the mean of their losses is the loss of the global batch.
     """
 
     phases: tuple[Phase, ...]
     model: nn.Module
 
     def begin(self, phase: Phase) -> None:
-        """Enter a phase with the weights as they stand. Raises InputError for one that is not of `phases`."""
+        """Enters a phase with the current weights. Raises InputError for a phase that is not in `phases`."""
         if phase not in self.phases:
             raise InputError(
-                f"{self.model.config.kind} cannot train the phase {phase!r}; expected one of {', '.join(self.phases)}"
+                f"{self.model.config.kind} has no phase {phase!r}; expected one of {', '.join(self.phases)}"
             )
 
     def losses(self, batch: Batch, generator: torch.Generator) -> tuple[Losses, Losses]:
-        """The weighted losses of a step, and what is worth logging beside them (no gradient). `generator` draws the masks."""
+        """The weighted losses of a step, and further values to log (without gradient). `generator` draws the masks."""
         drawn = self.draw(batch, generator)
         sides, losses = self.encode(drawn)
-        contrasts, beside = self.contrast(sides, self.keys(drawn))
-        return losses | contrasts, beside
+        contrasts, logged = self.contrast(sides, self.keys(drawn))
+        return losses | contrasts, logged
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch with all that is random in the step; the same for the global batch over however many processes."""
+        """The batch with everything random in the step, which does not depend on the number of processes."""
         return batch
 
     @abc.abstractmethod
     def vectors(self, batch: Batch) -> Sides:
-        """What `contrast` compares of a part of the batch that was drawn."""
+        """Vectors of a drawn batch, or of a part of it, for `contrast`."""
 
     def encode(self, batch: Batch) -> tuple[Sides, Losses]:
-        """`vectors`, and those losses that are sums over the pairs: over all parts of a batch they add up."""
+        """`vectors`, and the losses that are sums over pairs: those of the parts of a batch add up."""
         return self.vectors(batch), {}
 
     def keys(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """What else `contrast` compares them with, without gradient."""
+        """Further vectors for `contrast`, without gradient."""
         return ()
 
     @abc.abstractmethod
     def contrast(self, sides: Sides, keys: tuple[torch.Tensor, ...]) -> tuple[Losses, Losses]:
-        """The losses that need the vectors of the whole batch, and what is worth logging. Only here do processes wait for each other."""
+        """The losses that need the vectors of the whole batch, and values to log. Processes synchronise here only."""
 
     def after_step(self) -> None:
-        """What moves once per optimiser step."""
+        """Updates everything that moves once per optimiser step. Call after the optimiser."""
 
     @abc.abstractmethod
     def towers(self) -> list[nn.Module]:
-        """The transformers that take the time and the memory."""
+        """The encoders and decoders, which take most of the time and memory."""
 
     def compile_towers(self) -> None:
-        """`torch.compile` each tower where it stands: names and values of its weights stay. Call after `begin`."""
+        """Compiles each tower in place, which keeps the names of its weights. Call after `begin`."""
         for tower in self.towers():
-            tower.compile(
-                isolate_recompiles=True
-            )  # of towers with the same code each has its own limit of recompilations
+            tower.compile(isolate_recompiles=True)  # the limit of recompilations then holds per tower
 
     def recompute_activations(self) -> None:
-        """Keep no activations within the towers' layers, but compute them again going back. Call after `begin`. Raises InputError."""
+        """Turns on gradient checkpointing: layers recompute their activations in the backward pass. Call after `begin`.
+
+        Raises InputError for a tower that does not support it.
+        """
         for tower in self.towers():
-            # transformers gives the switch another name in 5.23, and drops the old one in 6
-            enable = getattr(
-                tower, "activation_checkpointing_enable", getattr(tower, "gradient_checkpointing_enable", None)
-            )
+            # transformers 5.23 renames the method, and 6 drops the old name
+            old_name = getattr(tower, "gradient_checkpointing_enable", None)
+            enable = getattr(tower, "activation_checkpointing_enable", old_name)
             if enable is None:
                 raise InputError(
-                    f"gradient checkpointing: {type(tower).__name__} cannot; expected a tower of transformers or open_clip"
+                    f"gradient checkpointing: {type(tower).__name__} does not support it; "
+                    "expected a tower of transformers or open_clip"
                 )
-            tower.config.use_cache = False  # or transformers warns
+            tower.config.use_cache = False  # avoids a warning of transformers
             enable()
 
 
 class LexLIPObjective(Objective):
-    """The losses of LexLIP's phases."""
+    """The losses of LexLIP's phases (Luo et al., 2023)."""
 
     phases = ("bottleneck", "momentum", "contrastive")
 
@@ -149,7 +115,7 @@ class LexLIPObjective(Objective):
         self.model = model
         self.config = model.config.lexlip
         self.phase: Phase | None = None
-        # In a tuple, which keeps it out of the training state: a run that goes on makes the same weights again from its seed.
+        # In a tuple, to exclude it from the training state: a resumed run recreates these weights from its seed.
         self._untrained = (copy.deepcopy(model),) if self.config.momentum.start == "untrained" else ()
         self.decoder: WeakenedDecoder | None = None
         self.momentum: Momentum | None = None
@@ -157,23 +123,22 @@ class LexLIPObjective(Objective):
         self.text_queue: KeyQueue | None = None
 
     def begin(self, phase: Phase) -> None:
-        """Enter a phase with the weights as they stand: momentum copies are made here, after phase 1, never before."""
+        """Enters a phase with the current weights. Momentum copies are made here, so after phase 1."""
         super().begin(phase)
         self.phase = phase
         self.decoder = self.momentum = self.image_queue = self.text_queue = None
         if phase == "bottleneck":
-            self.decoder = WeakenedDecoder(
-                self.model.config.text, self.config.bottleneck.decoder_layers, self.model.text.encoder
-            )
+            layers = self.config.bottleneck.decoder_layers
+            self.decoder = WeakenedDecoder(self.model.config.text, layers, self.model.text.encoder)
         if phase == "momentum":
             momentum = self.config.momentum
-            self.momentum = Momentum(
-                self._untrained[0] if self._untrained else self.model, momentum.decay, momentum.updates
-            )
-            kind = (momentum.queue, self.model.dimension, momentum.queue_top_k, momentum.queue_start == "noise")
-            self.image_queue, self.text_queue = KeyQueue(*kind), KeyQueue(*kind)
+            start = self._untrained[0] if self._untrained else self.model
+            self.momentum = Momentum(start, momentum.decay, momentum.updates)
+            shape = (momentum.queue, self.model.dimension, momentum.queue_top_k, momentum.queue_start == "noise")
+            self.image_queue, self.text_queue = KeyQueue(*shape), KeyQueue(*shape)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """In phase 1, adds masks drawn for the global batch."""
         if self.phase != "bottleneck":
             return batch
         own, tokens_NL, words_NL = rows(len(batch.tokens_BL)), gather(batch.tokens_BL), gather(batch.words_BL)
@@ -187,11 +152,11 @@ class LexLIPObjective(Objective):
         return self._weights(self.model, batch)
 
     def encode(self, batch: Batch) -> tuple[Sides, Losses]:
-        return self._fill_in(batch) if self.phase == "bottleneck" else (self.vectors(batch), {})
+        return self._mlm_losses(batch) if self.phase == "bottleneck" else (self.vectors(batch), {})
 
     @torch.no_grad()
     def keys(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """In phase 2 the momentum encoders' vectors, L2-normalised."""
+        """In phase 2, the vectors of the momentum encoders, L2-normalised."""
         if self.momentum is None:
             return ()
         return tuple(F.normalize(side_BV, dim=-1) for side_BV in self._weights(self.momentum.module, batch))
@@ -200,13 +165,11 @@ class LexLIPObjective(Objective):
         image_BV, text_BV = sides
         losses, weight = {}, self.config.bottleneck.contrastive if self.phase == "bottleneck" else 1.0
         if weight:
-            image_unit_BV, text_unit_BV = F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1)
+            unit_BV = F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1)
             if keys:
-                losses["contrastive"] = self._momentum_contrast(image_unit_BV, text_unit_BV, *map(gather, keys))
+                losses["contrastive"] = self._momentum_contrast(*unit_BV, *map(gather, keys))
             else:
-                losses["contrastive"] = weight * symmetric_info_nce(
-                    image_unit_BV, text_unit_BV, self.config.temperature
-                )
+                losses["contrastive"] = weight * symmetric_info_nce(*unit_BV, self.config.temperature)
         return losses | self._flops(image_BV, text_BV), _activity(image_BV, text_BV)
 
     def towers(self) -> list[nn.Module]:
@@ -216,20 +179,20 @@ class LexLIPObjective(Objective):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the momentum encoders and the queues, once per optimiser step."""
+        """Updates the momentum encoders and the queues."""
         if self.momentum is not None:
             self.momentum.update(self.model)
             self.image_queue.push(self._new_keys[0])
             self.text_queue.push(self._new_keys[1])
 
     def _weights(self, model: LexLIP, batch: Batch) -> Sides:
-        """The lexicon weights by `model`, which is the one that learns or its momentum copy."""
-        return model.image_states(batch.images_BHWC)[1].weights_BV, self._text_states(model, batch.tokens_BL)[
-            1
-        ].weights_BV
+        """Lexicon weights of `model`, the trained one or its momentum copy."""
+        _, image = model.image_states(batch.images_BHWC)
+        _, text = self._text_states(model, batch.tokens_BL)
+        return image.weights_BV, text.weights_BV
 
     def _momentum_contrast(self, image_BV, text_BV, image_keys_NV, text_keys_NV) -> torch.Tensor:
-        """The slice's vectors against the momentum keys of all processes, which then go into the queues."""
+        """InfoNCE against the momentum keys of all processes and the queues; stores the new keys."""
         temperature = self.config.temperature
         to_images = info_nce(text_BV, image_keys_NV, temperature, self.image_queue.scores(text_BV))
         to_texts = info_nce(image_BV, text_keys_NV, temperature, self.text_queue.scores(image_BV))
@@ -237,7 +200,7 @@ class LexLIPObjective(Objective):
         return (to_images + to_texts) / 2
 
     def _flops(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Losses:
-        """The regulariser, unless its weight is 0."""
+        """The FLOPS regulariser; {} if its weight is 0."""
         if not self.config.flops.weight:
             return {}
         if self.config.flops.acts_on == "normalised":
@@ -245,7 +208,7 @@ class LexLIPObjective(Objective):
         return {"flops": self.config.flops.weight * (flops(image_BV) + flops(text_BV))}
 
     def _text_states(self, model: LexLIP, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
-        """`model.text_states`, in groups of similar length."""
+        """`model.text_states`, computed in groups of similar length."""
 
         def encode(tokens_bL: torch.Tensor) -> tuple[torch.Tensor, ...]:
             hidden_bLD, pooled = model.text_states(tokens_bL)
@@ -255,7 +218,7 @@ class LexLIPObjective(Objective):
         return hidden_BLD, Pooled(*pooled)
 
     def _bottleneck(self, states_BLD: torch.Tensor, pooled: Pooled) -> torch.Tensor:
-        """What the decoder is told of each item, (B, D)."""
+        """Bottleneck vectors (B, D) of the items, for the decoder."""
         embedding_VD = self.model.text.encoder.embeddings.word_embeddings.weight
         match self.config.bottleneck.source:
             case "lexicon":
@@ -265,12 +228,12 @@ class LexLIPObjective(Objective):
             case "cls":
                 return states_BLD[:, 0]
 
-    def _fill_in(self, batch: MaskedBatch) -> tuple[Sides, Losses]:
-        """The masked-language-model losses of phase 1 whose weight is not 0; what only the others need is not computed."""
+    def _mlm_losses(self, batch: MaskedBatch) -> tuple[Sides, Losses]:
+        """Lexicon weights and masked-language-model losses of phase 1; skips losses of weight 0 and unused passes."""
         config, model = self.config.bottleneck, self.model
         tokens_BL, tokenizer, size = batch.tokens_BL, model.tokenizer, len(batch.tokens_BL)
 
-        # The whole and the masked captions share one pass through the encoder, the two bottlenecks one through the decoder.
+        # Whole and masked captions share one pass of the encoder, the two bottlenecks one pass of the decoder.
         masked = [batch.for_encoder_BL] if config.self_mlm or config.text_mlm else []
         text_2BLD, pooled_text = self._text_states(model, torch.cat([tokens_BL, *masked]))
         image_BLD, pooled_image = model.image_states(batch.images_BHWC)
@@ -281,27 +244,23 @@ class LexLIPObjective(Objective):
 
         losses = {}
         if config.self_mlm:
-            losses["self_mlm"] = config.self_mlm * mlm(
-                masked_text_BLD, batch.hidden_from_encoder_BL, batch.hidden_from_encoder
-            )
-        told = {
+            loss = mlm(masked_text_BLD, batch.hidden_from_encoder_BL, batch.hidden_from_encoder)
+            losses["self_mlm"] = config.self_mlm * loss
+        sources = {
             "text_mlm": (masked_text_BLD, Pooled(*(part[size:] for part in pooled_text))),
             "image_mlm": (image_BLD, pooled_image),
         }
-        if told := {name: of for name, of in told.items() if getattr(config, name)}:
-            bottleneck_2BD = torch.cat([self._bottleneck(*of) for of in told.values()])
+        if sources := {name: source for name, source in sources.items() if getattr(config, name)}:
+            bottleneck_2BD = torch.cat([self._bottleneck(*source) for source in sources.values()])
             (decoded_2BLD,) = by_length(
-                lambda tokens_bL, bottleneck_bD: [
-                    self.decoder(bottleneck_bD, tokens_bL, tokens_bL != tokenizer.pad_id)
-                ],
-                (tokens_BL != tokenizer.pad_id).sum(dim=1).repeat(len(told)),
-                [batch.for_decoder_BL.repeat(len(told), 1)],
+                lambda tokens_bL, vectors_bD: [self.decoder(vectors_bD, tokens_bL, tokens_bL != tokenizer.pad_id)],
+                (tokens_BL != tokenizer.pad_id).sum(dim=1).repeat(len(sources)),
+                [batch.for_decoder_BL.repeat(len(sources), 1)],
                 [bottleneck_2BD],
             )
-            for name, states_BLD in zip(told, decoded_2BLD.split(size), strict=True):
-                losses[name] = getattr(config, name) * mlm(
-                    states_BLD, batch.hidden_from_decoder_BL, batch.hidden_from_decoder
-                )
+            for name, states_BLD in zip(sources, decoded_2BLD.split(size), strict=True):
+                loss = mlm(states_BLD, batch.hidden_from_decoder_BL, batch.hidden_from_decoder)
+                losses[name] = getattr(config, name) * loss
         return (pooled_image.weights_BV, pooled_text.weights_BV[:size]), losses
 
 

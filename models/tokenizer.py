@@ -1,9 +1,8 @@
-"""The lexicon: a WordPiece vocabulary, and captions as padded token ids with their word numbers.
+"""The tokenizer: captions as padded token ids with word numbers.
 
-The vocabulary of the tokenizer *is* the lexicon: entry v of a lexicon vector is the weight of token v.
+Its WordPiece vocabulary is the lexicon: entry v of a lexicon vector is the weight of token v.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,18 +12,23 @@ from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from models.errors import InputError
+from models.files import sha256_text
 
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 NO_WORD = 255
-"""Word number of a special or padding token."""
+"""Word number of special tokens and padding."""
+VOCABULARIES = ("tokenizer.json", "vocab.txt")
+"""Vocabulary files of a BERT's folder, the preferred one first."""
 
 
 class LexiconTokenizer:
-    """A lower-casing BERT WordPiece tokenizer with a fixed greatest length.
+    """A BERT WordPiece tokenizer with a length limit.
 
     Args:
-        tokenizer: with BERT's special tokens and `[CLS] $A [SEP]` as template.
-        max_tokens: tokens kept per caption, `[CLS]` and `[SEP]` included.
+        tokenizer: has BERT's special tokens and the template `[CLS] $A [SEP]`.
+        max_tokens: length limit of a caption, including [CLS] and [SEP]; longer captions are cut.
+
+    Raises InputError if a special token is missing.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int):
@@ -41,10 +45,11 @@ class LexiconTokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary_size: int, max_tokens: int) -> "LexiconTokenizer":
-        """Learn a WordPiece vocabulary of at most `vocabulary_size` entries from captions; the same captions give the same one."""
+        """Learns a lower-casing WordPiece vocabulary of at most `vocabulary_size` entries; deterministic."""
         trainer, captions = BertWordPieceTokenizer(lowercase=True), list(captions)
-        # The trainer numbers "##x" pieces in the order of a randomly seeded hash map, and equally frequent merges go by those
-        # numbers: name the pieces first, in a fixed order. Then sort what it found, since ids of the rest follow the merges.
+        # The trainer numbers "##x" pieces in the order of a randomly seeded hash map, and breaks ties of equally
+        # frequent merges by these numbers. So list the pieces first in a fixed order, and sort the result,
+        # whose ids follow the merges.
         inner = sorted(
             {f"##{letter}" for caption in captions for word in _words(trainer, caption) for letter in word[1:]}
         )
@@ -61,7 +66,7 @@ class LexiconTokenizer:
 
     @classmethod
     def load(cls, file: Path, max_tokens: int) -> "LexiconTokenizer":
-        """Read a `tokenizer.json`. Raises InputError naming the file when it is missing or broken."""
+        """Reads a `tokenizer.json`. Raises InputError, which names the file, if it is missing or broken."""
         if not Path(file).is_file():
             raise InputError(f"{file}: no such file; expected a tokenizer.json")
         try:
@@ -73,48 +78,32 @@ class LexiconTokenizer:
 
     @classmethod
     def pretrained(cls, folder: Path, max_tokens: int) -> "LexiconTokenizer":
-        """The vocabulary of a pre-trained BERT's folder: its `tokenizer.json`, else its `vocab.txt`, lower-casing unless
-        `tokenizer_config.json` says no.
+        """The tokenizer of a pre-trained BERT's folder: its `tokenizer.json`, else its `vocab.txt`.
 
-        Raises InputError naming the file: neither is there, broken, no BERT vocabulary, or padding that is not token 0.
+        A `vocab.txt` is lower-casing unless `tokenizer_config.json` sets `do_lower_case` to false.
+
+        Raises InputError, which names the file, if neither exists, one is broken or no BERT vocabulary, or [PAD] is not
+        0.
         """
         folder = Path(folder)
-        if (folder / "tokenizer.json").is_file():
-            file = folder / "tokenizer.json"
-            made = cls.load(file, max_tokens)
-        elif (folder / "vocab.txt").is_file():
-            file = folder / "vocab.txt"
-            try:
-                pieces = (
-                    file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-                )  # not splitlines: U+2028 is a piece
-                settings = folder / "tokenizer_config.json"
-                lower = (
-                    json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True)
-                    if settings.is_file()
-                    else True
-                )
-            except ValueError as error:
-                raise InputError(f"{file}: not a readable vocabulary: {error}") from None
-            if missing := next((token for token in SPECIAL_TOKENS if token not in pieces), None):
-                raise InputError(f"{file}: has no {missing}; expected a BERT WordPiece vocabulary")
-            made = cls(
-                BertWordPieceTokenizer({piece: at for at, piece in enumerate(pieces)}, lowercase=lower)._tokenizer,
-                max_tokens,
-            )
+        file = next((file for name in VOCABULARIES if (file := folder / name).is_file()), None)
+        if file is None:
+            raise InputError(f"{folder}: no vocabulary; expected {' or '.join(VOCABULARIES)}")
+        if file.name == "vocab.txt":
+            tokenizer = cls(_of_vocabulary_list(file), max_tokens)
         else:
-            raise InputError(f"{folder}: no vocabulary; expected tokenizer.json or vocab.txt")
-        if made.pad_id != 0 or None in made.vocabulary:
-            raise InputError(f"{file}: expected token ids without gaps, and [PAD] as token 0, not {made.pad_id}")
-        return made
+            tokenizer = cls.load(file, max_tokens)
+        if tokenizer.pad_id != 0 or None in tokenizer.vocabulary:
+            raise InputError(f"{file}: expected token ids without gaps, and [PAD] as token 0, not {tokenizer.pad_id}")
+        return tokenizer
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the vocabulary and of how text becomes tokens."""
-        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+        """SHA-256 of the vocabulary and all settings of the tokenizer."""
+        return sha256_text(self._tokenizer.to_str())
 
     def save(self, file: Path) -> None:
-        """Raises OSError when the disk is full, which the library's own `save` says in an error of no kind."""
+        """Writes a `tokenizer.json`. Raises OSError if the disk is full (the library raises plain Exception)."""
         Path(file).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def __len__(self) -> int:
@@ -122,14 +111,18 @@ class LexiconTokenizer:
 
     @property
     def vocabulary(self) -> list[str]:
-        """The lexicon: token text by id."""
+        """The lexicon: the text of each token, by id."""
         return [self._tokenizer.id_to_token(index) for index in range(len(self))]
 
     def encode(self, captions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids int32 (N, max_tokens), padded with `pad_id`, and word numbers uint8 of the same shape.
+        """Tokenises captions.
 
-        The pieces of one word share a word number (whole-word masking masks them together); special tokens and padding
-        have `NO_WORD`. Raises InputError for a single string, whose letters would be the captions.
+        Returns:
+            Token ids, int32 (N, max_tokens), padded with `pad_id`; and word numbers, uint8 (N, max_tokens). The pieces
+            of a word share its number, so whole-word masking masks them together; special tokens and padding have
+            `NO_WORD`.
+
+        Raises InputError for a single string, whose letters would be taken as captions.
         """
         if isinstance(captions, str):
             raise InputError(f"captions: expected a list of texts, got one text, {captions[:40]!r}")
@@ -140,6 +133,21 @@ class LexiconTokenizer:
             tokens_NL[row, :length] = encoding.ids
             words_NL[row, :length] = [NO_WORD if word is None else word for word in encoding.word_ids]
         return tokens_NL, words_NL
+
+
+def _of_vocabulary_list(file: Path) -> Tokenizer:
+    """The tokenizer of a `vocab.txt`, which has one piece per line."""
+    settings = file.with_name("tokenizer_config.json")
+    try:
+        pieces = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # not splitlines: U+2028 is a piece
+        about = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        lower = about.get("do_lower_case", True)
+    except ValueError as error:
+        raise InputError(f"{file}: not a readable vocabulary: {error}") from None
+    if missing := next((token for token in SPECIAL_TOKENS if token not in pieces), None):
+        raise InputError(f"{file}: has no {missing}; expected a BERT WordPiece vocabulary")
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    return BertWordPieceTokenizer(vocabulary, lowercase=lower)._tokenizer
 
 
 def _words(tokenizer: BertWordPieceTokenizer, caption: str) -> list[str]:

@@ -1,13 +1,13 @@
-"""A checkpoint as ONNX: an image encoder, a text encoder and the tokenizer, for runtimes without torch.
+"""Exports a checkpoint to ONNX: an image encoder, a text encoder and the tokenizer, for runtimes without torch.
 
-    image.onnx       images: uint8 (batch, P, P, 3), of the model's P pixels  -> vectors: float32 (batch, V or D), L2-normalised
-    text.onnx        tokens: int64 (batch, T), padded to the model's T tokens -> vectors: the same
-    tokenizer.json   texts to such tokens, cut and padded
+    image.onnx       images: uint8 (batch, P, P, 3)          -> vectors: float32 (batch, V or D), L2-normalised
+    text.onnx        tokens: int64 (batch, T), padded to T   -> vectors: the same
+    tokenizer.json   texts to tokens, cut and padded to T
 
 Notable choices
-- Pixels go in as they are: normalising them is part of the graph, so there is nothing beside it to get wrong.
-- The lexicon head's own operator (`models.lexicon.max_linear`) becomes the plain product and max over tokens. So a batch needs its (B, L, V)
-  logits in memory: 24 MB for each picture at 197 tokens and 30,522 lexicons.
+- The graph normalises the pixels, so its input is the raw image.
+- The operator of the lexicon head (`models.lexicon.max_linear`) becomes a plain product and a max over tokens. A batch
+  then needs its (B, L, V) logits in memory: 24 MB per image with 197 tokens and 30,522 lexicons.
 """
 
 import warnings
@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 
-from models.export.common import compared, in_batches, probe_pictures, probe_texts, require
+from models.errors import require
+from models.export.common import in_batches, largest_difference, probe_images, probe_texts
 from models.lexicon import max_linear  # noqa: F401  (registers the operator that is translated)
 from models.tokenizer import PAD
 
@@ -27,7 +28,7 @@ IMAGE, TEXT, TOKENIZER = "image.onnx", "text.onnx", "tokenizer.json"
 
 
 class ImageEncoder(nn.Module):
-    """What `encode_image` does to pixels."""
+    """The graph of `encode_image`."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -40,7 +41,7 @@ class ImageEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """What `encode_text` does to tokens; shared padding stays, since to drop it would need a graph that depends on its input."""
+    """The graph of `encode_text` from tokens on; common padding is kept, since trimming depends on the input."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -53,34 +54,28 @@ class TextEncoder(nn.Module):
 
 
 def write(model: nn.Module, folder: Path) -> dict:
-    """Write the three files of a model in eval mode, on the CPU, into a folder; check them; say what they are.
+    """Writes the three files of a model, in eval mode on the CPU, to a folder, and checks them.
 
-    Returns the shapes of inputs, and the largest differences from the model on the probes. Raises InputError for a package that is
-    missing and for an export that differs (`models.export.common`).
+    Returns shapes of inputs and outputs, and the largest differences from the model on the probes.
+
+    Raises AbsentError for a missing package, InputError for an export that differs (`models.export.common`).
     """
-    require("onnx", "onnxscript", "onnxruntime")
-    pictures, tokens = probe_pictures(model), _tokenizer(model, folder / TOKENIZER)
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        require(package, "export")
+    images, tokenize = probe_images(model), _write_tokenizer(model, folder / TOKENIZER)
+    tokens_BL = torch.zeros(2, model.tokenizer.max_tokens, dtype=torch.int64)
     with torch.no_grad():
-        _write_graph(ImageEncoder(model).eval(), "images", torch.from_numpy(pictures[:2]), folder / IMAGE)
-        _write_graph(
-            TextEncoder(model).eval(),
-            "tokens",
-            torch.zeros(2, model.tokenizer.max_tokens, dtype=torch.int64),
-            folder / TEXT,
-        )
-    texts, text, image = probe_texts(model), _session(folder / TEXT), _session(folder / IMAGE)
+        _write_graph(ImageEncoder(model).eval(), "images", torch.from_numpy(images[:2]), folder / IMAGE)
+        _write_graph(TextEncoder(model).eval(), "tokens", tokens_BL, folder / TEXT)
+    texts, encode_text, encode_image = probe_texts(model), _session(folder / TEXT), _session(folder / IMAGE)
+    text_BX = in_batches(lambda part: encode_text(tokenize(part)), texts)
+    vectors = f"float32 (batch, {model.dimension})"
     return {
-        "image": {
-            "images": f"uint8 (batch, {model.pixels}, {model.pixels}, 3)",
-            "vectors": f"float32 (batch, {model.dimension})",
-        },
-        "text": {
-            "tokens": f"int64 (batch, {model.tokenizer.max_tokens})",
-            "vectors": f"float32 (batch, {model.dimension})",
-        },
+        "image": {"images": f"uint8 (batch, {model.pixels}, {model.pixels}, 3)", "vectors": vectors},
+        "text": {"tokens": f"int64 (batch, {model.tokenizer.max_tokens})", "vectors": vectors},
         "largest_difference": {
-            "image": compared(IMAGE, in_batches(image, pictures), model.encode_image(pictures)),
-            "text": compared(TEXT, in_batches(lambda part: text(tokens(part)), texts), model.encode_text(texts)),
+            "image": largest_difference(IMAGE, in_batches(encode_image, images), model.encode_image(images)),
+            "text": largest_difference(TEXT, text_BX, model.encode_text(texts)),
         },
     }
 
@@ -90,13 +85,13 @@ def _write_graph(encoder: nn.Module, name: str, example: torch.Tensor, file: Pat
     from onnxscript import opset18 as op
 
     def plain_product(hidden_BLD, weight_VD):
-        """`lexlip::max_product` in ONNX's operators: the highest product of each lexicon, and its token."""
+        """`lexlip::max_product` in ONNX operators: the highest product of each lexicon, and its token."""
         products_BLV = op.MatMul(hidden_BLD, op.Transpose(weight_VD, perm=[1, 0]))
         highest_BV = op.ReduceMax(products_BLV, op.Constant(value_ints=[1]), keepdims=0)
         return highest_BV, op.Cast(op.ArgMax(products_BLV, axis=1, keepdims=0), to=INT16.dtype)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's, about torch's own code
+        warnings.simplefilter("ignore")  # of the exporter, about torch's own code
         traced = torch.export.export(encoder, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         ours = {torch.ops.lexlip.max_product.default: plain_product}
         names = {"input_names": [name], "output_names": ["vectors"]}
@@ -104,15 +99,15 @@ def _write_graph(encoder: nn.Module, name: str, example: torch.Tensor, file: Pat
 
 
 def _session(file: Path):
-    """The vectors of a batch by a written graph."""
+    """A function from a batch to its vectors, computed by a written graph."""
     from onnxruntime import InferenceSession
 
     session = InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0]
 
 
-def _tokenizer(model: nn.Module, file: Path):
-    """Write the tokenizer with its padding; the tokens (B, T) of texts by the file that was written."""
+def _write_tokenizer(model: nn.Module, file: Path):
+    """Writes the tokenizer with its padding; a function from texts to tokens (B, T), computed by the written file."""
     model.tokenizer.save(file)
     padded = Tokenizer.from_file(str(file))
     padded.enable_padding(length=model.tokenizer.max_tokens, pad_id=model.tokenizer.pad_id, pad_token=PAD)

@@ -1,16 +1,16 @@
-"""The text side of a LexLIP checkpoint as a folder of sentence-transformers' `SparseEncoder`, for the tools that read those.
+"""Exports the text side of a LexLIP checkpoint as a folder of sentence-transformers' `SparseEncoder`.
 
-The text encoder and its lexicon head are BERT with its masked-language-model head, so the library's own modules hold them exactly:
-`Transformer` (task fill-mask), `SpladePooling` (log(1 + ReLU(logit)), max or sum over tokens) and `Normalize`. No code of ours is needed to
-load the folder.
+The text encoder and its lexicon head are BERT with its masked-language-model head, so modules of the library hold them
+exactly: `Transformer` (task fill-mask), `SpladePooling` (log(1 + ReLU(logit)), max or sum over tokens) and `Normalize`.
+The folder loads without code of this project.
 
-What they cannot hold, and is refused or left out
-- Pooling without [CLS] and [SEP] (`tokens: content`): SpladePooling pools every token that the encoder attends to. Refused.
-- A CLIP checkpoint: its vectors are dense. Refused.
-- The image side, of every checkpoint: SpladePooling needs the attention mask that tokenizers give and image processors do not; the
-  library's LayerNorm, which the lexicon head has between its two linear layers, works on a pooled vector, not on tokens; and convolutional
-  stems and EfficientNet are no models of transformers. It would need a module of our own, which loads only where users trust code that
-  comes with a model. So the folder encodes texts alone; `models.export.onnx` exports both sides.
+Not supported
+- Pooling without [CLS] and [SEP] (`tokens: content`): SpladePooling pools all attended tokens. Refused.
+- CLIP checkpoints: their vectors are dense. Refused.
+- The image side: SpladePooling needs an attention mask, which image processors do not return; the library's LayerNorm,
+  which the lexicon head has between its two linear layers, works on a pooled vector, not on tokens; and convolutional
+  stems and EfficientNet are no models of transformers. A module of our own would only load where users trust remote
+  code. The folder therefore encodes texts only; `models.export.onnx` exports both sides.
 """
 
 import tempfile
@@ -19,26 +19,28 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.errors import InputError
-from models.export.common import compared, in_batches, probe_texts, require
+from models.errors import InputError, require
+from models.export.common import in_batches, largest_difference, probe_texts
 from models.pretrained.warm_start import silent
 from models.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
 from models.towers.transformer import BertForMaskedLM, PreTrainedTokenizerFast
 
 
 def write(model: nn.Module, folder: Path) -> dict:
-    """Write the text side of a LexLIP model in eval mode, on the CPU, into a folder; check it; say what it is.
+    """Writes the text side of a LexLIP model, in eval mode on the CPU, to a folder, and checks it.
 
-    Returns the largest difference from the model on the probes. Raises InputError for a model that the format cannot hold, for a package
-    that is missing and for an export that differs (`models.export.common`).
+    Returns the largest difference from the model on the probes.
+
+    Raises AbsentError for a missing package, InputError for an unsupported model and for an export that differs
+    (`models.export.common`).
     """
     if model.kind != "lexicon":
         raise InputError(f"a model of {model.kind} vectors: a SparseEncoder holds lexicon vectors; export it to onnx")
     if model.content_only:
         raise InputError(
-            "this model pools without [CLS] and [SEP], which no module of sentence-transformers can; export it to onnx"
+            "a model that pools without [CLS] and [SEP]: not supported by sentence-transformers; export it to onnx"
         )
-    require("sentence_transformers")
+    require("sentence_transformers", "export", "sentence-transformers")
     from sentence_transformers import SparseEncoder
     from sentence_transformers.base.modules import Normalize, Transformer
     from sentence_transformers.sparse_encoder.modules import SpladePooling
@@ -54,20 +56,20 @@ def write(model: nn.Module, folder: Path) -> dict:
         written = SparseEncoder(str(folder), device="cpu", local_files_only=True)
     texts = probe_texts(model)
     found = in_batches(lambda part: written.encode_query(part, convert_to_sparse_tensor=False), texts)
-    return {"largest_difference": {"text": compared("text", found, model.encode_text(texts))}}
+    return {"largest_difference": {"text": largest_difference("text", found, model.encode_text(texts))}}
 
 
 def masked_language_model(model: nn.Module) -> BertForMaskedLM:
-    """transformers' BERT with the weights of the text encoder and its lexicon head."""
-    made = BertForMaskedLM(model.text.encoder.config).eval()
-    made.bert.load_state_dict(model.text.encoder.state_dict())
-    head = made.cls.predictions
+    """BERT of transformers with the weights of the text encoder and its lexicon head."""
+    bert = BertForMaskedLM(model.text.encoder.config).eval()
+    bert.bert.load_state_dict(model.text.encoder.state_dict())
+    head = bert.cls.predictions
     head.transform.load_state_dict(model.text.head.transform.state_dict())
     with torch.no_grad():
         head.decoder.weight.copy_(model.text.head.weight_VD)
         head.decoder.bias.copy_(model.text.head.bias_V)
         head.bias.copy_(model.text.head.bias_V)
-    return made
+    return bert
 
 
 def _tokenizer(model: nn.Module, folder: Path) -> PreTrainedTokenizerFast:

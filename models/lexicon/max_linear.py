@@ -1,13 +1,15 @@
-"""Max over tokens of a linear layer, without ever holding the (B, L, V) logits: the costly part of a lexicon head.
+"""Max over tokens of a linear layer without the (B, L, V) logits in memory: the costly part of a lexicon head.
 
-At 197 tokens and 30,522 lexicons the logits of one image are 12 MB in half precision, and their gradient as much again. Here they are
-made a tile at a time, forward, and not at all backward: of each lexicon only the winning token has a gradient (a matrix with at most one
-entry for each item and lexicon, and after a ReLU far fewer), so both products of the backward pass are sparse.
+With 197 tokens and 30,522 lexicons, the logits of one image are 12 MB in half precision, and so is their gradient. Here
+the forward pass makes them one tile at a time and the backward pass not at all: only the winning token of each lexicon
+has a gradient (a matrix with at most one entry per item and lexicon, far fewer after a ReLU), so both products of the
+backward pass are sparse.
 
-On a GPU the product, its max and the sparse products are Triton kernels of their own (`models.lexicon.max_linear_triton`), unless told otherwise.
+Backends: "tiled" is torch on any device; "triton" is a set of GPU kernels (`models.lexicon.max_linear_triton`).
 
-The bias of a lexicon is the same for all tokens, so it is added after the max. Padding is kept out by giving it the state of the item's
-first real token: that cannot win over it, since of equals the first token wins.
+The bias of a lexicon is the same for all tokens, so it is added after the max. Padding gets the state of the item's
+first
+real token and thus cannot win: of equal logits, the first token wins.
 """
 
 import importlib.util
@@ -16,32 +18,30 @@ from typing import Literal, get_args
 
 import torch
 
-from models.config import Way
-from models.errors import InputError
+from models.config import Backend
+from models.errors import InputError, require
 
-warnings.filterwarnings(
-    "ignore", message="Sparse CSR tensor support is in beta"
-)  # said at the first product, on every command's stderr
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 MASKED_OUT = -1e4
-"""Pooled logit of an item without any real token: below every real logit, and finite in bfloat16."""
+"""Pooled logit of an item without real tokens: below every real logit and finite in bfloat16."""
 
 TILE = 2**20
-"""Logits made at a time: 4 MB in float32, which the last-level cache of most machines holds."""
+"""Logits per tile: 4 MB in float32, which fits the last-level cache of most machines."""
 
-MOST_TOKENS = 2**15
-"""Winners are kept as int16."""
+MAX_TOKENS = 2**15
+"""Upper bound of the number of tokens, exclusive: winners are stored as int16."""
 
 TRITON = importlib.util.find_spec("triton") is not None
 
 
-def chosen(way: Way, device: torch.device) -> Literal["tiled", "triton"]:
-    """The way that is taken on a device. What was chosen is taken or fails: there is no other to fall back to."""
-    if way not in get_args(Way):
-        raise InputError(f"way {way!r}: expected {', '.join(get_args(Way))}")
-    if way == "auto":
+def resolve_backend(backend: Backend, device: torch.device) -> Literal["tiled", "triton"]:
+    """The backend used on a device. No fallback: one that cannot run there fails. Raises InputError if unknown."""
+    if backend not in get_args(Backend):
+        raise InputError(f"lexicon head backend {backend!r}: expected {', '.join(get_args(Backend))}")
+    if backend == "auto":
         return "triton" if device.type == "cuda" and TRITON else "tiled"
-    return way
+    return backend
 
 
 def max_linear(
@@ -49,12 +49,16 @@ def max_linear(
     weight_VD: torch.Tensor,
     bias_V: torch.Tensor,
     mask_BL: torch.Tensor | None = None,
-    way: Way = "auto",
+    backend: Backend = "auto",
 ) -> torch.Tensor:
-    """max over tokens of (hidden @ weight.T + bias), at least float32, (B, V).
+    """Max over tokens of (hidden @ weight.T + bias), (B, V) in float32 or wider.
 
-    Same values and gradients as the plain `linear(...).max(dim=1)`; of equal logits the first token gets the gradient. Under autocast
-    the product is in its dtype (the kernels compare its sums in float32, before they are rounded). `mask_BL`: False at padding; an item of padding alone gets `MASKED_OUT` and no gradient.
+    Values and gradients equal those of `linear(...).max(dim=1)`; of equal logits, the first token gets the gradient.
+    Under autocast the product has the autocast dtype (the kernels compare float32 sums, before rounding).
+
+    mask_BL: False at padding. An item of padding only gets `MASKED_OUT` and no gradient.
+
+    Raises ValueError for too many tokens, InputError for inputs that the Triton kernels do not support.
     """
     device = hidden_BLD.device
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
@@ -62,7 +66,7 @@ def max_linear(
         first_B = mask_BL.int().argmax(dim=1)
         first_B1D = hidden_BLD[torch.arange(hidden_BLD.shape[0], device=device), first_B][:, None]
         hidden_BLD = torch.where(mask_BL[..., None], hidden_BLD, first_B1D)
-    if chosen(way, device) == "triton":
+    if resolve_backend(backend, device) == "triton":
         highest_BV = _max_product_triton(hidden_BLD, weight_VD, dtype)[0]
     else:
         highest_BV = _wide(_max_product(hidden_BLD.to(dtype), weight_VD.to(dtype))[0])
@@ -74,12 +78,12 @@ def max_linear(
 
 @torch.library.custom_op("lexlip::max_product", mutates_args=())
 def _max_product(hidden_BLD: torch.Tensor, weight_VD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The highest product of each item with each lexicon (B, V), and the token that has it, int16 (B, V)."""
-    _few_enough(hidden_BLD)
+    """The highest product of each item with each lexicon, (B, V), and the token that has it, int16 (B, V)."""
+    _check_tokens(hidden_BLD)
     (size, tokens, width), lexicons = hidden_BLD.shape, len(weight_VD)
     highest_BV = hidden_BLD.new_empty(size, lexicons)
     winners_BV = torch.empty(size, lexicons, dtype=torch.int16, device=hidden_BLD.device)
-    items = max(1, min(size, TILE // (256 * tokens)))  # as many as leave room for 256 lexicons
+    items = max(1, min(size, TILE // (256 * tokens)))  # leaves room for 256 lexicons
     columns = max(1, TILE // (items * tokens))
     for b in range(0, size, items):
         part_bLD = hidden_BLD[b : b + items]
@@ -101,7 +105,7 @@ def _(hidden_BLD, weight_VD):
 def _max_product_backward(
     gradient_BV: torch.Tensor, winners_BV: torch.Tensor, hidden_BLD: torch.Tensor, weight_VD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The gradients of hidden and weight: products with the sparse (B L, V) matrix of the winners' gradients."""
+    """Gradients of hidden and weight: products with the sparse (B L, V) matrix of the winners' gradients."""
     size, tokens, width = hidden_BLD.shape
     items_N, lexicons_N = gradient_BV.nonzero(as_tuple=True)
     states_N = items_N * tokens + winners_BV[items_N, lexicons_N]
@@ -117,7 +121,7 @@ def _(gradient_BV, winners_BV, hidden_BLD, weight_VD):
 
 
 def _sparse_product(rows_N, columns_N, values_N, rows: int, dense_CD: torch.Tensor) -> torch.Tensor:
-    """The matrix with `values` at (rows, columns), times a dense one: (rows, D), at least float32."""
+    """The sparse matrix with `values` at (rows, columns), times a dense one: (rows, D) in float32 or wider."""
     order_N = rows_N.argsort(stable=True)
     ends_R = torch.bincount(rows_N, minlength=rows).cumsum(0)
     starts_R = torch.cat([ends_R.new_zeros(1), ends_R])
@@ -132,20 +136,20 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _few_enough(hidden_BLD: torch.Tensor) -> None:
-    if hidden_BLD.shape[1] >= MOST_TOKENS:
-        raise ValueError(f"{hidden_BLD.shape[1]} tokens: expected fewer than {MOST_TOKENS}")
+def _check_tokens(hidden_BLD: torch.Tensor) -> None:
+    if hidden_BLD.shape[1] >= MAX_TOKENS:
+        raise ValueError(f"{hidden_BLD.shape[1]} tokens: expected fewer than {MAX_TOKENS}")
 
 
-# --- the same by Triton; the kernels are imported when they are first run -----------------------------------------------------------
+# --- the Triton backend; its kernels are imported at the first call -------------------------------------------------
 
 
 @torch.library.custom_op("lexlip::max_product_triton", mutates_args=())
 def _max_product_triton(
     hidden_BLD: torch.Tensor, weight_VD: torch.Tensor, dtype: torch.dtype | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `_max_product` of both in `dtype` (None: as they are). What is kept, and what gradients are of, is them as they are: no copies."""
-    _few_enough(hidden_BLD)
+    """`_max_product` of both inputs in `dtype` (None: unchanged). The casts are not saved for backward."""
+    _check_tokens(hidden_BLD)
     return _kernels().max_product(hidden_BLD.to(dtype), weight_VD.to(dtype))
 
 
@@ -168,18 +172,13 @@ def _(gradient_BV, winners_BV, hidden_BLD, weight_VD):
 
 
 def _kernels():
-    try:
-        from models.lexicon import max_linear_triton
-    except ModuleNotFoundError as error:
-        if error.name != "triton":
-            raise
-        raise InputError(
-            "the lexicon head's Triton kernels need the package triton, which comes with torch for CUDA; or take way 'tiled'"
-        ) from None
+    require("triton")
+    from models.lexicon import max_linear_triton
+
     return max_linear_triton
 
 
-# --- gradients ----------------------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------------------------
 
 
 def _keep(ctx, inputs, output):

@@ -1,24 +1,26 @@
-"""The two halves of `models.lexicon.max_linear` as Triton kernels, for GPUs. That file says what is computed, and when it is done this way.
+"""The Triton backend of `models.lexicon.max_linear`, which defines what is computed and when it runs.
 
-At 64 pictures of 197 tokens, 30,522 lexicons and width 768 the plain head multiplies 0.6 TFLOP once forward and twice backward, and writes
-and reads 770 MB of logits and as much of their gradient several times. Here it is 0.6 TFLOP once, and 8 MB of maxima and 4 MB of winners.
-Sparton (arXiv 2603.25011) reports up to 4.8 times the speed of the plain head, forward and backward, for a kernel of this kind.
+For 64 images of 197 tokens, 30,522 lexicons and width 768, the plain head multiplies 0.6 TFLOP once forward and twice
+backward, and writes and reads 770 MB of logits and as much of their gradient several times. Here it is 0.6 TFLOP once,
+8 MB of maxima and 4 MB of winners. Sparton (arXiv 2603.25011) reports up to 4.8 times the speed of the plain head,
+forward and backward, for a kernel of this kind.
 
-What the design rests on
-- The max is fused into the product: a tile of logits lives in registers (float32) and is reduced before the next one is made.
-- Lexicons are the rows of a tile and tokens its columns. A thread of the tensor cores' layout then holds many tokens of few lexicons, so
-  that most of the max is taken within a thread; the other way round nearly all of it would be exchanges between threads.
-- A program goes through the tokens of several items as one sequence, so no tile is padded at the end of an item (197 tokens would fill
-  77% of two tiles of 128). A tile that spans several items is reduced once for each.
-- Programs that run at the same time share lexicons and items: of `GROUP` parts of the batch each takes the same lexicons, then the next
-  ones. The weights are read from memory about once, the token states stay in the L2 cache.
-- One program writes each maximum. There is nothing to combine, so no atomics, and results are the same each time.
-- Backward, an item has at most one entry for each lexicon, and after a ReLU few. Both gradients are sums of rows with weights, of entries
-  that are sorted by the row that they add to; a program makes one such row. It reads the rows as the model has them and writes a gradient
-  of that dtype, so that no copy in another one is held from forward to backward, nor made there.
-- Loads go by pointers, not by Hopper's tensor descriptors: one kernel for A100 and H100.
+Design
+- The max is fused into the product: a tile of logits stays in registers (float32) and is reduced before the next one.
+- Lexicons are the rows of a tile and tokens its columns. A thread of the tensor cores' layout then holds many tokens of
+  few lexicons, so most of the max needs no exchange between threads.
+- A program reads the tokens of several items as one sequence, so no tile is padded at the end of an item (197 tokens
+  would fill 77% of two tiles of 128). A tile that spans several items is reduced once per item.
+- Programs that run at the same time share lexicons and items: `GROUP` parts of the batch take the same lexicons, then
+  the next ones. The weights are read from memory about once, and the token states stay in the L2 cache.
+- Each maximum is written by one program: no atomics, deterministic results.
+- In the backward pass an item has at most one entry per lexicon, and after a ReLU few. Both gradients are weighted sums
+  of rows, with entries sorted by target row; a program makes one row. It reads rows and writes gradients in the dtype
+  of the model, so no converted copy is held from forward to backward.
+- Loads use pointers, not Hopper's tensor descriptors: one kernel serves A100 and H100.
 
-Not yet timed on a GPU: its results are those of Triton's interpreter, and that it compiles to the tensor cores of A100 and H100 is tested.
+Not yet timed on a GPU. Results are tested in Triton's interpreter, compilation to the tensor cores of A100 and H100 as
+well.
 """
 
 import torch
@@ -28,21 +30,21 @@ import triton.language as tl
 from models.errors import InputError
 
 INTERPRETED = triton.knobs.runtime.interpret
-"""TRITON_INTERPRET=1 as triton was imported: kernels then run on the CPU, slowly, for tests."""
+"""Whether triton was imported with TRITON_INTERPRET=1: the kernels then run on the CPU, slowly, for tests."""
 
-TYPES = (torch.bfloat16, torch.float16, torch.float32)
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
-TOKENS_EACH = 4096
-"""Tokens that a program goes through, about: some 30 tiles, of which at most the last is not full."""
+TOKENS_PER_PROGRAM = 4096
+"""Approximate: some 30 tiles, of which at most the last one is not full."""
 
-PROGRAMS = 512
-"""Wanted at least, to keep 132 multiprocessors busy to the end: fewer tokens each where there are few lexicons."""
+MIN_PROGRAMS = 512
+"""Lower bound of the number of programs, to keep 132 multiprocessors busy; overrides `TOKENS_PER_PROGRAM`."""
 
-LARGEST = 2**31
-"""Offsets are 32-bit."""
+MAX_VALUES = 2**31
+"""Upper bound of the size of a tensor, exclusive: offsets are 32-bit."""
 
-SUMMED = 1024
-"""Components of a gradient's row that a program sums at once."""
+MAX_BLOCK_D = 1024
+"""Largest number of components of a gradient row that a program sums at once."""
 
 
 def _tiles(lexicons: int, tokens: int, width: int, warps: int, stages: int) -> triton.Config:
@@ -54,33 +56,33 @@ CONFIGS = [
     _tiles(128, 256, 64, warps=8, stages=3),  # H100, half precision: as cuBLAS
     _tiles(256, 128, 64, warps=8, stages=3),
     _tiles(128, 128, 64, warps=8, stages=4),
-    _tiles(128, 128, 64, warps=4, stages=3),  # two to a multiprocessor: one reduces while the other multiplies
+    _tiles(128, 128, 64, warps=4, stages=3),  # two per multiprocessor: one reduces while the other multiplies
     _tiles(128, 128, 32, warps=4, stages=4),  # A100
     _tiles(64, 256, 32, warps=4, stages=4),
     _tiles(128, 64, 64, warps=4, stages=4),  # texts
     _tiles(64, 64, 32, warps=4, stages=3),  # float32
 ]
 if INTERPRETED:
-    CONFIGS = [_tiles(16, 16, 16, warps=1, stages=1)]  # there is nothing to time; small, so that tests cross tiles
+    CONFIGS = [_tiles(16, 16, 16, warps=1, stages=1)]  # small, so that tests cross tiles
 
 
 def max_product(hidden_BLD: torch.Tensor, weight_VD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The highest product of each item with each lexicon, float32 (B, V), and the token that has it, int16 (B, V): the first of equals.
+    """The highest product of each item with each lexicon, float32 (B, V), and the first token that has it, int16 (B,
+    V).
 
-    Both inputs bfloat16, float16 or float32; products are summed in float32, those of float32 in TF32 where torch is set to it. Equal token
-    states have equal logits to the last bit, wherever they lie in a tile. A NaN is the highest, as for torch.
+    Both inputs are bfloat16, float16 or float32 and are summed in float32 (float32 in TF32 if torch is set to it).
+    Equal token states have bit-identical logits at any position of a tile. NaN is the highest value, as in torch.
+
+    Raises InputError for another device or dtype, or a tensor with too many values.
     """
     _check(hidden_BLD, weight_VD)
     (size, tokens, width), lexicons = hidden_BLD.shape, len(weight_VD)
     highest_BV = hidden_BLD.new_empty(size, lexicons, dtype=torch.float32)
     winners_BV = torch.empty_like(highest_BV, dtype=torch.int16)
     hidden_BLD, weight_VD = hidden_BLD.contiguous(), weight_VD.contiguous()
-    if INTERPRETED:
-        hidden_BLD, weight_VD = (
-            hidden_BLD.float(),
-            weight_VD.float(),
-        )  # the interpreter multiplies the bits of bfloat16 as integers
-    parts = max(triton.cdiv(size * tokens, TOKENS_EACH), triton.cdiv(PROGRAMS, triton.cdiv(lexicons, 128)))
+    if INTERPRETED:  # the interpreter multiplies the bits of bfloat16 as integers
+        hidden_BLD, weight_VD = hidden_BLD.float(), weight_VD.float()
+    parts = max(triton.cdiv(size * tokens, TOKENS_PER_PROGRAM), triton.cdiv(MIN_PROGRAMS, triton.cdiv(lexicons, 128)))
     items = triton.cdiv(size, min(parts, size))
     with torch.cuda.device_of(hidden_BLD):
         _max_product[lambda config: (triton.cdiv(size, items) * triton.cdiv(lexicons, config["BLOCK_V"]),)](
@@ -110,7 +112,7 @@ def _max_product(
     tokens,
     items,  # of a program
     lexicons,
-    around,  # tokens, as a power of two: tiles are chosen anew for each, and nothing else comes of it
+    around,  # tokens rounded up to a power of two: only a key of the autotuner
     WIDTH: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_V: tl.constexpr,
@@ -118,7 +120,7 @@ def _max_product(
     BLOCK_D: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    """BLOCK_V lexicons over all tokens of `items` items."""
+    """Maxima of BLOCK_V lexicons over the tokens of `items` items."""
     parts, blocks = tl.cdiv(size, items), tl.cdiv(lexicons, BLOCK_V)
     group = tl.program_id(0) // (GROUP * blocks)
     within = tl.program_id(0) % (GROUP * blocks)
@@ -171,9 +173,9 @@ def _higher(one, other):
 def max_product_backward(
     gradient_BV: torch.Tensor, winners_BV: torch.Tensor, hidden_BLD: torch.Tensor, weight_VD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The gradients of hidden and weight, in their dtypes, from that of the maxima; summed in float32, in the same order each time.
+    """Gradients of hidden and weight, in their dtypes, from that of the maxima; summed in float32 in a fixed order.
 
-    Costs as the entries of the gradient that are not zero.
+    The cost is proportional to the number of non-zero entries of the gradient.
     """
     size, tokens, width = hidden_BLD.shape
     lexicons_N, items_N = gradient_BV.T.nonzero().T.contiguous()
@@ -188,11 +190,11 @@ def max_product_backward(
 
 
 def _weighted_sums(into_N, from_N, values_N, rows_CD: torch.Tensor, count: int) -> torch.Tensor:
-    """(count, D): in each row the sum of value x row `from` over the entries that go `into` it; `into` ascends."""
+    """Result (count, D): row r sums values[n] * rows[from[n]] over all n with into[n] = r; `into` is sorted."""
     width = rows_CD.shape[1]
     starts = torch.searchsorted(into_N, torch.arange(count + 1, device=into_N.device))
     sums_RD = rows_CD.new_empty(count, width)
-    block = min(triton.next_power_of_2(width), SUMMED)
+    block = min(triton.next_power_of_2(width), MAX_BLOCK_D)
     with torch.cuda.device_of(rows_CD):
         _sum_rows[(count, triton.cdiv(width, block))](
             starts, from_N, values_N, rows_CD, sums_RD, WIDTH=width, BLOCK_D=block, BLOCK_N=4
@@ -204,7 +206,7 @@ def _weighted_sums(into_N, from_N, values_N, rows_CD: torch.Tensor, count: int) 
 def _sum_rows(
     starts, from_N, values_N, rows_CD, sums_RD, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr
 ):
-    """A row of the sums; BLOCK_N rows are on their way at a time."""
+    """One row of the sums, with BLOCK_N loads in flight."""
     row = tl.program_id(0)
     d_D = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     real_D = d_D < WIDTH
@@ -224,14 +226,13 @@ def _sum_rows(
 def _check(hidden_BLD: torch.Tensor, weight_VD: torch.Tensor) -> None:
     if not (hidden_BLD.is_cuda or INTERPRETED):
         raise InputError(
-            f"the lexicon head's Triton kernels run on a GPU, not on {hidden_BLD.device}; expected way 'tiled' there"
+            f"lexicon head: the Triton kernels run on a GPU, not on {hidden_BLD.device}; expected backend 'tiled' there"
         )
-    if hidden_BLD.dtype not in TYPES or weight_VD.dtype != hidden_BLD.dtype:
+    if hidden_BLD.dtype not in DTYPES or weight_VD.dtype != hidden_BLD.dtype:
         raise InputError(
-            "the lexicon head's Triton kernels take states and weights of one dtype, bfloat16, float16 or float32, not "
-            f"{hidden_BLD.dtype} and {weight_VD.dtype}; expected those or way 'tiled'"
+            "lexicon head: the Triton kernels expect states and weights of one dtype, bfloat16, float16 or float32, "
+            f"not {hidden_BLD.dtype} and {weight_VD.dtype}; convert them or use backend 'tiled'"
         )
-    if max(hidden_BLD.numel(), weight_VD.numel(), len(hidden_BLD) * len(weight_VD)) >= LARGEST:
-        raise InputError(
-            f"states {tuple(hidden_BLD.shape)}, weights {tuple(weight_VD.shape)}: expected fewer than 2^31 values; split the batch"
-        )
+    if max(hidden_BLD.numel(), weight_VD.numel(), len(hidden_BLD) * len(weight_VD)) >= MAX_VALUES:
+        shapes = f"states {tuple(hidden_BLD.shape)}, weights {tuple(weight_VD.shape)}"
+        raise InputError(f"lexicon head: {shapes}: expected fewer than 2^31 values; split the batch")

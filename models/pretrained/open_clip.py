@@ -1,118 +1,64 @@
-"""Pre-trained dual encoders of open_clip, by name or from the user's own files, behind the two calls of every retrieval model.
+"""Pre-trained dual encoders of open_clip, by published name or from local files.
 
-    open_clip:ViT-B-32/laion2b_s34b_b79k        weights that open_clip publishes (architecture/tag), fetched from the hub
-    open_clip:ViT-B-32/weights.safetensors      a file of weights; so is any other path, /absolute after the first slash
-    open_clip:local-dir:FOLDER                  a folder as open_clip saves one (open_clip_config.json, weights, tokenizer)
-    open_clip:hf-hub:ORGANISATION/REPOSITORY    the same on the hub
+    open_clip:ViT-B-32/laion2b_s34b_b79k        weights published by open_clip (ARCHITECTURE/TAG), fetched from the hub
+    open_clip:ViT-B-32/weights.safetensors      a file of weights; other paths too, absolute after the first slash
+    open_clip:local-dir:FOLDER                  a folder saved by open_clip (open_clip_config.json, weights, tokenizer)
+    open_clip:hf-hub:ORGANISATION/REPOSITORY    the same from the hub
 
 Notable choices
-- Only a published name goes to the hub. Files are loaded with the hub switched off: what an architecture wants from there (the
-  tokenizer of a SigLIP, say) comes from its cache, or the model is refused.
+- Only published names use the hub. Local files are loaded offline: what an architecture needs from the hub (such as the
+  tokenizer of a SigLIP) comes from its cache, otherwise the model is refused.
 - Weights are read as safetensors or with torch's `weights_only`; no code in a file is run.
-- Activation and colour statistics are those the weights were trained with. Trap: open_clip itself only warns when a tag needs QuickGELU
-  and the architecture has none; here the tag decides. A bare file tells neither: its activation is the architecture's (OpenAI's weights
-  are `ViT-B-32-quickgelu`), its mean and deviation those that all published weights of the architecture share, else open_clip's default.
-- Pictures come square and at the model's own resolution, so the ways to resize and crop (`resize_mode`) that open_clip names differ in
-  nothing; who makes the pictures smaller does so before (`bench.vectors.rendering`: squeezed, bicubic).
+- Activation and image statistics are those of the training. Trap: open_clip only warns if a tag needs QuickGELU and the
+  architecture has GELU; here the tag decides. A bare file states neither: its activation is the architecture's
+  (OpenAI's weights need `ViT-B-32-quickgelu`), its mean and deviation are those shared by all published weights of the
+  architecture, otherwise open_clip's default.
+- Images come square and at the resolution of the model, so open_clip's `resize_mode` has no effect; the caller resizes
+  (`bench.vectors.batches`: squeezed, bicubic).
+- `load` alone imports torch and open_clip. The other functions read open_clip's own tables without importing it.
 """
 
+from __future__ import annotations
+
 import contextlib
-import difflib
 import functools
-import hashlib
+import importlib
 import json
 import logging
-import textwrap
-import threading
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
-from huggingface_hub import constants as hub
-from safetensors import SafetensorError
-from torch import nn
-from torch.nn import functional as F
+from models.errors import InputError, nearest, one_line
+from models.files import read_json, sha256, sha256_text
+from models.pretrained import UNREADABLE
 
-from models.errors import InputError
-from models.towers import torchvision_ops
-from models.towers.transformer import as_images
-
-torchvision_ops.make_importable()
-import open_clip  # noqa: E402
+if TYPE_CHECKING:
+    from models.pretrained.open_clip_model import PretrainedClip
 
 log = logging.getLogger(__name__)
 
 PREFIX, FOLDER, REPOSITORY = "open_clip:", "local-dir:", "hf-hub:"
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 CONFIG = "open_clip_config.json"
-UNREADABLE = (
-    SafetensorError,
-    UnpicklingError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    StopIteration,
-)
-"""What open_clip lets through when weights or a configuration are broken or of another model."""
+DEFAULT_PIXELS = 224
+"""`image_size` of open_clip's `CLIPVisionCfg`, for configurations without one."""
 
-
-class PretrainedClip(nn.Module):
-    """The retrieval model: any of open_clip's, with its own tokenizer, resolution and colour statistics.
-
-    model: as open_clip makes it, `visual.preprocess_cfg` included. dimension: D, the width of the dense vectors.
-    """
-
-    kind = "dense"
-    vocabulary = None
-
-    def __init__(self, model: nn.Module, tokenizer, dimension: int):
-        super().__init__()
-        self.clip, self.dimension = model, dimension
-        self._tokenizer, self._one_at_a_time = tokenizer, threading.Lock()
-        described = model.visual.preprocess_cfg
-        self.pixels = _side(described["size"])
-        for name in ("mean", "std"):
-            self.register_buffer(
-                name, torch.tensor(described[name], dtype=torch.float32).view(-1, 1, 1), persistent=False
-            )
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_one_at_a_time": None}  # a lock is of one process
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__({**state, "_one_at_a_time": threading.Lock()})
-
-    @torch.inference_mode()
-    def encode_image(self, images_BHWC) -> torch.Tensor:
-        """uint8 (B, pixels, pixels, 3), tensor or array, to L2-normalised vectors, float32 (B, D) on the CPU."""
-        images_BHWC = as_images(images_BHWC, self.pixels, self.mean.device)
-        pixels_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        return F.normalize(self.clip.encode_image(pixels_BCHW).float(), dim=-1).cpu()
-
-    @torch.inference_mode()
-    def encode_text(self, captions: list[str]) -> torch.Tensor:
-        """Captions to L2-normalised vectors, float32 (B, D) on the CPU."""
-        with (
-            self._one_at_a_time
-        ):  # tokenizers from the hub set their padding at each call, and refuse to in two threads
-            tokens_BL = self._tokenizer(captions)
-        return F.normalize(self.clip.encode_text(tokens_BL.to(self.mean.device)).float(), dim=-1).cpu()
+UNLOADABLE = (*UNREADABLE, AssertionError, StopIteration)
+"""Exceptions of open_clip for weights or configurations that are broken or of another model."""
 
 
 def named(source) -> bool:
-    """Whether `source` names a model of open_clip, not a checkpoint folder."""
+    """Whether `source` names a model of open_clip rather than a checkpoint folder."""
     return isinstance(source, str) and source.startswith(PREFIX)
 
 
 def variant(source: str) -> str:
-    """What records call it: `clip_zeroshot:ViT-B-32/laion2b_s34b_b79k`; of a path, its last part alone."""
+    """The variant in records, such as `clip_zeroshot:ViT-B-32/laion2b_s34b_b79k`; of a path, only the last part."""
     start, rest = _parse(source)
     if start == REPOSITORY:
         return f"clip_zeroshot:{rest}"
@@ -121,22 +67,35 @@ def variant(source: str) -> str:
 
 
 def pixels(source: str) -> int:
-    """The resolution that a model's configuration states, without loading it. Raises InputError as `load` does."""
+    """The resolution in the configuration of a model, which is not loaded. Raises InputError as `load`."""
     found = _find(source)
     try:
-        return _side(
-            open_clip.get_model_config(found.model)["vision_cfg"].get("image_size", open_clip.CLIPVisionCfg.image_size)
-        )
-    except UNREADABLE as error:
-        raise InputError(f"{found.place}: no configuration of {source}: {_one_line(error)}") from None
+        return side(_configuration(found)["vision_cfg"].get("image_size", DEFAULT_PIXELS))
+    except UNLOADABLE as error:
+        raise InputError(f"{found.place}: no configuration of {source}: {one_line(error)}") from None
+
+
+def fingerprint(source: str) -> str:
+    """A 16-digit hash of the name, architecture, image statistics and SHA-256 of the weights, without their path."""
+    found = _find(source)
+    sums = {file.name: sha256(file) for file in found.files}
+    identity = found.identity | {"sha256": sums if len(sums) > 1 else list(sums.values())}
+    return sha256_text(json.dumps(identity, sort_keys=True))[:16]
+
+
+def kind(source: str) -> str:
+    """The kind of the vectors: always "dense"."""
+    return "dense"
 
 
 def load(source: str, device: str = "cpu") -> PretrainedClip:
-    """The model of an `open_clip:` name, in eval mode; fetches published weights that the hub's cache lacks.
+    """The model of an `open_clip:` name, in eval mode; fetches published weights that are not in the hub's cache.
 
-    Raises:
-        InputError: an unknown name, with the nearest known; weights that cannot be fetched, are broken, or do not fit the architecture.
+    Raises InputError for an unknown name (with the nearest known one), and for weights that cannot be fetched, are
+    broken or do not fit the architecture.
     """
+    from models.pretrained.open_clip_model import PretrainedClip, open_clip
+
     found = _find(source)
     with _quiet_hub(), _offline() if found.local else contextlib.nullcontext():
         try:
@@ -145,27 +104,29 @@ def load(source: str, device: str = "cpu") -> PretrainedClip:
             )
             tokenizer = open_clip.get_tokenizer(found.model)
             dimension = open_clip.get_model_config(found.model)["embed_dim"]
-        except UNREADABLE as error:
-            raise InputError(
-                f"{found.place}: no model of {source} could be made of it{found.needs}: {_one_line(error)}"
-            ) from None
+        except UNLOADABLE as error:
+            raise InputError(f"{found.place}: cannot load {source}{found.needs}: {one_line(error)}") from None
     return PretrainedClip(model, tokenizer, dimension).eval()
 
 
-def fingerprint(source: str) -> str:
-    """A short hash of what decides the vectors: name, architecture, statistics, and the sha256 of the weights. A path is not part of it."""
-    found = _find(source)
-    sums = {file.name: _sha256(file) for file in found.files}
-    identity = found.identity | {"sha256": sums if len(sums) > 1 else list(sums.values())}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+def side(size) -> int:
+    """The side of square images from open_clip's `image_size`, an int or (height, width). Raises InputError."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise InputError(f"the model expects images of {height} x {width} pixels; only square ones are supported")
+    return height
 
 
-# --- where a model is -------------------------------------------------------------------------------------------------------------
+# --- where a model is -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Found:
-    """model: in open_clip's words; place, needs: for messages; files: whose content is part of the identity; options: of open_clip's maker."""
+    """A located model.
+
+    model: its name in open_clip. place, needs: for messages. files: decide the identity by their content.
+    options: of open_clip's `create_model_from_pretrained`. local: load offline.
+    """
 
     model: str
     place: str
@@ -178,17 +139,15 @@ class _Found:
 
 @functools.lru_cache(maxsize=16)
 def _find(source: str) -> _Found:
-    """Resolved once for each name: `fingerprint` and `load` both ask, and the hub is to be asked once."""
+    """Locates a model; cached, so that `fingerprint` and `load` ask the hub once."""
     start, rest = _parse(source)
     if start == FOLDER:
         return _folder(source, Path(rest))
     if start == REPOSITORY:
         return _repository(source, rest)
-    if start not in open_clip.list_models():
-        raise InputError(
-            f"{source}: open_clip has no architecture '{start}'; nearest: {_nearest(start, open_clip.list_models())}"
-        )
-    if published := open_clip.get_pretrained_cfg(start, rest):
+    if start not in (known := _architectures()):
+        raise InputError(f"{source}: unknown architecture '{start}' of open_clip{nearest(start, known, listed=False)}")
+    if published := _published_weights().get_pretrained_cfg(start, rest):
         return _published(source, start, rest, published)
     return _file(source, start, Path(rest))
 
@@ -196,9 +155,9 @@ def _find(source: str) -> _Found:
 def _parse(source: str) -> tuple[str, str]:
     """(architecture, tag or path), (FOLDER, path) or (REPOSITORY, its name). Raises InputError."""
     name = source.removeprefix(PREFIX)
-    schema = next((schema for schema in (FOLDER, REPOSITORY) if name.startswith(schema)), None)
-    if schema:
-        start, rest = schema, name.removeprefix(schema)
+    scheme = next((scheme for scheme in (FOLDER, REPOSITORY) if name.startswith(scheme)), None)
+    if scheme:
+        start, rest = scheme, name.removeprefix(scheme)
     else:
         start, _, rest = name.partition("/")
     if not (source.startswith(PREFIX) and start and rest):
@@ -210,44 +169,36 @@ def _parse(source: str) -> tuple[str, str]:
 def _published(source: str, architecture: str, tag: str, config: dict) -> _Found:
     (file,) = _fetch(source, config["hf_hub"] or config["url"], config)
     statistics = {"image_mean": config["mean"], "image_std": config["std"]}
-    options = {"pretrained": str(file), "force_quick_gelu": bool(config.get("quick_gelu"))} | statistics
-    identity = _described(f"{architecture}/{tag}", architecture, statistics) | {
-        "quick_gelu": options["force_quick_gelu"]
-    }
+    quick_gelu = bool(config.get("quick_gelu"))
+    options = {"pretrained": str(file), "force_quick_gelu": quick_gelu} | statistics
+    identity = _identity(f"{architecture}/{tag}", architecture, statistics) | {"quick_gelu": quick_gelu}
     return _Found(architecture, str(file), (file,), identity, options, local=False)
 
 
 def _file(source: str, architecture: str, file: Path) -> _Found:
     if not file.is_file():
-        tags = open_clip.list_pretrained_tags_by_model(architecture)
-        known = f"nearest: {_nearest(str(file), tags)}; known: {', '.join(tags)}" if tags else "there are none"
+        tags = _published_weights().list_pretrained_tags_by_model(architecture)
         raise InputError(
-            f"{source}: '{file}' is no file, and no tag of weights that open_clip publishes for {architecture} ({known})"
+            f"{source}: '{file}' is neither a file nor a tag of weights published for {architecture}"
+            f"{nearest(str(file), tags) or ' (which has none)'}"
         )
     if file.suffix not in SUFFIXES:
         raise InputError(f"{file}: expected weights as {', '.join(SUFFIXES)}")
     statistics = _shared_statistics(file, architecture)
     options = {"pretrained": str(file.absolute())} | statistics  # absolute, so that open_clip cannot take it for a tag
-    text = open_clip.get_model_config(architecture)["text_cfg"]
-    wanted = " and ".join(sorted({text.get("hf_tokenizer_name"), text.get("hf_model_name")} - {None, ""}))
-    needs = (
-        f" (the architecture needs {wanted} of the hub, and a file is loaded with what its cache holds)"
-        if wanted
-        else ""
-    )
-    return _Found(
-        architecture, str(file), (file,), _described(architecture, architecture, statistics), options, needs=needs
-    )
+    text = _architecture(architecture)["text_cfg"]
+    remote = " and ".join(sorted({text.get("hf_tokenizer_name"), text.get("hf_model_name")} - {None, ""}))
+    needs = f" (the architecture needs {remote} of the hub; files are loaded offline, with its cache only)"
+    identity = _identity(architecture, architecture, statistics)
+    return _Found(architecture, str(file), (file,), identity, options, needs=needs if remote else "")
 
 
 def _folder(source: str, folder: Path) -> _Found:
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder / CONFIG}: no such file; expected a folder as open_clip saves one for {source}")
-    files = tuple(
-        sorted(file for file in folder.iterdir() if file.is_file())
-    )  # open_clip picks weights and tokenizer among them
+        raise InputError(f"{folder / CONFIG}: no such file; expected a folder saved by open_clip for {source}")
+    files = tuple(sorted(file for file in folder.iterdir() if file.is_file()))  # open_clip chooses among them
     if not any(file.suffix in SUFFIXES for file in files):
-        raise InputError(f"{folder}: no weights in it; expected them as {', '.join(SUFFIXES)} beside {CONFIG}")
+        raise InputError(f"{folder}: no weights; expected them as {', '.join(SUFFIXES)} beside {CONFIG}")
     return _Found(f"{FOLDER}{folder}", str(folder), files, {"name": FOLDER})
 
 
@@ -257,38 +208,95 @@ def _repository(source: str, name: str) -> _Found:
 
 
 def _fetch(source: str, what: str, *configs: dict) -> tuple[Path, ...]:
-    """The files of the hub, each described as open_clip describes weights."""
+    """Files from the hub or its cache, each described as open_clip describes weights."""
     log.warning("%s: fetching %s, unless it is in the hub's cache", source, what)
     try:
         with _quiet_hub():
-            return tuple(Path(open_clip.download_pretrained(config)) for config in configs)
+            return tuple(Path(_published_weights().download_pretrained(config)) for config in configs)
     except (OSError, RuntimeError) as error:
         expected = f"expected a connection, or a copy on disk as {PREFIX}ARCHITECTURE/FILE"
-        raise InputError(f"{source}: {what} could not be fetched: {_one_line(error)}; {expected}") from None
+        raise InputError(f"{source}: {what} could not be fetched: {one_line(error)}; {expected}") from None
 
 
-def _described(name: str, architecture: str, statistics: dict) -> dict:
-    return {"name": name, "architecture": open_clip.get_model_config(architecture)} | statistics
+def _identity(name: str, architecture: str, statistics: dict) -> dict:
+    return {"name": name, "architecture": _architecture(architecture)} | statistics
 
 
 def _shared_statistics(file: Path, architecture: str) -> dict:
-    """Mean and deviation that all published weights of the architecture were trained with; {} (open_clip's default) where there are none."""
-    configs = [
-        open_clip.get_pretrained_cfg(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)
-    ]
+    """Mean and deviation shared by all published weights of the architecture; {} (open_clip's default) otherwise."""
+    table = _published_weights()
+    tags = table.list_pretrained_tags_by_model(architecture)
+    configs = [table.get_pretrained_cfg(architecture, tag) for tag in tags]
     found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs}
     if len(found) > 1:
         log.warning(
-            "%s: weights of %s were published for several means and deviations; taking open_clip's default",
+            "%s: the published weights of %s have several means and deviations; using open_clip's default",
             file,
             architecture,
         )
     return dict(zip(("image_mean", "image_std"), *found, strict=True)) if len(found) == 1 else {}
 
 
+# --- the tables of open_clip ----------------------------------------------------------------------------------------
+
+
+def _package_folder() -> Path:
+    return Path(find_spec("open_clip").submodule_search_locations[0])
+
+
+def _architectures() -> list[str]:
+    """Names of open_clip's architectures; those registered at run time too if open_clip is imported."""
+    if "open_clip" in sys.modules:
+        return sys.modules["open_clip"].list_models()
+    return [file.stem for file in (_package_folder() / "model_configs").glob("*.json")]
+
+
+def _architecture(name: str) -> dict:
+    if "open_clip" in sys.modules:
+        return sys.modules["open_clip"].get_model_config(name)
+    return read_json(_package_folder() / "model_configs" / f"{name}.json")
+
+
+def _configuration(found: _Found) -> dict:
+    file = next((file for file in found.files if file.name == CONFIG), None)
+    if file is None:
+        return _architecture(found.model)
+    described = read_json(file)
+    return described.get("model_cfg", described)
+
+
+@functools.cache
+def _tables() -> ModuleType:
+    """A copy of the module `open_clip.pretrained` without the package around it, which imports torch.
+
+    Trap: the module imports `safetensors.torch` to learn whether safetensors is installed, and that imports torch.
+    """
+    package = ModuleType("_open_clip_tables")
+    package.__path__ = [str(_package_folder())]
+    sys.modules[package.__name__] = package
+    blocked = "safetensors.torch" not in sys.modules
+    if blocked:
+        sys.modules["safetensors.torch"] = None
+    try:
+        tables = importlib.import_module(f"{package.__name__}.pretrained")
+    finally:
+        if blocked:
+            del sys.modules["safetensors.torch"]
+    tables._has_safetensors = True
+    return tables
+
+
+def _published_weights() -> ModuleType:
+    """open_clip's table of published weights, and its downloads."""
+    return sys.modules.get("open_clip.pretrained") or _tables()
+
+
+# --- the hub --------------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """Without the hub's lines about each attempt (five for each name that the weights could have, twice): the error says what failed."""
+    """Turns off the hub's log of each attempt (ten per model); the error says what failed."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -300,29 +308,11 @@ def _quiet_hub() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
-    """The hub's own switch, off while a local model is made: only its cache is read."""
-    before, hub.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE, True
+    """Turns off the hub's network access while a local model is loaded; only its cache is read."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
         yield
     finally:
-        hub.HF_HUB_OFFLINE = before
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    return ", ".join(difflib.get_close_matches(word, list(known), n=3, cutoff=0.0))
-
-
-def _one_line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 300) or type(error).__name__
-
-
-def _side(size) -> int:
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise InputError(f"the model takes pictures of {height} x {width} pixels; expected a square")
-    return height
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        constants.HF_HUB_OFFLINE = before

@@ -1,0 +1,1 @@
+"""Image and text encoders: classes of transformers, and EfficientNet-Lite0."""

@@ -1,10 +1,11 @@
-"""Make torchvision importable beside a torch that its compiled operators do not fit.
+"""Makes torchvision importable with a torch build that does not match its compiled operators.
 
-open_clip, timm and parts of transformers import torchvision. Beside a CPU-only torch the registry's torchvision wheel
-cannot load its compiled library, and the import dies with "operator torchvision::nms does not exist" although nothing
-here calls that operator. Two schemas without kernels are all the import wants.
+open_clip, timm and parts of transformers import torchvision. With a CPU-only torch, the torchvision wheel of PyPI
+cannot load its compiled library, and its import fails with "operator torchvision::nms does not exist", although this
+project does not use that operator. The import only needs the schemas of two operators, without kernels.
 
-Trap: declared while the real library loads as well, the schemas abort the process; so the library is tried first.
+Trap: if the schemas are declared and the real library is loaded as well, the process aborts. So the library is tried
+first.
 """
 
 import importlib.util
@@ -16,28 +17,20 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_kept_alive: list[torch.library.Library] = []
+_declared: list[torch.library.Library] = []
 
 
 def compiled_library() -> Path | None:
-    """The compiled operators of the installed torchvision, or None where there are none. Does not import torchvision."""
+    """The library of compiled operators of the installed torchvision, or None. Does not import torchvision."""
     spec = importlib.util.find_spec("torchvision")
-    if spec is None:
-        return None
-    return next(
-        (
-            file
-            for folder in spec.submodule_search_locations
-            for file in sorted(Path(folder).glob("_C*.*"))
-            if file.suffix in {".so", ".pyd", ".dylib"}
-        ),
-        None,
-    )
+    folders = spec.submodule_search_locations if spec else []
+    files = [file for folder in folders for file in sorted(Path(folder).glob("_C*.*"))]
+    return next((file for file in files if file.suffix in {".so", ".pyd", ".dylib"}), None)
 
 
 def make_importable() -> bool:
-    """Call before importing open_clip, timm or torchvision. Returns whether the compiled operators work. May be called again."""
-    if _kept_alive:
+    """Call before each import of open_clip, timm or torchvision. Returns whether the compiled operators work."""
+    if _declared:
         return False
     library = compiled_library()
     try:
@@ -45,9 +38,9 @@ def make_importable() -> bool:
             torch.ops.load_library(library)
             return True
     except OSError:
-        pass  # built for another torch: declare the schemas below
+        pass  # built for another torch
     declarations = torch.library.Library("torchvision", "FRAGMENT")
     for schema in _SCHEMAS:
         declarations.define(schema)
-    _kept_alive.append(declarations)
+    _declared.append(declarations)
     return False

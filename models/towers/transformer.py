@@ -1,4 +1,4 @@
-"""Image and text transformers from transformers' own classes, at the sizes that a configuration asks for."""
+"""Image and text encoders: classes of the package transformers, with the sizes of a configuration."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from models.config import ImageConfig, TextConfig
-from models.errors import InputError
+from models.errors import InputError, one_line
 from models.towers import torchvision_ops
 from models.towers.efficientnet import EfficientNetLite0
 
@@ -20,7 +20,7 @@ __all__ = [
     "PreTrainedTokenizerFast",
     "transformers_logging",
 ]
-"""transformers is imported in this file alone, because its torchvision must be made importable first."""
+"""Other modules import the classes of transformers from here, because torchvision must be made importable first."""
 
 torchvision_ops.make_importable()
 from transformers import (  # noqa: E402
@@ -39,20 +39,20 @@ from transformers import (  # noqa: E402
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
-Made = TypeVar("Made", bound=PreTrainedConfig)
+Config = TypeVar("Config", bound=PreTrainedConfig)
 
 MEAN_AND_DEVIATION = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Statistics -> mean and deviation of red, green, blue, of pixels in [0, 1]."""
+"""Statistics -> mean and deviation of the red, green and blue channels, for pixels in [0, 1]."""
 
 
 class ConvolutionalStem(nn.Sequential):
-    """Overlapping convolutions in place of one big patch projection: (B, 3, H, W) to (B, D, H/patch, W/patch).
+    """Overlapping convolutions in place of a patch projection: (B, 3, H, W) to (B, D, H/patch, W/patch).
 
-    A 4x4 convolution of stride 4, then one 3x3 of stride 2 for each further halving (Xiao et al., 2021: early convolutions
-    help small transformers to see).
+    A 4x4 convolution of stride 4, then 3x3 convolutions of stride 2 (Xiao et al., 2021, "Early convolutions help
+    transformers see better").
     """
 
     def __init__(self, widths: tuple[int, ...], out_width: int):
@@ -63,12 +63,12 @@ class ConvolutionalStem(nn.Sequential):
 
     @property
     def weight(self) -> torch.Tensor:
-        """Of the last convolution: transformers asks a patch projection for its dtype."""
+        """Weight of the last convolution; transformers reads the dtype of a patch projection from it."""
         return self[-1].weight
 
 
 def as_images(images, pixels: int, device: torch.device) -> torch.Tensor:
-    """Arrays or tensors as uint8 (B, pixels, pixels, 3) on `device`. Raises InputError for another type or shape."""
+    """Checks an array or tensor, uint8 (B, pixels, pixels, 3), and moves it to `device`. Raises InputError."""
     images_BHWC = torch.as_tensor(images)
     if images_BHWC.dtype != torch.uint8 or images_BHWC.shape[1:] != (pixels, pixels, 3):
         raise InputError(
@@ -78,7 +78,7 @@ def as_images(images, pixels: int, device: torch.device) -> torch.Tensor:
 
 
 def pixel_values(images_BHWC: torch.Tensor, statistics: str = "half") -> torch.Tensor:
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W), normalised by the mean and deviation of `statistics`; "half" gives [-1, 1]."""
+    """Normalises uint8 (B, H, W, 3) to float32 (B, 3, H, W) by `statistics`; "half" gives [-1, 1]."""
     values_BCHW = images_BHWC.permute(0, 3, 1, 2).float()
     if statistics == "half":
         return values_BCHW.div_(127.5).sub_(1.0)
@@ -89,7 +89,7 @@ def pixel_values(images_BHWC: torch.Tensor, statistics: str = "half") -> torch.T
 
 
 def image_tower(config: ImageConfig) -> nn.Module:
-    """An image encoder without pooler, with random weights; `image_tokens` makes tokens of pictures with it. Raises InputError."""
+    """An image encoder without pooler, with random weights; run it with `image_tokens`. Raises InputError."""
     if config.encoder == "efficientnet_lite0":
         return EfficientNetLite0(config.width)
     sizes = {
@@ -105,25 +105,23 @@ def image_tower(config: ImageConfig) -> nn.Module:
     hidden = {"intermediate_size": int(config.width * config.mlp_ratio)}
     match config.encoder:
         case "vit":
-            tower = ViTModel(_made("model.image", ViTConfig, **sizes, **hidden), add_pooling_layer=False)
+            tower = ViTModel(_config("model.image", ViTConfig, **sizes, **hidden), add_pooling_layer=False)
         case "beit":
-            tower = BeitModel(
-                _made("model.image", BeitConfig, **sizes, **hidden, drop_path_rate=0.0), add_pooling_layer=False
-            )
+            beit = _config("model.image", BeitConfig, **sizes, **hidden, drop_path_rate=0.0)
+            tower = BeitModel(beit, add_pooling_layer=False)
         case "dinov2":
-            tower = Dinov2Model(
-                _made("model.image", Dinov2Config, **sizes, mlp_ratio=int(config.mlp_ratio), use_mask_token=False)
-            )
+            hidden = {"mlp_ratio": int(config.mlp_ratio), "use_mask_token": False}
+            tower = Dinov2Model(_config("model.image", Dinov2Config, **sizes, **hidden))
     if config.stem == "convolutional":
         tower.embeddings.patch_embeddings.projection = ConvolutionalStem(config.stem_widths, config.width)
     return tower
 
 
 def image_tokens(tower: nn.Module, values_BCHW: torch.Tensor) -> torch.Tensor:
-    """Token states (B, 1 + patches, D) of normalised pictures, [CLS] first.
+    """Token states (B, 1 + patches, D) of normalised images, [CLS] first.
 
-    At another size than the position table's, ViT and BEiT interpolate it when asked to, DINOv2 by itself; at the table's own size
-    nothing is interpolated.
+    The position table is interpolated for images of another size (DINOv2 does so by itself), and used as it is
+    otherwise.
     """
     if isinstance(tower, EfficientNetLite0):
         return tower(values_BCHW)
@@ -133,8 +131,8 @@ def image_tokens(tower: nn.Module, values_BCHW: torch.Tensor) -> torch.Tensor:
 
 
 def bert_config(config: TextConfig, layers: int | None = None) -> BertConfig:
-    """transformers' configuration of the text tower, or of a decoder of `layers` layers beside it."""
-    return _made(
+    """The transformers configuration of the text encoder, or of its decoder with `layers` layers. Raises InputError."""
+    return _config(
         "model.text",
         BertConfig,
         vocab_size=config.vocabulary,
@@ -152,15 +150,15 @@ def bert_config(config: TextConfig, layers: int | None = None) -> BertConfig:
 
 
 def text_tower(config: TextConfig) -> BertModel:
-    """BERT without pooler; `last_hidden_state` is (B, L, D)."""
+    """BERT without pooler, with random weights; its `last_hidden_state` is (B, L, D). Raises InputError."""
     bert = BertModel(bert_config(config), add_pooling_layer=False)
     nn.init.normal_(bert.embeddings.word_embeddings.weight, std=config.embedding_std)
     return bert
 
 
-def _made(where: str, kind: Callable[..., Made], **values) -> Made:
-    """A configuration of transformers, which checks the types itself. Raises InputError."""
+def _config(where: str, kind: Callable[..., Config], **values) -> Config:
+    """A transformers configuration, which checks its types itself. Raises InputError."""
     try:
         return kind(**values)
     except StrictDataclassError as error:
-        raise InputError(f"{where}.architecture: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where}.architecture: {one_line(error)}") from None

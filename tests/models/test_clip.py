@@ -1,4 +1,4 @@
-"""The CLIP baseline's loss against open_clip's, against our own InfoNCE, and against the formula in float64."""
+"""The loss of the CLIP baseline against open_clip, our InfoNCE, and the formula in float64."""
 
 import math
 
@@ -22,7 +22,7 @@ def captions_of(batch, tokenizer) -> list[str]:
     return [" ".join(row).replace(" ##", "") for row in rows]
 
 
-def test_the_loss_equals_open_clips_ours_and_the_formula(trained, tokenizer):
+def test_the_loss_equals_open_clip_info_nce_and_the_formula(trained, tokenizer):
     model, objective, batch = trained
     losses, beside = objective.losses(batch, torch.Generator())
     image_BD, text_BD = model.encode_image(batch.images_BHWC.numpy()), model.encode_text(captions_of(batch, tokenizer))
@@ -39,8 +39,8 @@ def test_the_loss_equals_open_clips_ours_and_the_formula(trained, tokenizer):
     assert beside["temperature"].item() == pytest.approx(0.07)
 
 
-def test_the_length_of_the_batch_changes_nothing(trained, tokenizer):
-    """Batches come trimmed; open_clip's text tower has one length."""
+def test_padding_does_not_change_the_loss(trained, tokenizer):
+    """Batches are trimmed; open_clip's text tower has a fixed length."""
     _, objective, batch = trained
     longest = int((batch.tokens_BL != tokenizer.pad_id).sum(dim=1).max())
     trimmed = type(batch)(batch.images_BHWC, batch.tokens_BL[:, :longest], batch.words_BL[:, :longest])
@@ -49,7 +49,7 @@ def test_the_length_of_the_batch_changes_nothing(trained, tokenizer):
     assert whole == pytest.approx(short, rel=1e-6)
 
 
-def test_every_parameter_learns(trained):
+def test_every_parameter_has_a_gradient(trained):
     model, objective, batch = trained
     objective.losses(batch, torch.Generator())[0]["contrastive"].backward()
     without = [
@@ -68,7 +68,7 @@ def test_the_temperature_stays_within_the_published_bounds(trained):
     assert math.exp(MAX_LOGIT_SCALE) == pytest.approx(100)
 
 
-def test_clip_refuses_phases_that_are_lexlips(trained):
+def test_phases_of_lexlip_are_refused(trained):
     trained[1].begin("contrastive")
     with pytest.raises(InputError, match="'bottleneck'"):
         trained[1].begin("bottleneck")

@@ -1,3 +1,5 @@
+"""Rules across the fields of a configuration."""
+
 import dataclasses
 
 import pytest
@@ -17,18 +19,18 @@ from models.errors import InputError
         (ModelConfig(kind="clip", image=ImageConfig(width=30)), "model.image: heads"),
     ],
 )
-def test_values_that_do_not_fit_each_other(config, message):
+def test_values_that_do_not_fit_together_are_refused(config, message):
     with pytest.raises(InputError, match=message):
         config.validate()
 
 
-def test_values_that_fit():
+def test_values_that_fit_together_are_accepted():
     ModelConfig().validate()
     ModelConfig(kind="clip", image=ImageConfig(width=64)).validate()
     ImageConfig(patch=32, stem="patch").validate()
     ImageConfig(patch=32, stem_widths=(8, 16, 32)).validate()
 
 
-def test_configurations_do_not_change_under_way():
+def test_configurations_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ModelConfig().kind = "clip"

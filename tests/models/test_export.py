@@ -1,6 +1,7 @@
-"""Exports against the model in torch: ONNX by onnxruntime and the plain tokenizers library, SparseEncoder by sentence-transformers."""
+"""Exports against the torch model: ONNX by onnxruntime and tokenizers, SparseEncoder by sentence-transformers."""
 
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ def model(make_model):
 
 
 def with_biases(model):
-    """Biases off zero, so that one that is lost shows."""
+    """Random biases, so that a lost one changes the vectors."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -44,12 +45,12 @@ def as_onnx(model, tmp_path_factory):
     return folder, export_onnx.write(model, folder)
 
 
-def test_pictures_by_onnxruntime(as_onnx, model, pictures):
+def test_images_by_onnxruntime(as_onnx, model, images):
     folder, about = as_onnx
     session = onnxruntime.InferenceSession(folder / "image.onnx")
     for size in (1, 3, 8):
-        (vectors,) = session.run(["vectors"], {"images": pictures[:size]})
-        np.testing.assert_allclose(vectors, model.encode_image(pictures[:size]), atol=1e-6)
+        (vectors,) = session.run(["vectors"], {"images": images[:size]})
+        np.testing.assert_allclose(vectors, model.encode_image(images[:size]), atol=1e-6)
     assert about["image"] == {
         "images": "uint8 (batch, 16, 16, 3)",
         "vectors": f"float32 (batch, {len(model.vocabulary)})",
@@ -70,16 +71,16 @@ def test_texts_by_onnxruntime(as_onnx, model, captions):
     assert about["text"]["tokens"] == "int64 (batch, 14)"
 
 
-def test_the_graphs_need_no_operators_but_those_of_onnx(as_onnx):
+def test_the_graphs_use_onnx_operators_only(as_onnx):
     for name in ("image.onnx", "text.onnx"):
         graph = onnx.load(as_onnx[0] / name)
         onnx.checker.check_model(graph, full_check=True)
         assert {node.domain for node in graph.graph.node} == {""} and not graph.functions
-        assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param, "the batch has no fixed size"
+        assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param, "the batch size is dynamic"
 
 
 @pytest.mark.parametrize("pooling", ["max", "sum"])
-def test_a_sparse_encoder_gives_the_same_texts(pooling, model, make_model, captions, tmp_path, capsys):
+def test_texts_by_a_sparse_encoder(pooling, model, make_model, captions, tmp_path, capsys):
     from sentence_transformers import SparseEncoder
 
     model = model if pooling == "max" else with_biases(make_model(head=HeadConfig(pooling="sum")))
@@ -101,9 +102,9 @@ def test_a_sparse_encoder_gives_the_same_texts(pooling, model, make_model, capti
     )
 
 
-def test_what_a_sparse_encoder_cannot_hold_is_refused(make_model, tmp_path):
+def test_unsupported_models_of_a_sparse_encoder_are_refused(make_model, tmp_path):
     for refused, model in (
-        ("without .CLS. and .SEP.", make_model(head=HeadConfig(tokens="content"))),
+        ("pools without .CLS. and .SEP.", make_model(head=HeadConfig(tokens="content"))),
         ("a model of dense vectors", make_model("clip")),
     ):
         with pytest.raises(InputError, match=f"{refused}.*; export it to onnx"):
@@ -121,7 +122,7 @@ def test_an_export_that_differs_is_refused(model, tmp_path, monkeypatch):
         return made
 
     monkeypatch.setattr(export_sparse_encoder, "masked_language_model", without_bias)
-    with pytest.raises(InputError, match="text: the export differs from the model by .*, at most 1e-05"):
+    with pytest.raises(InputError, match="text: the export differs from the model by .*; expected at most 1e-05"):
         export_sparse_encoder.write(model, tmp_path)
 
 
@@ -130,27 +131,28 @@ def test_an_export_that_differs_is_refused(model, tmp_path, monkeypatch):
     [
         ([[1.0, 2e-5]], [[1.0, 0.0]], "differs from the model by 2.0e-05"),
         ([[1.0, np.nan]], [[1.0, 0.0]], "differs from the model by nan"),
-        ([[1.0]], [[1.0, 0.0]], r"the export gives \(1, 1\), the model \(1, 2\)"),
+        ([[1.0]], [[1.0, 0.0]], r"the export gives shape \(1, 1\), the model \(1, 2\)"),
         ([[0.0, 0.0]], [[0.0, 0.0]], "the model gives zero vectors"),
     ],
 )
-def test_what_the_check_lets_through(found, expected, message):
+def test_the_check_of_vectors(found, expected, message):
     with pytest.raises(InputError, match=f"side: .*{message}"):
-        export.compared("side", np.array(found), torch.tensor(expected))
-    assert export.compared("side", np.array([[0.5, 1e-6]]), torch.tensor([[0.5, 0.0]])) == pytest.approx(1e-6)
+        export.largest_difference("side", np.array(found), torch.tensor(expected))
+    assert export.largest_difference("side", np.array([[0.5, 1e-6]]), torch.tensor([[0.5, 0.0]])) == pytest.approx(1e-6)
 
 
-def test_the_probes_reach_past_the_longest_text_and_differ(model):
-    texts, pictures = export.probe_texts(model), export.probe_pictures(model)
+def test_the_probes_exceed_the_length_limit_and_differ(model):
+    texts, images = export.probe_texts(model), export.probe_images(model)
     lengths = [len(text.split()) for text in texts]
     assert lengths[0] == 1 and lengths[-1] > model.tokenizer.max_tokens
-    assert pictures.shape == (export.PROBES, 16, 16, 3) and pictures.dtype == np.uint8
-    assert len({picture.tobytes() for picture in pictures}) == export.PROBES
-    assert np.ptp(pictures[0], axis=(0, 1)).max() == 0 and np.ptp(pictures[-1], axis=(0, 1)).min() > 100
+    assert images.shape == (export.PROBES, 16, 16, 3) and images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) == export.PROBES
+    assert np.ptp(images[0], axis=(0, 1)).max() == 0 and np.ptp(images[-1], axis=(0, 1)).min() > 100
 
 
 def test_a_missing_package_is_named(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    for module in ("onnx", "sentence_transformers"):
+        monkeypatch.setitem(sys.modules, module, None)
     for write, package in ((export_onnx.write, "onnx"), (export_sparse_encoder.write, "sentence-transformers")):
         with pytest.raises(
             InputError, match=f"the package '{package}' is not installed; pip install 'lexlip-bench.export.'"

@@ -1,3 +1,5 @@
+"""Atomic files and folders, JSON and checksums."""
+
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ from models.errors import InputError
 from models.files import atomic_file, atomic_folder, read_json, sha256, write_json
 
 
-def test_a_file_appears_only_when_the_block_ends_well(tmp_path):
+def test_a_file_appears_at_the_end_of_the_block_only(tmp_path):
     target = tmp_path / "deep" / "file.txt"
     with atomic_file(target) as partial:
         partial.write_text("first")
@@ -21,7 +23,7 @@ def test_a_file_appears_only_when_the_block_ends_well(tmp_path):
     assert os.listdir(target.parent) == ["file.txt"]
 
 
-def test_a_folder_is_replaced_whole_or_left(tmp_path):
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     target = tmp_path / "folder"
     with atomic_folder(target) as partial:
         (partial / "old").write_text("old")
@@ -32,14 +34,14 @@ def test_a_folder_is_replaced_whole_or_left(tmp_path):
     with atomic_folder(target) as partial:
         (partial / "inner").mkdir()
         (partial / "inner" / "new").write_text("new")
-        assert os.listdir(target) == ["old"], "the old folder stays readable while the new one is made"
+        assert os.listdir(target) == ["old"], "the old folder stays readable meanwhile"
     assert os.listdir(target) == ["inner"]
     assert os.listdir(tmp_path) == ["folder"]
 
 
 KILLED = """
 import os, signal, sys
-from bench.files import atomic_file, atomic_folder
+from models.files import atomic_file, atomic_folder
 make = {"file": atomic_file, "folder": atomic_folder}[sys.argv[1]]
 with make(sys.argv[2]) as partial:
     (partial if sys.argv[1] == "file" else partial / "part").write_text("half")
@@ -48,7 +50,7 @@ with make(sys.argv[2]) as partial:
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_kill_9_leaves_the_old_one_and_the_next_write_cleans_up(tmp_path, what):
+def test_a_killed_writer_leaves_the_old_target_and_the_next_write_cleans_up(tmp_path, what):
     target = tmp_path / "target"
     make = {"file": atomic_file, "folder": atomic_folder}[what]
 
@@ -69,7 +71,7 @@ def test_kill_9_leaves_the_old_one_and_the_next_write_cleans_up(tmp_path, what):
     assert os.listdir(tmp_path) == ["target"]
 
 
-def test_what_another_running_process_is_writing_is_left_alone(tmp_path):
+def test_partial_files_of_running_processes_are_kept(tmp_path):
     with atomic_file(tmp_path / "target") as partial:
         other = partial.with_name(partial.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
         other.write_text("of a living process")
@@ -85,8 +87,9 @@ def test_json(tmp_path):
     (tmp_path / "a.json").write_text('{"b": [1,')
     with pytest.raises(InputError, match=r"a\.json.*not valid JSON"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(InputError, match="no such file"):
-        read_json(tmp_path / "none.json")
+    for absent in (tmp_path / "none.json", tmp_path / "a.json" / "none.json"):
+        with pytest.raises(InputError, match="no such file"):
+            read_json(absent)
 
 
 def test_sha256(tmp_path):

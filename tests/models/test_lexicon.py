@@ -1,4 +1,4 @@
-"""The two poolings by hand, and the head against transformers' own masked-language-model head."""
+"""The two poolings by hand, and the head against the masked-language-model head of transformers."""
 
 import math
 
@@ -8,7 +8,14 @@ from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
 from models.lexicon import head as lexicon
-from models.lexicon.head import LexiconHead, active_lexicons, bag_of_weights, bag_of_words, retrieval_weights, set_way
+from models.lexicon.head import (
+    LexiconHead,
+    active_lexicons,
+    bag_of_weights,
+    bag_of_words,
+    retrieval_weights,
+    set_backend,
+)
 
 LOGITS_BLV = torch.tensor([[[1.0, -2.0, 0.5], [0.0, -1.0, 3.0]], [[-4.0, 0.0, -3.0], [-2.0, 0.0, -5.0]]])
 POOLED_BV = torch.tensor([[1.0, -1.0, 3.0], [-2.0, 0.0, -3.0]])
@@ -27,29 +34,29 @@ def test_pooling_is_the_highest_logit_of_each_lexicon(head):
     assert head.pooled(LOGITS_BLV).logits_BV.tolist() == POOLED_BV.tolist()
 
 
-def test_padding_is_left_out_of_the_pooling_and_special_tokens_are_not(head):
+def test_padding_is_not_pooled_and_special_tokens_are(head):
     mask_BL = torch.tensor([[True, False], [True, True]])
     assert head.pooled(LOGITS_BLV, mask_BL).logits_BV.tolist() == [[1.0, -2.0, 0.5], [-2.0, 0.0, -3.0]]
     assert head.pooled(LOGITS_BLV, torch.ones(2, 2, dtype=torch.bool)).logits_BV.tolist() == POOLED_BV.tolist()
 
 
-def test_every_head_of_a_model_is_computed_as_set(head, monkeypatch):
+def test_the_backend_is_set_for_all_heads_of_a_model(head, monkeypatch):
     asked, tiled = [], lexicon.max_linear
     monkeypatch.setattr(lexicon, "max_linear", lambda *of: asked.append(of[-1]) or tiled(*of[:-1]))
     head.pooled(LOGITS_BLV)
-    set_way(torch.nn.ModuleDict({"text": torch.nn.Sequential(head)}), "tiled")
+    set_backend(torch.nn.ModuleDict({"text": torch.nn.Sequential(head)}), "tiled")
     head.pooled(LOGITS_BLV)
     assert asked == ["auto", "tiled"]
 
 
 def test_retrieval_pooling_by_hand():
-    """log(1 + ReLU(max)): what is negative is zero however negative it is."""
+    """log(1 + ReLU(max))."""
     expected = [[math.log(2), 0.0, math.log(4)], [0.0, 0.0, 0.0]]
     torch.testing.assert_close(retrieval_weights(POOLED_BV), torch.tensor(expected))
     assert active_lexicons(retrieval_weights(POOLED_BV)).tolist() == [2, 0]
 
 
-def test_retrieval_pooling_is_the_published_order_of_operations():
+def test_retrieval_pooling_equals_the_published_order_of_operations():
     """The paper writes max(log(1 + ReLU(.))) over tokens; pooled logits give the same."""
     published_BV = torch.log1p(torch.relu(LOGITS_BLV)).max(dim=1).values
     torch.testing.assert_close(retrieval_weights(LOGITS_BLV.max(dim=1).values), published_BV)
@@ -66,8 +73,8 @@ def test_bottleneck_pooling_by_hand():
     torch.testing.assert_close(bag_of_words(POOLED_BV, embedding_VD), torch.tensor(expected))
 
 
-def test_a_bag_of_retrieval_weights_by_hand():
-    """Shares of the sum of the weights, times the embeddings; nothing of an item without active lexicons."""
+def test_bag_of_retrieval_weights_by_hand():
+    """Shares of the sum of the weights, times the embeddings; zero without active lexicons."""
     weights_BV = torch.tensor([[1.0, 0.0, 3.0], [0.0, 0.0, 0.0]], requires_grad=True)
     embedding_VD = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]], requires_grad=True)
     bag_BD = bag_of_weights(weights_BV, embedding_VD)
@@ -85,14 +92,14 @@ def test_sum_pooling_by_hand(head):
     torch.testing.assert_close(pooled.weights_BV, torch.tensor(expected))
 
 
-def test_negative_logits_matter_to_the_bottleneck_only():
+def test_negative_logits_change_the_bottleneck_only():
     lower_BV = torch.where(POOLED_BV < 0, POOLED_BV - 1, POOLED_BV)
     embedding_VD = torch.eye(3)
     assert torch.equal(retrieval_weights(lower_BV), retrieval_weights(POOLED_BV))
     assert (bag_of_words(lower_BV, embedding_VD) - bag_of_words(POOLED_BV, embedding_VD)).abs().max() > 0.01
 
 
-def test_the_bottleneck_stops_the_gradient_of_the_embeddings():
+def test_the_bottleneck_gives_the_embeddings_no_gradient():
     pooled_BV = POOLED_BV.clone().requires_grad_()
     embedding_VD = torch.eye(3, requires_grad=True)
     bag_of_words(pooled_BV, embedding_VD)[:, 0].sum().backward()
@@ -101,7 +108,7 @@ def test_the_bottleneck_stops_the_gradient_of_the_embeddings():
 
 
 @pytest.mark.parametrize("identity_start", [False, True])
-def test_logits_equal_transformers_prediction_head(identity_start):
+def test_logits_equal_those_of_transformers(identity_start):
     config = BertConfig(vocab_size=50, hidden_size=16, num_attention_heads=2)
     torch.manual_seed(0)
     ours = LexiconHead(

@@ -1,4 +1,4 @@
-"""Every loss against its textbook formula, written out naively in float64."""
+"""Every loss against its textbook formula in float64."""
 
 import math
 
@@ -30,7 +30,7 @@ def naive_info_nce(queries, keys, temperature) -> float:
 
 @settings(deadline=None, max_examples=40)
 @given(sizes, st.integers(0, 5), sizes, seeds, temperatures)
-def test_info_nce_counts_rows_beyond_the_batch_as_negatives(batch, extra, width, seed, temperature):
+def test_info_nce_takes_further_keys_as_negatives(batch, extra, width, seed, temperature):
     queries, keys = normalize(rows(batch, width, seed), dim=-1), normalize(rows(batch + extra, width, seed + 1), dim=-1)
     expected = naive_info_nce(queries, keys, temperature)
     assert float(info_nce(queries, keys, temperature)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
@@ -75,7 +75,7 @@ def test_masked_token_loss_is_the_mean_negative_log_likelihood(masked, vocabular
     assert float(masked_token_loss(logits, targets)) == pytest.approx(expected / masked, rel=1e-9)
 
 
-def test_nothing_masked_is_a_loss_of_zero_with_a_gradient():
+def test_without_masked_tokens_the_loss_is_0_with_a_gradient():
     logits = torch.zeros(0, 5, requires_grad=True)
     loss = masked_token_loss(logits, torch.zeros(0, dtype=torch.int64))
     loss.backward()

@@ -1,4 +1,4 @@
-"""The lexicon head's Triton kernels: when they are chosen, that they compile for GPUs, that they run. What they compute: `test_max_linear`."""
+"""The Triton kernels of the lexicon head: selection, compilation, execution. `test_max_linear` tests their results."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import torch
 
 import models.lexicon.max_linear
 from models.errors import InputError
-from models.lexicon.max_linear import chosen, max_linear
+from models.lexicon.max_linear import max_linear, resolve_backend
 
 triton = pytest.importorskip("triton")
 TESTS = Path(__file__).with_name("test_max_linear.py")
@@ -18,50 +18,46 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def test_the_way_goes_by_the_device_and_by_what_was_asked(monkeypatch):
-    assert [chosen(way, CPU) for way in ("auto", "tiled", "triton")] == ["tiled", "tiled", "triton"]
-    assert [chosen(way, GPU) for way in ("auto", "tiled", "triton")] == ["triton", "tiled", "triton"]
+def test_the_backend_depends_on_the_device_and_the_setting(monkeypatch):
+    assert [resolve_backend(backend, CPU) for backend in ("auto", "tiled", "triton")] == ["tiled", "tiled", "triton"]
+    assert [resolve_backend(backend, GPU) for backend in ("auto", "tiled", "triton")] == ["triton", "tiled", "triton"]
     monkeypatch.setattr(models.lexicon.max_linear, "TRITON", False)
-    assert chosen("auto", GPU) == "tiled"
-    with pytest.raises(InputError, match="way 'fast': expected auto, tiled, triton"):
-        chosen("fast", CPU)
+    assert resolve_backend("auto", GPU) == "tiled"
+    with pytest.raises(InputError, match="backend 'fast': expected auto, tiled, triton"):
+        resolve_backend("fast", CPU)
 
 
-def test_what_was_asked_for_fails_where_it_cannot_run(monkeypatch):
+def test_a_backend_that_cannot_run_fails(monkeypatch):
     states = torch.ones(1, 2, 3)
-    with pytest.raises(InputError, match="run on a GPU, not on cpu; expected way 'tiled' there"):
-        max_linear(states, states[0], states[0, :, 0], way="triton")
+    with pytest.raises(InputError, match="run on a GPU, not on cpu; expected backend 'tiled' there"):
+        max_linear(states, states[0], states[0, :, 0], backend="triton")
     monkeypatch.delitem(sys.modules, "models.lexicon.max_linear_triton")
     monkeypatch.delattr("models.lexicon.max_linear_triton")
     monkeypatch.setitem(sys.modules, "triton", None)  # as where it is not installed
-    with pytest.raises(InputError, match="need the package triton"):
-        max_linear(states, states[0], states[0, :, 0], way="triton")
+    with pytest.raises(InputError, match="the package 'triton' is not installed"):
+        max_linear(states, states[0], states[0, :, 0], backend="triton")
 
 
-def test_under_the_interpreter():
-    """All tests of the kernels' results, on the CPU."""
+@pytest.mark.parametrize(
+    "tests",
+    ["first_real_token and triton", pytest.param("triton or kernels", marks=pytest.mark.nightly)],
+    ids=["one", "all"],
+)
+def test_results_in_the_interpreter(tests):
+    """Runs tests of `test_max_linear` with the kernels on the CPU."""
     environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:cacheprovider",
-        str(TESTS),
-        "-k",
-        "triton or kernels",
-    ]
+    plain = ["--noconftest", "-p", "no:xdist", "-p", "no:cacheprovider", "-m", ""]
+    command = [sys.executable, "-m", "pytest", *plain, str(TESTS), "-k", tests]
     ran = subprocess.run(command, cwd=TESTS.parents[2], env=environment, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stdout[-3000:]
     summary = ran.stdout.strip().splitlines()[-1]
     assert "passed" in summary and "skipped" not in summary, summary
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("capability", "multiplies"), [(80, "mma.sync"), (90, "wgmma.mma_async")])
 def test_compiles_for_a_gpu_that_is_not_here(capability, multiplies, monkeypatch, tmp_path):
-    """Both kernels, down to machine code: on the tensor cores, within their shared memory."""
+    """Both kernels, to machine code: on the tensor cores, within their shared memory."""
     from triton.backends.compiler import GPUTarget
 
     from models.lexicon import max_linear_triton as kernels
@@ -96,7 +92,7 @@ def test_compiles_for_a_gpu_that_is_not_here(capability, multiplies, monkeypatch
 
 @needs_gpu
 def test_at_the_size_of_base_on_a_gpu():
-    """As the plain head on the same bfloat16 numbers in float32; beside the gradients themselves, in a tenth of the plain head's memory."""
+    """Equals the plain head in float32 on the same bfloat16 values, with a tenth of its memory without gradients."""
     torch.manual_seed(0)
     hidden_BLD = torch.randn(64, 197, 768, device="cuda").requires_grad_()
     weight_VD = (torch.randn(30_522, 768, device="cuda") / 768**0.5).requires_grad_()
@@ -111,7 +107,7 @@ def test_at_the_size_of_base_on_a_gpu():
             return plain(hidden_BLD.bfloat16().float(), weight_VD.bfloat16().float(), bias_V)
 
     for name, pool in (("plain", plain), ("exact", exact), ("triton", max_linear)):
-        for _ in range(2):  # the first chooses tiles
+        for _ in range(2):  # the first run tunes the tiles
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             with torch.autocast("cuda", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""The queue against a list, the moving average against its formula."""
+"""The queue against a bounded list, the moving average against its formula."""
 
 import collections
 
@@ -13,9 +13,9 @@ from models.momentum import KeyQueue, Momentum
 
 @settings(deadline=None, max_examples=80)
 @given(st.integers(0, 7), st.lists(st.integers(0, 16), max_size=8))
-def test_the_queue_holds_what_a_bounded_list_holds(length, batches):
+def test_the_queue_equals_a_bounded_list(length, batches):
     queue, expected, pushed = KeyQueue(length, width=2), collections.deque(maxlen=length), 0
-    assert queue.filled().shape == (0, 2), "starts empty: no invented keys"
+    assert queue.filled().shape == (0, 2), "starts empty"
     for size in batches:
         keys_BX = torch.arange(pushed, pushed + size, dtype=torch.float32)[:, None].expand(size, 2)
         queue.push(keys_BX)
@@ -27,7 +27,7 @@ def test_the_queue_holds_what_a_bounded_list_holds(length, batches):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 7), st.integers(1, 6), st.lists(st.integers(0, 9), max_size=5))
-def test_a_sparse_queue_is_a_dense_one_of_pruned_keys(length, top_k, batches):
+def test_a_sparse_queue_equals_a_dense_queue_of_pruned_keys(length, top_k, batches):
     generator = torch.Generator().manual_seed(length)
     dense, sparse = KeyQueue(length, 6), KeyQueue(length, 6, top_k)
     for size in batches:
@@ -42,7 +42,7 @@ def test_a_sparse_queue_is_a_dense_one_of_pruned_keys(length, top_k, batches):
     assert sparse.scores(queries_BX).shape == (3, dense.count)
 
 
-def test_a_sparse_queue_has_the_gradient_of_a_dense_one():
+def test_a_sparse_queue_gives_the_gradient_of_a_dense_one():
     keys_BX = torch.rand(5, 8).half().float()
     dense, sparse = KeyQueue(5, 8), KeyQueue(5, 8, top_k=8)
     gradients = []
@@ -54,13 +54,13 @@ def test_a_sparse_queue_has_the_gradient_of_a_dense_one():
     torch.testing.assert_close(*gradients)
 
 
-def test_a_sparse_queue_of_the_published_size_takes_a_twentieth_of_the_memory():
+def test_memory_of_a_sparse_queue_of_the_published_size():
     queue = KeyQueue(11_520, 30_522, top_k=512)
     assert sum(buffer.nbytes for buffer in queue.buffers()) <= 11_520 * 30_522 * 4 / 20
 
 
-def test_a_loss_over_sparse_keys_is_that_over_dense_ones():
-    """The published size of the vocabulary, keys as sparse as LexLIP's: within 1e-3, which is what float16 rounds."""
+def test_the_loss_with_sparse_keys_equals_that_with_dense_keys():
+    """The published size of the vocabulary, keys as sparse as LexLIP's: within 1e-3, the rounding of float16."""
     generator = torch.Generator().manual_seed(0)
 
     def vectors(count):
@@ -78,13 +78,13 @@ def test_a_loss_over_sparse_keys_is_that_over_dense_ones():
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_the_official_queue_starts_full_of_signed_unit_keys():
+def test_a_queue_of_noise_starts_full_of_signed_unit_keys():
     queue = KeyQueue(6, 9, noise=True)
     assert queue.filled().shape == (6, 9)
     assert (queue.filled() < 0).any()
     torch.testing.assert_close(queue.filled().norm(dim=1), torch.ones(6))
     queue.push(torch.ones(6, 9))
-    assert torch.equal(queue.filled(), torch.ones(6, 9)), "the oldest give way"
+    assert torch.equal(queue.filled(), torch.ones(6, 9)), "the oldest are replaced"
 
 
 def test_keys_carry_no_gradient():
@@ -94,7 +94,7 @@ def test_keys_carry_no_gradient():
     assert list(queue.parameters()) == []
 
 
-def test_a_queue_goes_on_from_its_state():
+def test_a_queue_resumes_from_its_state():
     one, other = KeyQueue(5, 1), KeyQueue(5, 1)
     one.push(torch.arange(7.0)[:, None])
     other.load_state_dict(one.state_dict())
@@ -106,7 +106,7 @@ def test_a_queue_goes_on_from_its_state():
 
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0, 0.999), st.integers(1, 5))
-def test_the_average_follows_its_formula(decay, updates):
+def test_the_average_by_its_formula(decay, updates):
     torch.manual_seed(0)
     source = torch.nn.Linear(3, 2).double()
     expected = [parameter.detach().clone() for parameter in source.parameters()]
@@ -123,7 +123,7 @@ def test_the_average_follows_its_formula(decay, updates):
         torch.testing.assert_close(average, value)
 
 
-def test_several_updates_a_step_are_as_many_moves():
+def test_updates_per_step():
     source = torch.nn.Linear(2, 2)
     once, thrice = Momentum(source, 0.9), Momentum(source, 0.9, updates=3)
     torch.nn.init.ones_(source.weight)
@@ -133,7 +133,7 @@ def test_several_updates_a_step_are_as_many_moves():
     torch.testing.assert_close(thrice.module.weight, once.module.weight)
 
 
-def test_the_copy_is_a_copy_without_gradient_in_eval_mode():
+def test_the_average_has_no_gradient_and_is_in_eval_mode():
     source = torch.nn.BatchNorm1d(3)
     momentum = Momentum(source, 0.9)
     assert not any(parameter.requires_grad for parameter in momentum.parameters())

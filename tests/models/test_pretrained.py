@@ -1,4 +1,4 @@
-"""Pre-trained models against open_clip's own vectors, from every place they can lie; and what is refused."""
+"""Pre-trained models of open_clip from every kind of source: equal vectors, ids, and errors."""
 
 import json
 import logging
@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from models.errors import InputError
 from models.pretrained import open_clip as pretrained
+from models.pretrained.open_clip_model import PretrainedClip, open_clip
 
-open_clip = pretrained.open_clip
 ARCHITECTURE, TAG, REPOSITORY = "tiny-test-clip", "made_up", "nobody/tiny"
 CONFIG = {
     "embed_dim": 8,
@@ -51,7 +51,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def fake_hub(files, monkeypatch) -> list[str]:
-    """A hub that holds the folder as a repository, published as a tag with statistics and an activation of its own; what was asked of it."""
+    """A hub with the folder as a repository, published as a tag with other statistics and activation; its requests."""
     asked = []
 
     def download(repo_id, filename, **_):
@@ -68,7 +68,7 @@ def fake_hub(files, monkeypatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered():
+def _clear_cache():
     pretrained._find.cache_clear()
 
 
@@ -78,22 +78,22 @@ def square() -> np.ndarray:
 
 
 def open_clips_own(square, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors of pictures and captions by open_clip's model, transform and tokenizer."""
+    """Vectors of images and captions by model, transform and tokenizer of open_clip."""
     model, preprocess = open_clip.create_model_from_pretrained(*args, **kwargs)
-    pixels = torch.stack([preprocess(Image.fromarray(picture)) for picture in square])
+    pixels = torch.stack([preprocess(Image.fromarray(image)) for image in square])
     with torch.no_grad():
         tokens = open_clip.get_tokenizer(args[0])(CAPTIONS)
         return model.eval().encode_image(pixels, normalize=True), model.encode_text(tokens, normalize=True)
 
 
-def assert_same(model: pretrained.PretrainedClip, square, expected) -> None:
+def assert_same(model: PretrainedClip, square, expected) -> None:
     for ours, theirs in zip((model.encode_image(square), model.encode_text(CAPTIONS)), expected, strict=True):
         assert ours.dtype == torch.float32 and ours.shape == (3, model.dimension)
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
 
 
-def test_a_pickled_model_is_whole(files, square):
-    """So it travels to the nodes of a cluster."""
+def test_a_model_can_be_pickled(files, square):
+    """For the nodes of a cluster."""
     model = pretrained.load(f"open_clip:{ARCHITECTURE}/{files['safetensors']}")
     assert_same(pickle.loads(pickle.dumps(model)), square, (model.encode_image(square), model.encode_text(CAPTIONS)))
 
@@ -119,7 +119,7 @@ def test_a_folder_gives_open_clips_own_vectors_with_its_own_statistics(files, sq
     assert not torch.allclose(model.encode_image(square), other.encode_image(square), atol=1e-3)
 
 
-def test_a_tag_decides_statistics_and_activation_and_is_announced(files, fake_hub, square, caplog):
+def test_a_tag_decides_statistics_and_activation_and_is_logged(files, fake_hub, square, caplog):
     model = pretrained.load(f"open_clip:{ARCHITECTURE}/{TAG}")
     assert [record.message for record in caplog.records if record.name == "models.pretrained.open_clip"] == [
         f"open_clip:{ARCHITECTURE}/{TAG}: fetching {REPOSITORY}/, unless it is in the hub's cache"
@@ -130,7 +130,7 @@ def test_a_tag_decides_statistics_and_activation_and_is_announced(files, fake_hu
     assert set(fake_hub) == {f"{REPOSITORY}/open_clip_model.safetensors"}
 
 
-def test_a_repository_of_the_hub(files, fake_hub, square):
+def test_a_repository_gives_open_clips_own_vectors(files, fake_hub, square):
     model = pretrained.load(f"open_clip:hf-hub:{REPOSITORY}")
     assert_same(model, square, open_clips_own(square, f"local-dir:{files['folder']}"))
 
@@ -149,7 +149,7 @@ def test_a_file_takes_the_statistics_that_all_published_weights_share(files, fak
     assert "several means" in caplog.text and "weights.pt" in caplog.text
 
 
-def test_the_fingerprint_is_of_content(files, fake_hub, tmp_path):
+def test_the_fingerprint_depends_on_the_content_only(files, fake_hub, tmp_path):
     moved = shutil.copy(files["pt"], tmp_path / "elsewhere.pt")
     same = pretrained.fingerprint(f"open_clip:{ARCHITECTURE}/{files['pt']}")
     assert pretrained.fingerprint(f"open_clip:{ARCHITECTURE}/{moved}") == same
@@ -190,7 +190,7 @@ def test_a_folder_with_a_broken_configuration_is_refused(files, tmp_path):
 
 def test_a_folder_without_weights_is_refused(files, tmp_path):
     shutil.copy(files["folder"] / pretrained.CONFIG, tmp_path)
-    assert_refused(f"open_clip:local-dir:{tmp_path}", f"{tmp_path}: no weights in it")
+    assert_refused(f"open_clip:local-dir:{tmp_path}", f"{tmp_path}: no weights; expected")
 
 
 def test_no_code_in_a_file_is_run(tmp_path, files):
@@ -223,19 +223,19 @@ def assert_refused(source: str, *messages: str) -> None:
         assert message in str(error.value)
 
 
-def test_unknown_names_say_the_nearest(files):
-    assert_refused("open_clip:ViT-B-33/openai", "no architecture 'ViT-B-33'", "nearest: ViT-B-32")
-    assert_refused("open_clip:ViT-B-32/laion2b_s34b_b79", "nearest: laion2b_s34b_b79k", "no file")
-    assert_refused(f"open_clip:{ARCHITECTURE}/nowhere/weights.pt", "'nowhere/weights.pt' is no file", "there are none")
+def test_errors_for_unknown_names_name_the_nearest(files):
+    assert_refused("open_clip:ViT-B-33/openai", "unknown architecture 'ViT-B-33'", "nearest: ViT-B-32")
+    assert_refused("open_clip:ViT-B-32/laion2b_s34b_b79", "nearest: laion2b_s34b_b79k", "neither a file nor a tag")
+    assert_refused(f"open_clip:{ARCHITECTURE}/nowhere/weights.pt", "'nowhere/weights.pt' is neither a file", "has none")
     assert_refused("open_clip:local-dir:nowhere", "nowhere/open_clip_config.json: no such file")
 
 
 @pytest.mark.parametrize("source", ["open_clip:ViT-B-32", "open_clip:/tag", "open_clip:hf-hub:", "ViT-B-32/openai"])
-def test_a_name_without_all_its_parts(source):
+def test_incomplete_names_are_refused(source):
     assert_refused(source, f"model '{source}': expected open_clip:ARCHITECTURE/TAG or")
 
 
-def test_without_a_network_one_line_says_what_could_not_be_fetched(monkeypatch, tmp_path, caplog):
+def test_without_a_network_the_error_is_one_line(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
     for source, what in (
@@ -248,7 +248,7 @@ def test_without_a_network_one_line_says_what_could_not_be_fetched(monkeypatch, 
         assert f"{source}: fetching {what}" in caplog.text
 
 
-def test_the_hubs_attempts_are_not_told_one_by_one(files, fake_hub, monkeypatch, caplog):
+def test_the_attempts_of_the_hub_are_not_logged(files, fake_hub, monkeypatch, caplog):
     def fails(**_):
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s")
         raise ConnectionError("refused\nagain")
@@ -260,18 +260,18 @@ def test_the_hubs_attempts_are_not_told_one_by_one(files, fake_hub, monkeypatch,
     assert logging.getLogger("huggingface_hub").level == level
 
 
-def test_a_file_never_asks_the_hub(files, monkeypatch, tmp_path):
-    """This architecture's tokenizer is on the hub: the model is refused, though the hub could be reached."""
+def test_local_files_never_use_the_network(files, monkeypatch, tmp_path):
+    """The tokenizer of this architecture is on the hub: the model is refused, although the hub is online."""
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
-    dialled = []
-    monkeypatch.setattr(socket.socket, "connect", lambda _, address: dialled.append(address))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: dialled.append(address) or [])
+    connections = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: connections.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: connections.append(address) or [])
     assert_refused(f"open_clip:tiny-hub-text/{files['pt']}", "weights.pt", "needs nobody/none of the hub")
-    assert dialled == [] and hub.HF_HUB_OFFLINE is False
+    assert connections == [] and hub.HF_HUB_OFFLINE is False
 
 
-def test_names_in_records(tmp_path):
+def test_variants_in_records(tmp_path):
     assert pretrained.variant("open_clip:ViT-B-32/laion2b_s34b_b79k") == "clip_zeroshot:ViT-B-32/laion2b_s34b_b79k"
     assert (
         pretrained.variant(f"open_clip:ViT-B-32/{tmp_path}/mine.safetensors")
@@ -281,6 +281,15 @@ def test_names_in_records(tmp_path):
     assert pretrained.variant("open_clip:hf-hub:nobody/tiny") == "clip_zeroshot:nobody/tiny"
 
 
-def test_only_names_of_open_clip_are_named(tmp_path):
+def test_only_open_clip_names_are_named(tmp_path):
     assert pretrained.named("open_clip:ViT-B-32/openai")
     assert not pretrained.named("runs/checkpoint") and not pretrained.named(tmp_path)
+
+
+def test_the_tables_are_read_without_open_clip():
+    """The copies used before open_clip is imported equal the tables of the package."""
+    assert pretrained._tables()._PRETRAINED == open_clip.pretrained._PRETRAINED
+    folder = pretrained._package_folder() / "model_configs"
+    shipped = {file.stem for file in folder.glob("*.json")}
+    assert shipped <= set(open_clip.list_models())
+    assert open_clip.CLIPVisionCfg.image_size == pretrained.DEFAULT_PIXELS

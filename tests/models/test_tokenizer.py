@@ -1,3 +1,5 @@
+"""The tokenizer: vocabulary, token ids, word numbers, and files."""
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def test_the_same_captions_give_the_same_vocabulary(captions):
     assert len(set(one.vocabulary)) == len(one)
 
 
-def test_captions_are_framed_padded_and_numbered(tokenizer):
+def test_captions_have_special_tokens_padding_and_word_numbers(tokenizer):
     tokens_NL, words_NL = tokenizer.encode(["a red apple", ""])
     assert tokens_NL.shape == words_NL.shape == (2, 14)
     assert (tokens_NL.dtype, words_NL.dtype) == (np.int32, np.uint8)
@@ -33,11 +35,11 @@ def test_pieces_of_a_word_share_its_number(tokenizer):
     assert "".join(piece.removeprefix("##") for piece in pieces) == "applered"
 
 
-def test_case_makes_no_difference(tokenizer):
+def test_captions_are_lower_cased(tokenizer):
     assert np.array_equal(tokenizer.encode(["A Red APPLE"])[0], tokenizer.encode(["a red apple"])[0])
 
 
-def test_an_unknown_word_is_one_unknown_token(tokenizer):
+def test_an_unknown_word_becomes_unk(tokenizer):
     tokens_NL, words_NL = tokenizer.encode(["red 東 apple"])
     at = tokens_NL[0].tolist().index(tokenizer.unknown_id)
     assert words_NL[0, at] == 1
@@ -52,7 +54,7 @@ def test_long_captions_are_cut_to_max_tokens(captions):
     assert (words_NL[0, 1:-1] != NO_WORD).all()
 
 
-def test_saved_and_read_again(tokenizer, tmp_path, captions):
+def test_a_loaded_tokenizer_equals_the_saved_one(tokenizer, tmp_path, captions):
     tokenizer.save(tmp_path / "tokenizer.json")
     again = LexiconTokenizer.load(tmp_path / "tokenizer.json", 14)
     assert again.vocabulary == tokenizer.vocabulary
@@ -60,7 +62,7 @@ def test_saved_and_read_again(tokenizer, tmp_path, captions):
         assert np.array_equal(mine, theirs)
 
 
-def test_bad_files_are_refused_by_name(tmp_path):
+def test_missing_and_broken_files_are_refused_by_name(tmp_path):
     file = tmp_path / "tokenizer.json"
     with pytest.raises(InputError, match="tokenizer.json: no such file"):
         LexiconTokenizer.load(file, 14)
@@ -69,7 +71,7 @@ def test_bad_files_are_refused_by_name(tmp_path):
         LexiconTokenizer.load(file, 14)
 
 
-def test_a_tokenizer_without_berts_specials_is_refused():
+def test_a_tokenizer_without_special_tokens_is_refused():
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
@@ -77,6 +79,6 @@ def test_a_tokenizer_without_berts_specials_is_refused():
         LexiconTokenizer(Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]")), 14)
 
 
-def test_one_text_is_no_list_of_captions(tokenizer):
+def test_a_single_string_is_refused(tokenizer):
     with pytest.raises(InputError, match="expected a list of texts, got one text, 'a red apple'"):
         tokenizer.encode("a red apple")

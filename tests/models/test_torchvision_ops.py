@@ -1,5 +1,7 @@
-"""torchvision beside a torch that its compiled operators fit, and beside one that they do not: in a process of its own,
-since operators once declared stay declared."""
+"""torchvision with a torch that matches its compiled operators, and with one that does not.
+
+In a separate process, because declared operators stay declared.
+"""
 
 import json
 import subprocess
@@ -14,13 +16,14 @@ BOTH_SITUATIONS = """
 import json
 from pathlib import Path
 import torch
-from models import torchvision_ops
+from models.towers import torchvision_ops
 
 def has_nms():
     return hasattr(torch.ops.torchvision, "nms")
 
 real, seen = torchvision_ops.compiled_library, {}
-loadable = next(file for file in sorted((Path(torch.__file__).parent / "lib").iterdir()) if file.stem in {"libc10", "c10"})
+libraries = sorted((Path(torch.__file__).parent / "lib").iterdir())
+loadable = next(file for file in libraries if file.stem in {"libc10", "c10"})
 torchvision_ops.compiled_library = lambda: loadable
 seen["fits"] = [torchvision_ops.make_importable(), torchvision_ops.make_importable()]
 seen["declared where it fits"] = has_nms()
@@ -53,24 +56,27 @@ def seen() -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_where_the_compiled_operators_fit_nothing_is_declared(seen):
+@pytest.mark.nightly
+def test_nothing_is_declared_if_the_compiled_operators_load(seen):
     assert seen["loaded"]
-    assert seen["fits"] == [True, True], "and a second call is harmless"
+    assert seen["fits"] == [True, True], "calls can be repeated"
     assert not seen["declared where it fits"]
 
 
-def test_where_they_do_not_fit_torchvision_can_be_imported_all_the_same(seen):
+@pytest.mark.nightly
+def test_torchvision_imports_without_its_compiled_operators(seen):
     assert seen["imported"] == ["torchvision", "open_clip", "timm"]
     assert seen["nms"]
 
 
-def test_the_answer_tells_whether_the_compiled_operators_work(seen):
+@pytest.mark.nightly
+def test_the_result_is_whether_the_compiled_operators_work(seen):
     works = seen["real library loads"]
     assert seen["beside this torch"] == [works, works]
     assert seen["after the imports"] == works
 
 
-def test_without_torchvision_there_is_no_library(monkeypatch):
+def test_no_library_without_torchvision(monkeypatch):
     from models.towers import torchvision_ops
 
     monkeypatch.setattr(torchvision_ops.importlib.util, "find_spec", lambda name: None)

