@@ -1,1 +1,1 @@
-"""Corpora, vectors, engines, metrics and records: everything that measures. Knows models; knows no training and no report."""
+"""Everything that measures: corpora, vectors, engines, tasks. Knows models; knows no training and no report."""

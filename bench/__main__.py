@@ -1,10 +1,15 @@
-"""`lexlip-bench COMMAND`, or `python -m bench COMMAND`: one door to every command, each imported only when it runs."""
+"""`lexlip-bench COMMAND`, or `python -m bench COMMAND`: the entry point of every command, each imported only when
+it runs.
+
+Modules with a `python -m` form of their own enter here too: `if __name__ == "__main__":` at the top of the module
+calls `command`. Every import happens inside the `try` of `command`, so that Ctrl-C during imports ends in one line
+as well.
+"""
 
 import importlib
 import sys
 
-from bench.store import cli
-from models.errors import InputError, nearest
+BAD_INPUT, INTERRUPTED = 2, 130
 
 # A command is a module with `parser()` and `main(arguments)`. Modules of higher floors are named here, never imported.
 COMMANDS = {
@@ -16,21 +21,21 @@ COMMANDS = {
         "bench.tasks.recall",
         "Recall@K of a checkpoint or an open_clip model, by brute force and through an index",
     ),
-    "zero-shot": ("bench.tasks.zero_shot", "zero-shot classification"),
+    "zero-shot": ("bench.tasks.classification.zero_shot", "zero-shot classification"),
     "bm25": ("bench.tasks.bm25", "the text-only baseline"),
     "sparsity": ("bench.tasks.sparsity", "sparsity of lexicon vectors, and how many active lexicons are caption words"),
     "disagreement": ("bench.tasks.disagreement", "the queries on which two models disagree most"),
-    "views": ("bench.tasks.lexicon_views.views", "the lexicons of an image and a text, as a page or JSON"),
+    "views": ("bench.tasks.views.lexicons", "the lexicons of an image and a text, as a page or JSON"),
     "export": ("bench.tasks.export", "export a checkpoint to ONNX or sentence-transformers"),
     "encode": ("bench.vectors.encode", "encode images and captions of a split"),
     "gallery": ("bench.vectors.gallery", "encode test images followed by distractors"),
-    "synthetic": ("bench.vectors.synthetic", "generate vectors fitted to encoded ones"),
+    "synthetic": ("bench.vectors.synthetic.command", "generate vectors fitted to encoded ones"),
     "soak": ("bench.scale.soak", "search under load for an hour and watch for growth"),
     "collections": ("bench.engines.servers.common", "remove indexes of search servers with their collections"),
-    "records": ("bench.store.records", "list, export and merge records"),
+    "records": ("bench.store.records_command", "list, export and merge records"),
     "bundle": ("reports.records.bundle", "pack records into three files small enough to commit"),
     "compare": ("reports.compare", "compare two sets of records"),
-    "results": ("reports.readme", "write docs/results.md from the reference records"),
+    "results": ("reports.results", "write docs/results.md and the table of README.md from the reference records"),
     "scaling": ("reports.scaling", "write docs/scaling.md from the reference records"),
     "pack": ("bench.corpora.scenes.make_pack", "make the data pack of the embedded corpus"),
 }
@@ -49,18 +54,30 @@ def main(argv: list[str] | None = None) -> int:
     name, *flags = (sys.argv[1:] if argv is None else argv) or [""]
     if name in ("", "-h", "--help"):
         print(usage())
-        return 0 if name else cli.BAD_INPUT
+        return 0 if name else BAD_INPUT
     if name not in COMMANDS:
+        from models.errors import nearest
+
         print(f"lexlip-bench: unknown command '{name}'{nearest(name, COMMANDS)}", file=sys.stderr)
-        return cli.BAD_INPUT
+        return BAD_INPUT
+    return command(name, flags, prog=f"lexlip-bench {name}")
+
+
+def command(name: str, flags: list[str], prog: str) -> int:
+    """Imports and runs the command `name`; `prog` is what its messages start with. Returns the exit code."""
     try:
-        module = importlib.import_module(COMMANDS[name][0])
-        return cli.run(module.main, module.parser(), flags, prog=f"lexlip-bench {name}")
-    except KeyboardInterrupt:
-        return cli.INTERRUPTED
-    except InputError as error:
-        print(f"lexlip-bench {name}: {cli.one_line(error)}", file=sys.stderr)
-        return cli.BAD_INPUT
+        from bench.store import cli
+        from models.errors import InputError
+
+        try:
+            module = importlib.import_module(COMMANDS[name][0])
+            return cli.run(module.main, module.parser(), flags, prog=prog)
+        except InputError as error:  # while importing, such as a package that is not installed
+            print(f"{prog}: {cli.error_line(error)}", file=sys.stderr)
+            return BAD_INPUT
+    except KeyboardInterrupt:  # while importing; later ones are handled by `cli.run`
+        print(f"{prog}: interrupted; run the same command again to resume", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

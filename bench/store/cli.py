@@ -1,8 +1,8 @@
-"""What all commands share: their common flags, their progress bar, and how they fail.
+"""The frame of every command: common flags, the lock of the home, exit codes, one-line errors, Ctrl-C.
 
-A command is `parser = cli.parser(...)`, its own flags, and `cli.run(main, parser)`. Bad input and a machine that refuses
-(no such file, disk full, no permission) end in one line on stderr and exit code 2; everything else is a defect and keeps
-its traceback.
+A command is a module with `parser()`, which starts from `cli.parser(...)`, and `main(arguments)`; `cli.run` calls
+them. Bad input, disk and file errors end in one line on stderr and exit code 2. Any other exception is a defect and
+keeps its traceback.
 """
 
 import argparse
@@ -10,39 +10,42 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
+import psutil
 
 from bench.store.lock import locked
+from bench.store.progress import progress
 from models.errors import InputError
+
+__all__ = ["add_corpus", "command_line", "error_line", "interrupted", "parser", "progress", "run"]
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-CONSOLE = "lexlip-bench"
-LONGEST = 2000  # characters of a message: it can quote a file that has no end of line
-ROW: int | None = None
-"""Line of the terminal, from the cursor down, of the progress bars of this process, where several share it."""
+CONSOLE_SCRIPT = "lexlip-bench"
+LONGEST_ERROR = 2000  # characters: a message may quote a file without line breaks
 
 
 def parser(description: str, writes: bool = False) -> argparse.ArgumentParser:
-    """An argument parser with the flags that every command has: `--home`, `--force`, `--verbose`.
+    """An argument parser with the flags of every command: `--home`, `--force`, `--verbose`.
 
-    writes: the command makes something in the home, so it locks it while it runs, and has the flag `--wait`.
+    writes: the command writes to the home, so it holds the home's lock while it runs, and has the flag `--wait`.
     """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument(
         "--home",
         type=Path,
         default=Path(os.environ.get("LEXLIP_BENCH_HOME", "runs")),
-        help="folder of everything that is made: data, checkpoints, vectors, indexes, records, the site",
+        help="folder of all outputs: data, checkpoints, vectors, indexes, records, the site",
     )
-    made.add_argument("--force", action="store_true", help="make again what exists and is whole")
-    made.add_argument("--verbose", action="store_true", help="log what is reused and what is made")
+    made.add_argument("--force", action="store_true", help="recompute outputs that exist")
+    made.add_argument("--verbose", action="store_true", help="log what is reused and what is computed")
     if writes:
-        made.add_argument("--wait", action="store_true", help="where another run uses the home, wait for it to end")
+        made.add_argument("--wait", action="store_true", help="wait if another run uses the home")
     return made
 
 
@@ -65,7 +68,7 @@ def run(
     0 (or what `main` returns) on success, 2 for bad input and 130 after Ctrl-C, both with one line on stderr.
     """
     arguments.prog = prog or arguments.prog
-    parsed = arguments.parse_intermixed_args(argv)  # flags may stand between the words
+    parsed = arguments.parse_intermixed_args(argv)  # flags may stand between positional arguments
     logging.basicConfig(
         level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
@@ -73,44 +76,44 @@ def run(
         with locked(parsed.home, command_line(), parsed.wait) if "wait" in parsed else contextlib.nullcontext():
             return main(parsed) or 0
     except KeyboardInterrupt:
-        again = "; run the same command again to resume" if "wait" in parsed else ""
-        print(f"{arguments.prog}: interrupted{again}", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted(arguments.prog, "; run the same command again to resume" if "wait" in parsed else "")
     except (InputError, OSError) as error:
-        print(f"{arguments.prog}: {one_line(error)}", file=sys.stderr)
+        print(f"{arguments.prog}: {error_line(error)}", file=sys.stderr)
         return BAD_INPUT
 
 
-def one_line(error: Exception) -> str:
-    """What is printed of an error."""
+def interrupted(prog: str, remedy: str = "") -> int:
+    """Ends a command after Ctrl-C: kills its child processes, prints one line, returns exit code 130.
+
+    A second Ctrl-C is ignored, since it would interrupt the interpreter's own shutdown.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    children = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if not any("resource_tracker" in word for word in child.cmdline()):  # ends by itself, and must clean up
+                child.kill()
+                children.append(child)
+    psutil.wait_procs(children, timeout=10)
+    if not int(os.environ.get("RANK", 0)):  # of the processes of torchrun, the first reports
+        print(f"{prog}: interrupted{remedy}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def error_line(error: Exception) -> str:
+    """The message of an error as one line of at most `LONGEST_ERROR` characters."""
     line = " ".join(str(error).split())
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
+    return line if len(line) <= LONGEST_ERROR else f"{line[:LONGEST_ERROR]} …"
 
 
 def command_line() -> str:
-    """The running command as a user types it: `lexlip-bench recall FLAGS` or `python -m package.module FLAGS`."""
+    """The running command as a user types it: `lexlip-bench NAME FLAGS` or `python -m package.module FLAGS`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = spec.name.removesuffix(".__main__") if spec else ""
-    program = Path(sys.argv[0]).name
-    if module == "bench" or program == CONSOLE:
-        start = [CONSOLE]
+    program = Path(sys.argv[0])
+    if module == "bench" or program.stem == CONSOLE_SCRIPT:
+        start = [CONSOLE_SCRIPT]
     else:
-        start = ["python", "-m", module] if module else ["python", program]
+        start = ["python", "-m", module] if module else ["python", program.name]
     return shlex.join([*start, *sys.argv[1:]])
-
-
-def progress(
-    items: Iterable | None = None, *, total: int | None = None, desc: str = "", unit: str = "it", initial: int = 0
-) -> tqdm:
-    """A progress bar with rate and remaining time; silent when stderr is not a terminal."""
-    return tqdm(
-        items,
-        total=total,
-        desc=desc,
-        unit=unit,
-        initial=initial,
-        position=ROW,
-        disable=None,
-        dynamic_ncols=True,
-        smoothing=0.1,
-    )

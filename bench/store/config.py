@@ -1,7 +1,7 @@
-"""Configuration: frozen dataclasses hold the defaults, YAML files hold differences, dotted flags come last.
+"""Configuration and ids: frozen dataclasses hold the defaults, YAML files override them, dotted flags override both.
 
-A YAML file may name others that it starts from: `extends: [tiny.yaml]`, relative to itself. Aliases (`*name`) are refused, since a few lines
-of them can stand for more than any memory holds.
+A YAML file may extend others: `extends: [tiny.yaml]`, relative to itself. Aliases (`*name`) are refused: a few
+lines of nested aliases expand to more than memory holds.
 """
 
 import ast
@@ -20,10 +20,14 @@ from models.errors import InputError, nearest
 
 Config = TypeVar("Config")
 ID_LENGTH = 16
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What PyYAML raises for a broken text; the built-in ones come from values such as a date of February 30."""
 
 
 def build(kind: type[Config], tree: dict, where: str) -> Config:
-    """Lay a tree of plain values over the defaults of the dataclass `kind`, at any depth; `where` names its source in messages.
+    """The dataclass `kind` with its defaults overridden by a tree of plain values, at any depth.
+
+    where: the source of the tree, for error messages.
 
     Raises:
         InputError: an unknown key (with the nearest known one), a wrong type, a value out of range.
@@ -38,48 +42,41 @@ def build(kind: type[Config], tree: dict, where: str) -> Config:
 
 
 class _Plain(yaml.SafeLoader):
-    """Plain values only, each written out, in text that UTF-8 can hold."""
+    """Plain values only, no aliases, no text that UTF-8 cannot encode."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(
-                None, None, "an alias; write the value out", self.peek_event().start_mark
+                None, None, "aliases are not supported; repeat the value", self.peek_event().start_mark
             )
         return super().compose_node(parent, index)
 
     def construct_scalar(self, node):
         value = super().construct_scalar(node)
-        value.encode()  # a lone surrogate, which an escape can make
+        value.encode()  # raises for a lone surrogate, which an escape can produce
         return value
 
 
 def parse_yaml(text: str, where: str):
-    """The plain values of a YAML text; `where` names it in messages. Raises InputError."""
+    """The plain values of a YAML text; `where` is its source, for error messages. Raises InputError."""
     try:
         loader = _Plain(text)
         try:
             return loader.get_single_data()
         finally:
             loader.dispose()
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-    ) as error:  # of dates that are none, say
+    except YAML_ERRORS as error:
         raise InputError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def read_yaml(file: Path, _extended: tuple[Path, ...] = ()) -> dict:
-    """A YAML mapping with its `extends` resolved, the extending file winning. Raises InputError."""
+    """A YAML mapping, laid over those that it `extends`. Raises InputError."""
     file = Path(file)
     try:
         tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a YAML configuration") from None
-    except ValueError as error:  # not UTF-8; or a NUL in the name
+    except ValueError as error:  # not UTF-8, or a NUL in the file name
         raise InputError(f"{file}: not readable as YAML: {error}") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
@@ -89,13 +86,13 @@ def read_yaml(file: Path, _extended: tuple[Path, ...] = ()) -> dict:
         raise InputError(f"{file}: extends: expected a list of files, got {parents!r}")
     for parent in parents:
         if (file.parent / parent).resolve() in behind:
-            raise InputError(f"{file}: extends: {parent} extends this file in turn")
+            raise InputError(f"{file}: extends: {parent} extends this file, a cycle")
         base = merge(base, read_yaml(file.parent / parent, behind))
     return merge(base, tree)
 
 
 def merge(base: dict, change: dict) -> dict:
-    """`base` with the keys of `change` laid over it, mappings merged key by key."""
+    """`base` updated with `change`; nested mappings are merged key by key."""
     merged = dict(base)
     for key, value in change.items():
         both_mappings = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -104,42 +101,80 @@ def merge(base: dict, change: dict) -> dict:
 
 
 def as_tree(config: Any) -> dict:
-    """A configuration as plain values, ready for YAML or JSON."""
+    """A configuration as plain values, for YAML or JSON."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
 def fingerprint(value: Any) -> str:
-    """A short sha256 of a configuration or of plain values, the same for equal content."""
+    """A short sha256 of a configuration or of plain values; the order of keys does not count."""
     plain = as_tree(value) if dataclasses.is_dataclass(value) else value
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
 def code_fingerprint(*modules: str) -> str:
-    """A short sha256 of the code of modules or whole packages; comments and docstrings do not count."""
+    """A short sha256 of the code of modules or whole packages, the same under every Python version.
+
+    It hashes the syntax tree: comments, docstrings and formatting do not count.
+    """
     digest = hashlib.sha256()
     for module in sorted(modules):
-        origin = Path(importlib.util.find_spec(module).origin)
+        found = importlib.util.find_spec(module)
+        if found is None:
+            raise ModuleNotFoundError(f"code_fingerprint: no module {module}", name=module)
+        origin = Path(found.origin)
         sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
         for source in sources:
             digest.update(source.relative_to(origin.parent).as_posix().encode())
             about = source.stat()
-            digest.update(_code_without_docstrings(source, about.st_mtime_ns, about.st_size))
+            digest.update(_digest_of_code(source, about.st_mtime_ns, about.st_size))
     return digest.hexdigest()[:ID_LENGTH]
 
 
 @functools.lru_cache(maxsize=1024)
-def _code_without_docstrings(source: Path, changed: int, size: int) -> bytes:
-    """Of a file as it was when it last changed: the same file is asked for by many fingerprints, and takes milliseconds."""
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree).encode()
+def _digest_of_code(source: Path, changed: int, size: int) -> bytes:
+    """sha256 of the syntax tree of a file; `changed` and `size` are part of the cache key."""
+    parts: list[str] = []
+    _serialise(ast.parse(source.read_text(encoding="utf-8")), parts)
+    return hashlib.sha256("".join(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_NOT_CODE = ("ctx", "kind", "type_comment", "type_ignores")
+
+
+def _serialise(node: ast.AST, parts: list[str]) -> None:
+    """Appends a node as `Class(field=value...)`.
+
+    Trap: Python versions differ in which empty fields a node has, in `ast.dump` and in `ast.unparse`. So empty
+    fields are left out, and so are `ctx`, which follows from the position, and `kind`, the `u` of a string.
+    """
+    parts.append(f"{type(node).__name__}(")
+    for name in sorted(node._fields):
+        value = getattr(node, name, None)
+        if name == "body" and isinstance(node, _WITH_DOCSTRING):
+            value = value[_has_docstring(value) :]
+        if name == "values" and isinstance(node, ast.JoinedStr):
+            value = [part for part in value if getattr(part, "value", None) != ""]
+        if name in _NOT_CODE or (value is None and not isinstance(node, ast.Constant)) or value == []:
+            continue
+        parts.append(f"{name}=")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, ast.AST):
+                _serialise(item, parts)
+            else:  # a name, a constant, a number; None in a list is a default that is not given
+                parts.append(repr(item))
+            parts.append(",")
+    parts.append(")")
+
+
+def _has_docstring(body: list[ast.stmt]) -> bool:
+    first = body[0] if body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
 def parse_override(override: str) -> dict:
-    """`a.b=3` as a tree; the value is YAML. Raises InputError."""
+    """`a.b=3` as the tree `{a: {b: 3}}`; the value is parsed as YAML. Raises InputError."""
     key, sign, value = override.partition("=")
     if not (key and sign):
         raise InputError(f"{override!r}: expected key=value, such as train.steps=100")

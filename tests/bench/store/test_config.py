@@ -1,5 +1,6 @@
-"""Configuration: unknown keys name the nearest, types are checked, files extend files, ids follow content."""
+"""Configuration: unknown keys, types and values are checked; files extend files; ids follow content."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,7 +20,7 @@ class Outer:
     name: str = "a"
 
 
-def test_a_tree_is_laid_over_the_defaults():
+def test_a_tree_overrides_the_defaults():
     assert config.build(Outer, {"inner": {"rate": 3}}, "here") == Outer(Inner(3.0), "a")
 
 
@@ -32,7 +33,7 @@ def test_a_tree_is_laid_over_the_defaults():
         ({"inner": 3}, "inner"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(tree, expected):
+def test_bad_keys_and_values_are_refused_by_name(tree, expected):
     with pytest.raises(InputError, match="^here: ") as caught:
         config.build(Outer, tree, "here")
     assert expected in str(caught.value)
@@ -51,7 +52,7 @@ def test_a_file_extends_another_and_wins(tmp_path):
         "- a list",
         "0",
         "!!python/object/apply:os.getcwd []",
-        "a: &all [1]\nb: *all",  # nine such lines of ten each would be a thousand million values
+        "a: &all [1]\nb: *all",  # nine such lines of ten each would expand to 10^9 values
         "a: &all {b: *all}",
         "a: 2026-02-30",
         "a: !!timestamp never",
@@ -64,7 +65,7 @@ def test_a_file_extends_another_and_wins(tmp_path):
         'extends: ["\\0"]',
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path, text):
+def test_a_file_without_a_plain_mapping_is_refused_by_name(tmp_path, text):
     file = tmp_path / "broken.yaml"
     file.write_text(text)
     with pytest.raises(InputError, match="broken.yaml"):
@@ -78,14 +79,91 @@ def test_an_override_is_a_dotted_key_with_a_yaml_value():
             config.parse_override(bad)
 
 
-def test_the_fingerprint_of_code_ignores_docstrings_and_comments_only(tmp_path, monkeypatch):
+CODE = '''"""Doc."""
+
+import math
+
+
+class Two(dict):
+    """Doc."""
+
+    async def f(self, a, *, b=None, **more) -> "str":
+        """Doc."""
+        match a:
+            case {"x": [1, *rest], **other} if rest:
+                return f"{a!r:>{b}} and {other}" u"text"
+        return [-1 if (n := x) else 2.5 for x in a], {**more, None: ...}
+
+
+def g(x):
+    return x < 22
+'''
+
+
+@pytest.fixture
+def fingerprint_of(tmp_path, monkeypatch):
+    """The fingerprint of a module with this text."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "some_code.py").write_text('"""Doc."""\ndef f():\n    """Doc."""\n    return 1  # one\n')
-    first = config.code_fingerprint("some_code")
-    (tmp_path / "some_code.py").write_text('"""Other."""\n\ndef f():\n    return 1\n')
-    assert config.code_fingerprint("some_code") == first
-    (tmp_path / "some_code.py").write_text('"""Doc."""\ndef f():\n    """Doc."""\n    return 22  # one\n')
-    assert config.code_fingerprint("some_code") != first
+    numbers = itertools.count()
+
+    def fingerprint_of(text: str) -> str:
+        folder = tmp_path / f"package{next(numbers)}"
+        folder.mkdir()
+        (folder / "some_code.py").write_text(text)
+        return config.code_fingerprint(f"{folder.name}.some_code")
+
+    return fingerprint_of
+
+
+def test_the_fingerprint_of_code_is_the_same_under_every_python_version(fingerprint_of):
+    assert fingerprint_of(CODE) == "4dd83de7056eb92c"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Doc."""', '"""Other\n    text."""'),
+        ("import math\n", "import math  # why\n# and so on\n\n"),
+        ("x < 22", "(\n        x\n        < 22\n    )"),
+        ("[1, *rest]", "[\n                1,\n                *rest,\n            ]"),
+        ('u"text"', "'text'"),
+    ],
+)
+def test_comments_docstrings_and_formatting_do_not_change_the_fingerprint(old, new, fingerprint_of):
+    assert old in CODE
+    assert fingerprint_of(CODE.replace(old, new)) == fingerprint_of(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("22", "23"),
+        ("2.5", "2.50001"),
+        ("-1", "+1"),
+        ("x < 22", "x <= 22"),
+        ("b=None", "b"),
+        ("b=None", "b=False"),
+        ("{a!r:>", "{a!s:>"),
+        (" and ", " or "),
+        ("**more, None: ...", "None: ..., **more"),
+        ("*, b", "b"),
+        ("async def", "def"),
+        ("g(x)", "h(x)"),
+    ],
+)
+def test_a_change_of_code_changes_the_fingerprint(old, new, fingerprint_of):
+    assert old in CODE
+    assert fingerprint_of(CODE.replace(old, new)) != fingerprint_of(CODE)
+
+
+def test_a_changed_file_is_read_again_and_an_unknown_module_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "edited_code.py").write_text("x = 1\n")
+    first = config.code_fingerprint("edited_code")
+    (tmp_path / "edited_code.py").write_text("x = 11\n")
+    assert config.code_fingerprint("edited_code") != first
+    with pytest.raises(ModuleNotFoundError, match="no module models.nowhere"):
+        config.code_fingerprint("models.nowhere")
 
 
 def test_equal_content_has_one_fingerprint():

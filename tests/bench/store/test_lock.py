@@ -1,4 +1,4 @@
-"""One run at a time on a home, held by processes of their own."""
+"""The lock of a home, held by other processes."""
 
 import errno
 import fcntl
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.store import cli, lock, records
+from bench.store import cli, lock, records_command
 from models.errors import InputError
 from models.files import read_json
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys, time
 from pathlib import Path
-from bench.lock import locked
+from bench.store.lock import locked
 with locked(Path(sys.argv[1]), "python -m bench.scale"):
     print("held", flush=True)
     sys.stdin.read()
@@ -41,7 +41,7 @@ def command(home, *flags, main=lambda _: None) -> int:
     return cli.run(main, cli.parser("", writes=True), ["--home", str(home), *flags])
 
 
-def test_the_second_says_who_holds_the_home(holder, tmp_path, capsys):
+def test_a_home_in_use_is_refused_with_its_holder(holder, tmp_path, capsys):
     assert command(tmp_path / "home", main=lambda _: pytest.fail("it ran")) == cli.BAD_INPUT
     line = capsys.readouterr().err
     assert line.count("\n") == 1
@@ -49,7 +49,7 @@ def test_the_second_says_who_holds_the_home(holder, tmp_path, capsys):
     assert "(python -m bench.scale)" in line and "--wait" in line
 
 
-def test_the_second_waits_when_it_is_told_to(holder, tmp_path, monkeypatch):
+def test_wait_waits_for_the_holder(holder, tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(lock.log, "warning", lambda *_: (ended.append("waited"), holder.communicate()))
@@ -57,8 +57,8 @@ def test_the_second_waits_when_it_is_told_to(holder, tmp_path, monkeypatch):
     assert ended == ["waited", 0]
 
 
-def test_a_home_that_is_gone_with_the_one_that_made_it_is_made_again(holder, tmp_path, monkeypatch):
-    """It failed with a traceback: that the folder of the lock is not there."""
+def test_a_home_that_its_holder_removed_is_created_again(holder, tmp_path, monkeypatch):
+    """A regression: the missing folder of the lock was a traceback."""
     home, ran = tmp_path / "home", []
     monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(lock.log, "warning", lambda *_: (holder.communicate(), ran.append(home.exists())))
@@ -68,19 +68,19 @@ def test_a_home_that_is_gone_with_the_one_that_made_it_is_made_again(holder, tmp
 
 def test_records_are_not_merged_into_a_home_in_use(holder, tmp_path, capsys):
     flags = ["merge", str(tmp_path), "--home", str(tmp_path / "home")]
-    assert cli.run(records.main, records.parser(), flags) == cli.BAD_INPUT
+    assert cli.run(records_command.main, records_command.parser(), flags) == cli.BAD_INPUT
     assert "in use by process" in capsys.readouterr().err
 
 
-def test_a_killed_one_holds_nobody_up(holder, tmp_path):
+def test_the_lock_is_released_if_its_process_dies(holder, tmp_path):
     holder.kill()
     holder.wait()
     assert read_json(tmp_path / "home" / lock.HOLDER)["process"] == holder.pid, "it had no time to remove its name"
     assert command(tmp_path / "home") == 0
 
 
-def test_what_a_holder_starts_works_under_its_lock(tmp_path):
-    """The process below would be refused if it were a stranger; it ends when the holder does."""
+def test_a_child_of_the_holder_runs_under_its_lock(tmp_path):
+    """Any other process would be refused; and the child ends with the holder."""
     code = (
         "import os, subprocess, sys; from pathlib import Path; from bench.store.lock import locked\n"
         "with locked(Path(sys.argv[1]), 'first'):\n"
@@ -100,7 +100,7 @@ def test_what_a_holder_starts_works_under_its_lock(tmp_path):
     assert not alive, "it outlived the holder"
 
 
-def test_a_home_is_left_as_it_was_when_nothing_is_made(tmp_path):
+def test_a_home_without_output_is_left_as_it_was(tmp_path):
     def refuse(_):
         raise InputError("bad input")
 
@@ -111,14 +111,14 @@ def test_a_home_is_left_as_it_was_when_nothing_is_made(tmp_path):
     assert os.listdir(tmp_path / "home") == []
 
 
-def test_of_several_processes_of_torchrun_the_first_locks(holder, tmp_path, monkeypatch):
+def test_under_torchrun_the_first_process_locks(holder, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert command(tmp_path / "home") == 0
     monkeypatch.setenv("RANK", "0")
     assert command(tmp_path / "home") == cli.BAD_INPUT
 
 
-def test_commands_that_only_read_ask_for_no_lock(holder, tmp_path):
+def test_commands_that_only_read_take_no_lock(holder, tmp_path):
     parser = cli.parser("")
     assert "--wait" not in parser.format_help()
     assert cli.run(lambda _: None, parser, ["--home", str(tmp_path / "home")]) == 0
@@ -127,12 +127,12 @@ def test_commands_that_only_read_ask_for_no_lock(holder, tmp_path):
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (errno.ENOLCK, "its file system has no locks (No locks available); take a --home on another"),
-        (errno.ENOSYS, "its file system has no locks (Function not implemented); take a --home on another"),
-        (errno.EROFS, "cannot be written (Read-only file system); take another --home"),
+        (errno.ENOLCK, "its file system has no locks (No locks available); use a --home on another"),
+        (errno.ENOSYS, "its file system has no locks (Function not implemented); use a --home on another"),
+        (errno.EROFS, "cannot be written (Read-only file system); use another --home"),
     ],
 )
-def test_a_file_system_that_cannot_is_named(tmp_path, monkeypatch, capsys, number, message):
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, capsys, number, message):
     def flock(*_):
         raise OSError(number, os.strerror(number))
 

@@ -3,8 +3,9 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from bench.store import cli, records
-from bench.store.records import Point, RecordStore, export
+from bench.store import cli, records_command
+from bench.store.records import Point, RecordStore
+from bench.store.records_command import export
 from models.errors import InputError
 
 POINT = Point(
@@ -35,7 +36,7 @@ EXAMPLES = [
 
 
 def run(*argv) -> int:
-    return cli.run(records.main, records.parser(), [str(argument) for argument in argv])
+    return cli.run(records_command.main, records_command.parser(), [str(argument) for argument in argv])
 
 
 def test_round_trip(tmp_path):
@@ -98,7 +99,7 @@ def test_bad_values_are_refused_before_anything_is_written(tmp_path):
         store.write(POINT, {"recal@1": 0.5}, QUERIES)
     with pytest.raises(InputError, match="unknown status 'fine'"):
         store.write(POINT, {"recall@1": 0.5}, status="fine")
-    with pytest.raises(InputError, match="without any value"):
+    with pytest.raises(InputError, match="expected at least one value"):
         store.write(POINT, {})
     assert not store.folder.exists()
 
@@ -172,10 +173,10 @@ def test_commands(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["list"], "no records there"),
-        (["export"], "no records there"),
-        (["merge"], "name at least one home"),
-        (["merge", "nowhere"], "nowhere: no records there"),
+        (["list"], "no records; expected a home"),
+        (["export"], "no records; expected a home"),
+        (["merge"], "expected at least one home"),
+        (["merge", "nowhere"], "nowhere: no records; expected"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, argv, message):

@@ -1,0 +1,60 @@
+"""Commands run as subprocesses: their output, their failure, and their end after Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import psutil
+import pytest
+
+from bench.store import commands
+from bench.store.commands import run_command, sigint_blocked
+from models.errors import InputError
+
+ONCE = ("timeit", "-n", "1", "-r", "1")
+
+
+def test_the_last_line_is_returned():
+    assert run_command(*ONCE, "print('a line')", failed="").startswith("1 loop, best of 1: ")
+
+
+def test_a_failure_says_how_to_run_it_again():
+    with pytest.raises(InputError, match=r"timing failed \(.*\); again: python -m timeit --nonsense$"):
+        run_command("timeit", "--nonsense", failed="timing failed")
+
+
+def test_ctrl_c_kills_the_subprocess():
+    children = []
+
+    def interrupt():
+        while not (found := [child for child in psutil.Process().children() if "timeit" in child.cmdline()]):
+            time.sleep(0.01)
+        children.extend(found)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_command(*ONCE, "import time; time.sleep(600)", failed="")
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks")
+def test_subprocesses_inherit_the_blocked_signal():
+    with sigint_blocked():
+        process = subprocess.Popen(["sleep", "600"])
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    process.kill()
+    process.wait()
+
+
+def test_the_report_is_built_for_one_profile(monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr(commands, "run_command", lambda *words, failed: called.append(words) or "site/index.html")
+    assert commands.build_report("home", "quick") == "site/index.html"
+    assert called == [("reports.build", "--home", "home", "--profile", "quick")]
+    assert capsys.readouterr().out == "site/index.html\n"
