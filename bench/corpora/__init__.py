@@ -1,69 +1,98 @@
-"""Corpora: streams of images and captions. `open_corpus` builds one by name; a new corpus is a file and a line in `CORPORA`."""
+"""Corpora: streams of images and captions. `open_corpus` opens one by name.
 
+A new corpus is a file with a class that follows `Corpus`, and a line in `CORPORA`. Importing this package imports no
+corpus.
+"""
+
+import importlib
 import inspect
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from bench.corpora.pictures import Pictures
-from bench.corpora.readers.folder import Folder
-from bench.corpora.readers.karpathy import Coco, Flickr30k
-from bench.corpora.readers.stored import StoredCorpus
-from bench.corpora.readers.webdataset import WebDataset
-from bench.corpora.scenes.corpus import Scenes
 from bench.store.config import parse_yaml
 from models.errors import InputError, nearest
+
+CORPORA = {
+    "scenes": "bench.corpora.scenes.corpus:Scenes",
+    "pictures": "bench.corpora.pictures:Pictures",
+    "coco": "bench.corpora.readers.karpathy:Coco",
+    "flickr30k": "bench.corpora.readers.karpathy:Flickr30k",
+    "folder": "bench.corpora.readers.folder:Folder",
+    "webdataset": "bench.corpora.readers.webdataset:WebDataset",
+}
+"""Name -> "module:Class". The class has the same `name`."""
 
 
 @runtime_checkable
 class Corpus(Protocol):
-    """Image-caption pairs in splits. Several captions per image are normal."""
+    """Image-caption pairs in splits; an image usually has several captions.
+
+    fingerprint: sha256 of everything that decides the images and captions. Slices start..stop-1 count images, for
+    captions too; stop=None reads to the end of the split (`scenes` has none).
+    """
 
     name: str
-    fingerprint: str  # sha256 over everything that decides what the corpus yields
+    fingerprint: str
     splits: tuple[str, ...]
 
     def images(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
-        """(image_id, uint8 (H, W, 3))."""
+        """Yields (image_id, uint8 (H, W, 3)) of images start..stop-1."""
         ...
 
     def captions(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, str, str]]:
-        """(caption_id, text, image_id)."""
+        """Yields (caption_id, text, image_id) of the captions of images start..stop-1."""
         ...
 
 
-CORPORA = {corpus.name: corpus for corpus in (Scenes, Pictures, Coco, Flickr30k, Folder, WebDataset)}
-
-
 def read_spec(text: str) -> str | dict:
-    """What a command line says of a corpus: its name, or a mapping such as `{name: scenes, concepts: 200}`. Raises InputError."""
+    """Parses `--corpus`: a name, or a mapping such as `{name: scenes, concepts: 200}`. Raises InputError."""
     return parse_yaml(text, f"--corpus {text}") if text.startswith("{") else text
 
 
-def open_corpus(spec: dict | str) -> Corpus:
-    """Build a corpus from its name, or from a dict of `name` and its parameters: {"name": "scenes", "pixels": 64, "concepts": 200}.
+def corpus_class(name: str) -> type:
+    """The class of a corpus. Raises InputError for an unknown name, with the nearest known one."""
+    if not isinstance(name, str) or name not in CORPORA:
+        raise InputError(f"corpus: unknown name {name!r}{nearest(str(name), CORPORA)}")
+    module, _, cls = CORPORA[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
 
-    Raises InputError for an unknown name or parameter, naming the nearest known one, and for a parameter that is missing.
+
+def open_corpus(spec: dict | str) -> Corpus:
+    """Opens a corpus from its name, or from a mapping of its name and parameters: {"name": "scenes", "concepts": 200}.
+
+    Raises InputError for an unknown name or parameter (with the nearest known one) and for a missing parameter.
     """
     parameters = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = parameters.pop("name", None)
-    if not isinstance(name, str) or name not in CORPORA:
-        raise InputError(f"corpus: {name!r} is unknown{nearest(str(name), CORPORA)}")
-    known = inspect.signature(CORPORA[name]).parameters
+    cls = corpus_class(name)
+    known = inspect.signature(cls).parameters
     for key in parameters:
         if key not in known:
-            raise InputError(f"corpus {name}: {key!r} is unknown{nearest(str(key), known)}")
+            raise InputError(f"corpus {name}: unknown parameter {key!r}{nearest(str(key), known)}")
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in parameters:
             raise InputError(f"corpus {name}: {key} is missing; give it as '{{name: {name}, {key}: ...}}'")
-    corpus = CORPORA[name](**parameters)
-    if isinstance(corpus, StoredCorpus):
-        corpus.spec = spec
+    corpus = cls(**parameters)
+    corpus.spec = spec  # a process on another machine opens the corpus again from it
     return corpus
 
 
-def check_split(corpus, split: str) -> None:
-    """Raises InputError for a split that the corpus does not have, naming the nearest."""
+def check_split(corpus: Corpus, split: str) -> None:
+    """Raises InputError for an unknown split, with the nearest known one."""
     if split not in corpus.splits:
-        raise InputError(f"corpus {corpus.name}: unknown split '{split}'{nearest(str(split), corpus.splits)}")
+        raise InputError(f"corpus {corpus.name}: unknown split {split!r}{nearest(str(split), corpus.splits)}")
+
+
+def check_slice(corpus: Corpus, split: str, start: int, stop: int | None) -> None:
+    """Raises InputError for an unknown split, and for a slice of images that is not 0 <= start <= stop."""
+    check_split(corpus, split)
+    if start < 0 or (stop is not None and stop < start):
+        raise InputError(f"corpus {corpus.name}: images {start} to {stop} of {split}: expected 0 <= start <= stop")
+
+
+def check_integer(key: str, value) -> None:
+    """Raises InputError for a parameter of a corpus that is not an integer."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{key}: {value!r} is not an integer")

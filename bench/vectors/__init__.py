@@ -1,0 +1,1 @@
+"""Vectors on disk: encoding, reading, writing, impacts, statistics, generated vectors, Ray nodes."""

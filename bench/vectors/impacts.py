@@ -1,24 +1,25 @@
-"""From lexicon weights to impacts: keep the strongest lexicons of each item, then quantise their weights to small integers.
+"""Impacts: the top-k lexicons of each item, with weights quantised to small integers.
 
-Luo et al., 2023 (arXiv 2302.02908): top-K, then rint(100 x weight) as an integer "term frequency", zeros dropped. The two steps are
-separate functions, so that the loss of each can be measured by itself.
+Luo et al., 2023 (arXiv 2302.02908): top-K, then rint(100 x weight) as an integer "term frequency", without zeros. The
+two steps are separate functions, so the loss of each can be measured alone.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 
+from bench.vectors.format import sorted_csr
 from bench.vectors.read import LexiconVectors
 
-SCALE = 100.0  # the paper's; with L2-normalised weights no impact exceeds it, so 8 bits never saturate
+SCALE = 100.0  # of the paper; L2-normalised weights give impacts of at most 100, so 8 bits never saturate
 DTYPES = {8: np.uint8, 16: np.uint16}
 
 
 def prune(rows: sp.csr_array, top_k: int | None) -> sp.csr_array:
-    """Keeps the `top_k` largest weights of each row (None: all); of equal weights the lower lexicon ids stay."""
+    """Keeps the `top_k` largest weights of each row (None: all); ties go to the lower lexicon id. Raises ValueError."""
     if top_k is None or not rows.nnz:
         return rows
     if top_k < 1:
@@ -30,28 +31,28 @@ def prune(rows: sp.csr_array, top_k: int | None) -> sp.csr_array:
     lexicons, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], rows.data.dtype)
     parts = [part.view() for part in (rows.indptr, rows.indices, rows.data)]
     for part in parts:
-        part.flags.writeable = False  # memory-mapped or not: one type for numba, compiled once
-    _prune(*parts, top_k, indptr, lexicons, weights)
-    return _canonical(weights, lexicons, indptr, rows.shape)
+        part.flags.writeable = False  # so that mapped and ordinary arrays have one numba type, compiled once
+    _compiled_prune()(*parts, top_k, indptr, lexicons, weights)
+    return sorted_csr(weights, lexicons, indptr, rows.shape[1])
 
 
 def quantise(rows: sp.csr_array, scale: float = SCALE, bits: int = 8) -> sp.csr_array:
-    """rint(scale x weight) as uint8 or uint16; what rounds to 0 is dropped, what exceeds the type stays at its largest value."""
+    """rint(scale x weight) as uint8 or uint16, without zeros; larger values saturate. Raises ValueError."""
     if bits not in DTYPES:
         raise ValueError(f"bits {bits}: expected 8 or 16")
     impacts = np.minimum(np.rint(np.float32(scale) * rows.data), np.iinfo(DTYPES[bits]).max).astype(DTYPES[bits])
-    top_k = impacts > 0
-    if top_k.all():
-        return _canonical(impacts, rows.indices, rows.indptr, rows.shape)
-    before = np.concatenate([[0], np.cumsum(top_k, dtype=np.int64)])
-    return _canonical(impacts[top_k], rows.indices[top_k], before[rows.indptr], rows.shape)
+    positive = impacts > 0
+    if positive.all():
+        return sorted_csr(impacts, rows.indices, rows.indptr, rows.shape[1])
+    before = np.concatenate([[0], np.cumsum(positive, dtype=np.int64)])
+    return sorted_csr(impacts[positive], rows.indices[positive], before[rows.indptr], rows.shape[1])
 
 
 @dataclass(frozen=True)
 class Impacts:
-    """Lexicon vectors seen through `prune` and `quantise`, shard by shard; nothing is computed before it is read.
+    """A lazy view of lexicon vectors through `prune` and `quantise`, with what engines need of `LexiconVectors`.
 
-    kept: lexicons per item, None = all. bits: 8, 16, or None for float32 weights. It has what engines ask of lexicon vectors.
+    top_k: lexicons per item, None = all. bits: 8, 16, or None for float32 weights. scale: of `quantise`.
     """
 
     vectors: LexiconVectors
@@ -62,27 +63,33 @@ class Impacts:
 
     @property
     def count(self) -> int:
+        """Number of items."""
         return self.vectors.count
 
     @property
     def dimension(self) -> int:
+        """Number of lexicons V."""
         return self.vectors.dimension
 
     @property
     def dtype(self) -> np.dtype:
+        """uint8, uint16 or float32."""
         return np.dtype(DTYPES.get(self.bits, np.float32))
 
     def shards(self) -> Iterator[sp.csr_array]:
+        """The shards in order, (rows, V)."""
         return map(self._of, self.vectors.shards())
 
     def rows(self, start: int, stop: int) -> sp.csr_array:
+        """Items start..stop-1, (stop - start, V)."""
         return self._of(self.vectors.rows(start, stop))
 
     def head(self, count: int) -> "Impacts":
-        """The first `count` items, in memory."""
+        """The first `count` items, or all if there are fewer."""
         return replace(self, vectors=self.vectors.head(count))
 
     def to_scipy(self) -> sp.csr_array:
+        """All items, (N, V)."""
         return self.rows(0, self.count)
 
     def _of(self, rows: sp.csr_array) -> sp.csr_array:
@@ -90,13 +97,6 @@ class Impacts:
         return pruned if self.bits is None else quantise(pruned, self.scale, self.bits)
 
 
-def _canonical(data, indices, indptr, shape) -> sp.csr_array:
-    csr = sp.csr_array((data, indices, indptr), shape=shape, copy=False)
-    csr.has_sorted_indices = csr.has_canonical_format = True
-    return csr
-
-
-@numba.njit(cache=True, nogil=True)
 def _prune(indptr, lexicons, weights, top_k, out_indptr, out_lexicons, out_weights):
     for row in range(indptr.size - 1):
         start, stop, at = indptr[row], indptr[row + 1], out_indptr[row]
@@ -113,3 +113,11 @@ def _prune(indptr, lexicons, weights, top_k, out_indptr, out_lexicons, out_weigh
                 out_lexicons[at] = lexicons[i]
                 out_weights[at] = weights[i]
                 at += 1
+
+
+@functools.cache
+def _compiled_prune():
+    """`_prune` as a numba kernel, compiled on first use; its import takes longer than most commands' flags need."""
+    import numba
+
+    return numba.njit(cache=True, nogil=True)(_prune)

@@ -1,9 +1,8 @@
-"""Vectors on disk: dense ones as (N, D) float32, lexicon ones as CSR over the vocabulary; written by streaming, opened without reading.
+"""Opens vectors from disk, memory-mapped: dense ones as (N, D) float32, lexicon ones as CSR over the vocabulary.
 
-A folder of vectors holds `.npy` shards, the ids of the items beside them, and `meta.json` with the shape, dtype, size and SHA-256 of every
-shard (`bench.vectors.write` writes it). A process that opens a folder reads everything once and checks the hashes. Without the check, opening
-compares names and sizes (so a truncated shard is refused at once), reads row pointers, 8 bytes per lexicon vector, and maps the rest; ids
-are read when they are asked for.
+`format` describes the files and `write` writes them. By default, opening reads every file once per process and checks
+its SHA-256. Without that check, it compares names and sizes (which finds truncated files), reads row pointers, 8
+bytes per lexicon vector, and maps the rest. Ids are read on first access.
 """
 
 import abc
@@ -16,39 +15,26 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from bench.vectors.write import (
-    AGAIN,
+from bench.vectors.format import (
     FORMAT,
+    NPY_HEADER,
     PARTS,
-    VectorsWriter,
+    REMEDY,
     check_content,
     check_size,
-    encoded,
-    resume_vectors,
+    encode_strings,
+    mapped_csr,
     to_csr,
-    write_vectors,
 )
 from models.errors import InputError
 from models.files import BrokenFileError, read_json
 
-__all__ = [
-    "DenseVectors",
-    "LexiconVectors",
-    "Vectors",
-    "VectorsWriter",
-    "load_mapped",
-    "open_vectors",
-    "resume_vectors",
-    "to_csr",
-    "write_vectors",
-]
-NPY_HEADER = 128  # bytes of a .npy file before its values
-
 
 class Vectors(abc.ABC):
-    """What dense and lexicon vectors share. `count` items of `dimension` (D, or V lexicons) in shards.
+    """Base of dense and lexicon vectors: `count` items of `dimension` (D, or V lexicons) in shards.
 
-    ids: id of each item; groups: id of the image each item belongs to (its own for an image). vocabulary: V strings or None.
+    ids: id of each item; groups: id of each item's image (an image's own id). vocabulary: V strings, or None. folder:
+    None in memory.
     """
 
     kind: str
@@ -74,17 +60,17 @@ class Vectors(abc.ABC):
 
     @functools.cached_property
     def ids(self) -> list[str]:
-        """Ids of all items, in order; their numbers where none were given."""
+        """Ids of all items, in order; their positions if none were given."""
         return [str(i) for i in range(self.count)] if self._ids is None else _decoded(self._ids, self.count)
 
     @functools.cached_property
     def groups(self) -> list[str]:
-        """For each item the id of the image it belongs to."""
+        """For each item the id of its image."""
         return self.ids if self._groups is None else _decoded(self._groups, self.count)
 
     @property
     def grouped(self) -> bool:
-        """Whether the items say which images they belong to."""
+        """Whether the items have groups."""
         return self._groups is not None
 
     @property
@@ -94,7 +80,7 @@ class Vectors(abc.ABC):
 
     @property
     def bytes(self) -> int:
-        """Bytes on disk of the vectors (not of the ids), headers of the files included; 0 when they are in memory only."""
+        """Bytes on disk of the vectors with file headers, without the ids; 0 for vectors in memory."""
         return sum(self._file_bytes(shard) for shard in self._shards) if self.folder else 0
 
     def shards(self) -> Iterator:
@@ -102,7 +88,7 @@ class Vectors(abc.ABC):
         return iter(self._shards)
 
     def rows(self, start: int, stop: int):
-        """Items start..stop as one array; of dense vectors a view where they lie in one shard."""
+        """Items start..stop-1 as one array; for dense vectors a view if they are in one shard."""
         start, stop, _ = slice(start, stop).indices(self.count)
         pieces, at = [], bisect.bisect_right(self._starts, start) - 1
         while start < stop:
@@ -112,9 +98,9 @@ class Vectors(abc.ABC):
         return pieces[0] if len(pieces) == 1 else self._join(pieces)
 
     def prefix(self, count: int) -> "Vectors":
-        """The first `count` items, with their ids and groups, as views of the same memory or the same mapped files."""
+        """The first `count` items with ids and groups, as views of the memory or mapped files. Raises ValueError."""
         if not 0 <= count <= self.count:
-            raise ValueError(f"the first {count} of {self.count} items")
+            raise ValueError(f"prefix of {count} items: expected 0 to {self.count}")
         if count == self.count:
             return self
         whole = bisect.bisect_right(self._starts, count) - 1
@@ -125,16 +111,16 @@ class Vectors(abc.ABC):
         return type(self)(shards, self.dimension, self._ids, self._groups, self.vocabulary, self.folder, meta)
 
     def head(self, count: int) -> "Vectors":
-        """`prefix`, or all items where there are fewer."""
+        """`prefix`, or all items if there are fewer."""
         return self.prefix(min(count, self.count))
 
     def verify(self) -> None:
-        """Reads every file and compares its SHA-256, once in a process. Raises InputError that names the first one that differs."""
+        """Reads every file and checks its SHA-256, once per process. Raises BrokenFileError for one that differs."""
         _verify(self.folder, self.meta.get("shards", []))
 
     @abc.abstractmethod
     def _join(self, pieces: list):
-        """Arrays of rows as one."""
+        """Concatenates arrays of rows."""
 
     @staticmethod
     @abc.abstractmethod
@@ -175,13 +161,13 @@ class DenseVectors(Vectors):
 
 
 class LexiconVectors(Vectors):
-    """CSR (N, V): lexicons of a row ascending, weights positive float32 (or unsigned integers in memory)."""
+    """CSR (N, V): ascending lexicons per row, positive float32 weights (in memory also unsigned integers)."""
 
     kind = "lexicon"
 
     @classmethod
     def of(cls, rows, ids=None, groups=None, vocabulary=None) -> "LexiconVectors":
-        """Vectors in memory, from a dense array or any scipy sparse one."""
+        """Vectors in memory, from a dense or scipy sparse array. Raises ValueError as `to_csr`."""
         rows = to_csr(rows)
         return cls([rows], rows.shape[1], _in_memory(ids), _in_memory(groups), vocabulary)
 
@@ -196,8 +182,8 @@ class LexiconVectors(Vectors):
 
     @staticmethod
     def _cut(shard, rows):
-        kept = shard.indptr[rows]
-        return _canonical(shard.data[:kept], shard.indices[:kept], shard.indptr[: rows + 1], shard.shape[1])
+        end = shard.indptr[rows]
+        return mapped_csr(shard.data[:end], shard.indices[:end], shard.indptr[: rows + 1], shard.shape[1])
 
     @staticmethod
     def _file_bytes(shard):
@@ -206,27 +192,28 @@ class LexiconVectors(Vectors):
 
 
 def open_vectors(folder, check: bool = True) -> DenseVectors | LexiconVectors:
-    """Opens a folder of vectors, memory-mapped. Raises InputError that names what is missing, truncated, changed or of another shape.
+    """Opens a folder of vectors, memory-mapped.
 
-    check: whether to read and `verify` everything first, once in a process.
+    check: reads and verifies every file first, once per process. Raises InputError with the name of a file that is
+    missing, truncated, changed or of another shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of vectors")
-    meta = read_json(folder / "meta.json", AGAIN)
+    meta = read_json(folder / "meta.json", REMEDY)
     try:
         return _opened(folder, meta, check)
     except (
         LookupError,
         TypeError,
         AttributeError,
-    ) as error:  # of a description without a seal: another tool's, or an older one
-        raise InputError(f"{folder / 'meta.json'}: not the description of vectors ({error!r}); {AGAIN}") from None
+    ) as error:  # meta.json has no seal: of another tool or an old version
+        raise InputError(f"{folder / 'meta.json'}: not a description of vectors ({error!r}); {REMEDY}") from None
 
 
 def _opened(folder: Path, meta: dict, check: bool) -> DenseVectors | LexiconVectors:
     if meta.get("format") != FORMAT or meta.get("kind") not in PARTS:
-        raise InputError(f"{folder / 'meta.json'}: not the description of vectors (format {FORMAT})")
+        raise InputError(f"{folder / 'meta.json'}: not a description of vectors (format {FORMAT})")
     files = [shard["files"] for shard in meta["shards"]]
     for entries in files:
         for entry in entries.values():
@@ -237,11 +224,10 @@ def _opened(folder: Path, meta: dict, check: bool) -> DenseVectors | LexiconVect
         _Mapped(folder, [entries[part] for entries in files]) if meta["has"][part] else None
         for part in ("ids", "groups")
     )
-    vocabulary = read_json(folder / "vocabulary.json", AGAIN) if meta["has"]["vocabulary"] else None
+    vocabulary = read_json(folder / "vocabulary.json", REMEDY) if meta["has"]["vocabulary"] else None
     if vocabulary is not None and len(vocabulary) != meta["dimension"]:
-        raise BrokenFileError(
-            f"{folder / 'vocabulary.json'}: {len(vocabulary)} strings for {meta['dimension']} lexicons; {AGAIN}"
-        )
+        found = f"{len(vocabulary)} strings, expected {meta['dimension']}"
+        raise BrokenFileError(f"{folder / 'vocabulary.json'}: {found}; {REMEDY}")
     kind, of_kind = (DenseVectors, _dense) if meta["kind"] == "dense" else (LexiconVectors, _lexicon)
     shards = [of_kind(folder, entries, meta["dimension"]) for entries in files]
     return kind(shards, meta["dimension"], ids, groups, vocabulary, folder, meta)
@@ -256,23 +242,23 @@ def _verify(folder: Path, shards: list[dict]) -> None:
 
 @functools.lru_cache(maxsize=4096)
 def _verified(folder: Path, name: str, size: int, checksum: str, changed: int) -> None:
-    """Of a file as it was when it last changed: a command opens the same vectors several times."""
+    """Checks a file once per time of change: a command opens the same vectors several times."""
     check_content(folder, {"name": name, "bytes": size, "sha256": checksum})
 
 
 def load_mapped(path) -> np.ndarray:
-    """A `.npy` file, memory-mapped read-only (an empty one is simply read: nothing to map)."""
+    """A `.npy` file, memory-mapped read-only (an empty one is read). Raises BrokenFileError."""
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BrokenFileError(f"{path}: missing") from None
     except (ValueError, OSError, EOFError) as error:
-        raise BrokenFileError(f"{path}: not a whole .npy file ({error})") from None
+        raise BrokenFileError(f"{path}: not a valid .npy file ({error})") from None
     return loaded.view(np.ndarray)
 
 
 class _Mapped:
-    """Arrays of files mapped while they are looked at, so that no file stays open for what is read once."""
+    """Arrays of files, each mapped only while it is iterated over, so no file stays open after one read."""
 
     def __init__(self, folder: Path, entries: Sequence[dict]):
         self.folder, self.entries = folder, entries
@@ -285,9 +271,8 @@ def _map(folder: Path, entry: dict) -> np.ndarray:
     path = check_size(folder, entry)
     array = load_mapped(path)
     if list(array.shape) != entry.get("shape") or array.dtype.str != entry.get("dtype"):
-        raise BrokenFileError(
-            f"{path}: {array.dtype.str} {list(array.shape)}, expected {entry.get('dtype')} {entry.get('shape')}"
-        )
+        expected = f"expected {entry.get('dtype')} {entry.get('shape')}"
+        raise BrokenFileError(f"{path}: {array.dtype.str} {list(array.shape)}, {expected}")
     return array
 
 
@@ -298,25 +283,12 @@ def _dense(folder: Path, entries: dict, dimension: int) -> np.ndarray:
 def _lexicon(folder: Path, entries: dict, dimension: int) -> sp.csr_array:
     indptr, lexicons, weights = (_map(folder, entries[part]) for part in PARTS["lexicon"])
     if indptr[0] != 0 or indptr[-1] != len(lexicons) or len(weights) != len(lexicons):
-        raise BrokenFileError(f"{folder}: row pointers do not fit the weights of a shard; {AGAIN}")
-    if len(lexicons) <= np.iinfo(np.int32).max:
-        indptr = indptr.astype(np.int32)  # of the lexicons' type, or scipy copies the lexicons to that of the pointers
-    return _canonical(weights, lexicons, indptr, dimension)
-
-
-def _canonical(weights, lexicons, indptr, dimension: int) -> sp.csr_array:
-    csr = sp.csr_array((len(indptr) - 1, dimension), dtype=weights.dtype)
-    csr.data, csr.indices, csr.indptr = (
-        weights,
-        lexicons,
-        indptr,
-    )  # given to the constructor, a view of a small part would be copied
-    csr.has_sorted_indices = csr.has_canonical_format = True
-    return csr
+        raise BrokenFileError(f"{folder}: the row pointers of a shard do not match its weights; {REMEDY}")
+    return mapped_csr(weights, lexicons, indptr, dimension)
 
 
 def _in_memory(strings: Sequence[str] | None) -> list[np.ndarray] | None:
-    return None if strings is None else [encoded(strings)]
+    return None if strings is None else [encode_strings(strings)]
 
 
 def _decoded(shards: Iterable[np.ndarray], count: int) -> list[str]:

@@ -1,8 +1,8 @@
-"""How vectors get to disk: shards of `.npy` files with their sizes and SHA-256, written by streaming (`bench.vectors.read` reads them).
+"""Writes vectors to disk by streaming (`format` describes the files, `read` opens them).
 
-`write_vectors` is all or nothing. `resume_vectors` keeps every whole shard: they stand in `<folder>.parts/`, each described by a
-`NNNNN.json` that is written last, and become `<folder>` by one rename when all are there. Killed at any moment, the next run goes on
-after the last shard described, and what else lies there does not count. A lock keeps a second process out.
+`write_vectors` is all or nothing. `resume_vectors` keeps every complete shard in `<folder>.parts/`, described by a
+`NNNNN.json` that is written last; a rename to `<folder>` ends the run. Killed at any moment, the next run resumes
+after the last described shard and ignores other files. A lock excludes a second process.
 """
 
 import contextlib
@@ -15,14 +15,11 @@ import numpy as np
 import scipy.sparse as sp
 from filelock import FileLock, Timeout
 
+from bench.vectors.format import FORMAT, PARTS, REMEDY, SHARD_ROWS, check_content, encode_strings, to_csr
 from models.errors import InputError
-from models.files import BrokenFileError, atomic_file, atomic_folder, read_json, sha256, write_json
+from models.files import atomic_file, atomic_folder, read_json, sha256, write_json
 
-FORMAT = 1
-SHARD_ROWS = 65_536
-PARTS = {"dense": ("values",), "lexicon": ("indptr", "lexicons", "weights")}
 LOCK = "lock"
-AGAIN = "encode it again (--force)"
 
 
 @contextlib.contextmanager
@@ -34,10 +31,11 @@ def write_vectors(
     made_from=None,
     shard_rows: int = SHARD_ROWS,
 ):
-    """Yields a writer whose `append(batch, ids, groups=None)` streams items to `folder`; the folder appears when the block ends.
+    """Context manager: yields a `VectorsWriter`; `folder` appears when the block ends, and not if it raises.
 
-    batch: (B, dimension) float32 array, or scipy sparse for lexicon vectors. made_from: plain values kept in meta.json, saying what the
-    vectors were made from. Memory stays at one shard, whatever the number of items. Raises InputError when a vector is not finite.
+    kind: "dense" or "lexicon". dimension: D, or V lexicons. made_from: plain values stored in meta.json that say what
+    the vectors were made from. Memory is that of one shard, for any number of items. Raises InputError for a vector
+    that is not finite.
     """
     with atomic_folder(folder) as partial:
         writer = VectorsWriter(partial, kind, dimension, shard_rows)
@@ -55,10 +53,13 @@ def resume_vectors(
     shard_rows: int = SHARD_ROWS,
     force: bool = False,
 ) -> Iterator["VectorsWriter"]:
-    """As `write_vectors`, but whole shards outlive a block that did not end: append from item `writer.count` on. `force` starts anew.
+    """As `write_vectors`, but complete shards survive a block that raises and a process that dies.
 
-    `folder` must name what the vectors are made of (by a hash, say): shards found are taken as the beginning of the same vectors.
-    Raises InputError naming a shard's file that is missing, truncated or changed, and when another process is writing the same folder.
+    Append from item `writer.count` on.
+
+    Trap: shards found are taken for the first items of the same vectors, so `folder` must identify the vectors (by a
+    hash of `made_from`, say). force: discards them. Raises InputError for a file of a shard that is missing,
+    truncated or changed, and if another process is writing the same folder.
     """
     folder = Path(folder)
     parts = folder.with_name(f"{folder.name}.parts")
@@ -79,7 +80,7 @@ def resume_vectors(
 
 
 class VectorsWriter:
-    """Cuts what is appended into shards of exactly `shard_rows` rows, whatever the size of the batches. `shards`: those written."""
+    """Writes appended items as shards of `shard_rows` rows, for any batch size. shards: meta data of those written."""
 
     def __init__(self, folder: Path, kind: str, dimension: int, shard_rows: int, shards: Sequence[dict] = ()):
         if kind not in PARTS:
@@ -91,22 +92,24 @@ class VectorsWriter:
 
     @property
     def count(self) -> int:
-        """Items so far, those of earlier runs included."""
+        """Number of items so far, including those of earlier runs."""
         return sum(shard["count"] for shard in self.shards) + len(self._ids)
 
     def append(self, batch, ids: Sequence[str], groups: Sequence[str] | None = None) -> None:
-        """Adds B items."""
+        """Adds B items. batch: (B, dimension) float32, or scipy sparse for lexicon vectors. groups: image ids.
+
+        Raises InputError for a vector that is not finite.
+        """
         if batch.shape != (len(ids), self.dimension) or (groups is not None and len(groups) != len(ids)):
-            raise ValueError(
-                f"a batch of shape {batch.shape} with {len(ids)} ids; expected ({len(ids)}, {self.dimension})"
-            )
+            expected = f"expected ({len(ids)}, {self.dimension})"
+            raise ValueError(f"batch of shape {batch.shape} with {len(ids)} ids; {expected}")
         if self._grouped not in (None, groups is not None):
-            raise ValueError("either all batches have groups or none has")
+            raise ValueError("expected groups for all batches or for none")
         self._grouped = groups is not None
         values = batch.data if sp.issparse(batch) else batch
         if not np.isfinite(values).all():
             broken = int(np.argmin(np.isfinite(batch.sum(axis=1))))
-            raise InputError(f"the vector of item '{ids[broken]}' is not finite: the checkpoint is broken")
+            raise InputError(f"the vector of item '{ids[broken]}' is not finite; the checkpoint is broken")
         self._batches.append(to_csr(batch) if self.kind == "lexicon" else np.asarray(batch, np.float32))
         self._ids += map(str, ids)
         self._groups += map(str, groups or ())
@@ -119,7 +122,7 @@ class VectorsWriter:
             self._flush(len(self._ids))
         if vocabulary is not None:
             if len(vocabulary) != self.dimension:
-                raise ValueError(f"a vocabulary of {len(vocabulary)} for {self.dimension} lexicons")
+                raise ValueError(f"vocabulary of {len(vocabulary)} strings, expected {self.dimension}")
             write_json(self.folder / "vocabulary.json", list(vocabulary), seal=True)
         meta = {
             "format": FORMAT,
@@ -135,17 +138,13 @@ class VectorsWriter:
     def _flush(self, count: int) -> None:
         rows = sp.vstack(self._batches, format="csr") if self.kind == "lexicon" else np.concatenate(self._batches)
         rest = rows[count:].copy()  # a view would keep the whole shard in memory
-        parts = _parts(rows[:count]) | {"ids": encoded(self._ids[:count])}
+        parts = _parts(rows[:count]) | {"ids": encode_strings(self._ids[:count])}
         if self._grouped:
-            parts["groups"] = encoded(self._groups[:count])
-        self.shards.append(
-            {"count": count, "files": {part: self._save(part, values) for part, values in parts.items()}}
-        )
-        self._batches, self._ids, self._groups = (
-            [rest] if rest.shape[0] else [],
-            self._ids[count:],
-            self._groups[count:],
-        )
+            parts["groups"] = encode_strings(self._groups[:count])
+        files = {part: self._save(part, values) for part, values in parts.items()}
+        self.shards.append({"count": count, "files": files})
+        self._batches = [rest] if rest.shape[0] else []
+        self._ids, self._groups = self._ids[count:], self._groups[count:]
 
     def _save(self, part: str, values: np.ndarray) -> dict:
         path = self.folder / f"{len(self.shards):05d}.{part}.npy"
@@ -158,7 +157,7 @@ class VectorsWriter:
 
 
 class _Resumable(VectorsWriter):
-    """Flushes each file to disk, and describes each shard when all its files are there."""
+    """Flushes each file to disk, and writes the description of a shard after all its files."""
 
     def _flush(self, count: int) -> None:
         super()._flush(count)
@@ -174,41 +173,6 @@ class _Resumable(VectorsWriter):
             _description(self.folder, number).unlink(missing_ok=True)
 
 
-def check_size(folder: Path, entry: dict) -> Path:
-    """The path of a shard's file. Raises InputError when it is missing or of another size than described."""
-    path = folder / entry["name"]
-    size = path.stat().st_size if path.exists() else -1
-    if size != entry["bytes"]:
-        found = "missing" if size < 0 else f"{size} bytes"
-        raise BrokenFileError(f"{path}: {found}, expected {entry['bytes']} bytes; {AGAIN}")
-    return path
-
-
-def check_content(folder: Path, entry: dict) -> None:
-    """Reads a shard's file. Raises InputError when it is missing or differs from what was written."""
-    if sha256(check_size(folder, entry)) != entry["sha256"]:
-        raise BrokenFileError(f"{folder / entry['name']}: its content has changed since it was written; {AGAIN}")
-
-
-def to_csr(rows) -> sp.csr_array:
-    """A dense or sparse matrix as CSR with sorted lexicons and zeros dropped. Raises ValueError for a negative or non-finite weight."""
-    csr = sp.csr_array(rows)
-    if csr.dtype.kind != "u":
-        csr = csr.astype(np.float32, copy=False)
-    if csr.nnz and not (np.isfinite(csr.data).all() and csr.data.min() >= 0):
-        raise ValueError("lexicon weights must be finite and not negative")
-    if csr.nnz and not csr.data.all():
-        csr = csr.copy()
-        csr.eliminate_zeros()
-    csr.sum_duplicates()
-    return csr
-
-
-def encoded(strings: Sequence[str]) -> np.ndarray:
-    """Strings as UTF-8 in an array of fixed width."""
-    return np.array([str(s).encode() for s in strings], dtype=np.bytes_)
-
-
 def _parts(rows) -> dict[str, np.ndarray]:
     if isinstance(rows, np.ndarray):
         return {"values": rows.astype(np.float32, copy=False)}
@@ -221,13 +185,13 @@ def _description(parts: Path, number: int) -> Path:
 
 
 def _whole_shards(parts: Path) -> list[dict]:
-    """Shards that an earlier run described, their content checked."""
+    """Meta data of the shards that an earlier run completed; their content is checked."""
     if (parts / "meta.json").exists():  # killed between the last shard and the rename
-        shards = read_json(parts / "meta.json", AGAIN)["shards"]
+        shards = read_json(parts / "meta.json", REMEDY)["shards"]
     else:
         shards = []
         while (described := _description(parts, len(shards))).exists():
-            shards.append(read_json(described, AGAIN))
+            shards.append(read_json(described, REMEDY))
     for shard in shards:
         for entry in shard["files"].values():
             check_content(parts, entry)
@@ -246,7 +210,7 @@ def _locked(parts: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"{parts}: another process is writing these vectors; wait for it to end") from None
+        raise InputError(f"{parts}: another process is writing these vectors; wait until it ends") from None
     try:
         yield
     finally:
@@ -254,7 +218,7 @@ def _locked(parts: Path) -> Iterator[None]:
 
 
 def _replace(folder: Path, parts: Path) -> None:
-    """Renames `parts` to `folder`, in place of one that stands there; a kill on the way leaves `parts` whole."""
+    """Renames `parts` to `folder` and removes a previous one; `parts` stays complete if the process dies in between."""
     replaced = folder.with_name(f"{folder.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():

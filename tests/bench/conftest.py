@@ -1,4 +1,4 @@
-"""A corpus of words and a model that hashes them: small, deterministic, and right often enough to tell good retrieval from bad."""
+"""A corpus of words and models that hash them: small, deterministic, and accurate enough to test retrieval."""
 
 import contextlib
 import hashlib
@@ -9,9 +9,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-hypothesis.settings.register_profile(
-    "no deadline", deadline=None
-)  # the first example compiles, and the disk may be busy
+# no deadline: the first example compiles kernels, and the disk may be busy
+hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 WORDS = [f"word{i}" for i in range(96)]
@@ -26,7 +25,7 @@ class HardNegative(NamedTuple):
 
 
 class WordCorpus:
-    """Image i is a picture that spells three words in its first pixels; each of its two captions names two of them."""
+    """Image i encodes three words in its first pixels; each of its two captions names two of them."""
 
     name, splits = "words", ("train", "test")
 
@@ -38,9 +37,9 @@ class WordCorpus:
 
     def images(self, split, start, stop):
         for i in range(start, stop):
-            picture = np.zeros((PIXELS, PIXELS, 3), np.uint8)
-            picture[0, :3, 0] = self.words(i)
-            yield f"{split}-{i}", picture
+            image = np.zeros((PIXELS, PIXELS, 3), np.uint8)
+            image[0, :3, 0] = self.words(i)
+            yield f"{split}-{i}", image
 
     def captions(self, split, start, stop):
         for i in range(start, stop):
@@ -53,14 +52,14 @@ class WordCorpus:
             a, b, _ = self.words(i)
             other = next(word for word in range(len(WORDS)) if word not in self.words(i))
             kind = ("attribute", "count", "relation")[i % 3]
-            # every fourth "negative" is its caption again: a tie, which counts as wrong
+            # every fourth negative equals its caption: a tie, which counts as wrong
             yield HardNegative(
                 f"{split}-{i}", f"{WORDS[a]} {WORDS[b]}", f"{WORDS[a]} {WORDS[b if i % 4 == 0 else other]}", kind
             )
 
 
 class WordModel:
-    """Bag of hashed words with a little noise of its own; `dense` projects it to 16 dimensions."""
+    """Encodes a bag of words with some noise; kind "dense" projects it to 16 dimensions."""
 
     pixels = PIXELS
 
@@ -85,13 +84,18 @@ class WordModel:
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def install_words(monkeypatch) -> SimpleNamespace:
-    """`open_corpus` of any spec gives the corpus of words; checkpoint folders named "lexicon" and "dense" hold the model of words.
+def fingerprint(folder) -> str:
+    """Id of a checkpoint named `folder`."""
+    return hashlib.sha256(folder.name.encode()).hexdigest()[:16]
 
-    Returns a namespace whose `loads` counts how often a model was loaded.
+
+def install_words(monkeypatch) -> SimpleNamespace:
+    """Makes `open_corpus` return the corpus of words; checkpoints "lexicon" and "dense" become models of words.
+
+    Returns a namespace whose `loads` counts the models loaded.
     """
     import bench.corpora
-    from bench.vectors import encode
+    from bench.vectors import encoder
 
     counter = SimpleNamespace(loads=0)
 
@@ -99,11 +103,13 @@ def install_words(monkeypatch) -> SimpleNamespace:
         counter.loads += 1
         return WordModel(folder.name)
 
-    def fingerprint(folder):
-        return hashlib.sha256(folder.name.encode()).hexdigest()[:16]
+    def kind(folder):
+        return WordModel(folder.name).kind
 
     monkeypatch.setattr(bench.corpora, "open_corpus", lambda spec: WordCorpus())
-    monkeypatch.setattr(encode, "checkpoints", SimpleNamespace(load=load, fingerprint=fingerprint))
+    monkeypatch.setattr(
+        encoder, "loader", lambda source: SimpleNamespace(load=load, fingerprint=fingerprint, kind=kind)
+    )
     return counter
 
 
@@ -114,7 +120,7 @@ def words(monkeypatch):
 
 @pytest.fixture(scope="session")
 def words_installed():
-    """A context in which the corpus and the models of words stand for the real ones."""
+    """A context in which the corpus and the models of words replace the actual ones."""
 
     @contextlib.contextmanager
     def installed():
@@ -136,5 +142,5 @@ def word_model():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """A saved benchmark says what processor it ran on, and not the name of the machine."""
+    """A saved benchmark states the processor, but not the name of the machine."""
     machine_info.pop("node", None)

@@ -1,11 +1,12 @@
-"""Bytes of a picture file to uint8 RGB of one size, as CLIP evaluation prepares it; what cannot be decoded is refused by name.
+"""Decodes an image file to uint8 RGB of one size, prepared as in CLIP evaluation. Errors name the file.
 
 Notable choices
-- Shortest side to `pixels` (bicubic, antialiased), then the centre: in one step, so that a picture of 8 x 50,000 costs no more than another.
-- EXIF orientation is applied, and EXIF that cannot be read turns nothing; colour profiles are not applied. Transparency is laid over white.
-  Of an animation the first frame counts. 16-bit grey keeps its high byte.
-- A truncated file is broken: Pillow could fill the rest with grey, and that would be another picture.
-- Only the formats listed are tried: Pillow gives some others to programs outside of this process.
+- The shortest side is resized to `pixels` (bicubic, antialiased) and the centre cropped, in one step: an image of 8 x
+  50,000 pixels costs no more than another.
+- EXIF orientation is applied; unreadable EXIF is ignored. Colour profiles are not applied. Transparent images are
+  composited onto white. Of an animation the first frame is used. 16-bit grey keeps its high byte.
+- A truncated file is broken. Pillow could fill the rest with grey, but that would be a different image.
+- Only the formats listed are tried, because Pillow hands some others to external programs.
 """
 
 import io
@@ -14,50 +15,49 @@ import struct
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from bench.corpora import check_integer
 from models.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-MOST_BYTES = 256 << 20  # of a file
-MOST_AREA = 89_478_485  # width x height; Pillow's own limit of what is no decompression bomb: 0.25 GB of RGB
-LEAST_PIXELS, MOST_PIXELS = 8, 1024  # of what is given out
+MAX_BYTES = 256 << 20  # of a file
+MAX_AREA = 89_478_485  # width x height; Pillow's own limit against decompression bombs: 0.25 GB of RGB
+MIN_PIXELS, MAX_PIXELS = 8, 1024  # of a decoded image
 BACKGROUND = (255, 255, 255, 255)
 
 
 class BrokenImage(InputError):
-    """A picture that cannot be decoded; the message names it and says why."""
+    """An image that cannot be decoded; the message names it and gives the reason."""
 
 
-def checked_pixels(pixels) -> int:
-    """The side of the pictures that a corpus gives out. Raises InputError."""
-    if isinstance(pixels, bool) or not isinstance(pixels, int):
-        raise InputError(f"pixels: {pixels!r} is not a whole number")
-    if not LEAST_PIXELS <= pixels <= MOST_PIXELS:
-        raise InputError(f"pixels: {pixels} is not between {LEAST_PIXELS} and {MOST_PIXELS}")
+def check_pixels(pixels) -> int:
+    """The side of a corpus's images, checked. Raises InputError."""
+    check_integer("pixels", pixels)
+    if not MIN_PIXELS <= pixels <= MAX_PIXELS:
+        raise InputError(f"pixels: {pixels} is not between {MIN_PIXELS} and {MAX_PIXELS}")
     return pixels
 
 
 def decode(data: bytes, name: str, pixels: int) -> np.ndarray:
-    """uint8 (pixels, pixels, 3) of the bytes of a picture file. Raises BrokenImage, which starts with `name`."""
+    """The bytes of an image file as uint8 (pixels, pixels, 3). Raises BrokenImage, whose message starts with `name`."""
     if not data:
-        raise BrokenImage(f"{name}: an empty file, expected a picture")
+        raise BrokenImage(f"{name}: the file is empty; expected an image")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MOST_AREA:
-                raise ValueError(f"{image.width} x {image.height} pixels, at most {MOST_AREA:,} are decoded")
+            if image.width * image.height > MAX_AREA:
+                raise ValueError(f"{image.width} x {image.height} pixels, expected at most {MAX_AREA:,}")
             image.load()
             return fit(rgb(_upright(image)), pixels)
-    except MemoryError:  # of this machine, not of this picture
+    except MemoryError:  # the machine's fault, not the image's
         raise
     except UnidentifiedImageError:
-        raise BrokenImage(f"{name}: not a picture; expected one of {', '.join(FORMATS)}") from None
-    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly every kind of error
-        raise BrokenImage(
-            f"{name}: cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-        ) from None
+        raise BrokenImage(f"{name}: not an image; expected one of {', '.join(FORMATS)}") from None
+    except Exception as error:  # on damaged bytes, Pillow's decoders raise nearly every kind of error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BrokenImage(f"{name}: cannot be decoded ({reason})") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A loaded image, turned as its EXIF says."""
+    """A loaded image with its EXIF orientation applied."""
     try:
         return ImageOps.exif_transpose(image)
     except (SyntaxError, ValueError, TypeError, LookupError, struct.error):  # what Pillow raises on damaged EXIF
@@ -65,8 +65,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """The image in 8-bit RGB. Raises ValueError for modes whose values have no agreed range."""
-    if image.mode.startswith("I"):  # one channel of 16 bits, or of 32 where the format knows no 16
+    """The image in 8-bit RGB. Raises ValueError for modes whose values have no defined range."""
+    if image.mode.startswith("I"):  # one channel of 16 bits, or of 32 where the format has no 16
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
             raise ValueError("32-bit values beyond 16 bits, expected at most 65535")
@@ -80,7 +80,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, pixels: int) -> np.ndarray:
-    """uint8 (pixels, pixels, 3): torchvision's Resize(pixels) and CenterCrop(pixels) of an RGB image, in one step."""
+    """torchvision's Resize(pixels) and CenterCrop(pixels) of an RGB image, in one step: uint8 (pixels, pixels, 3)."""
     width, height = image.size
     shortest = min(width, height)
     wide, high = pixels * width // shortest, pixels * height // shortest

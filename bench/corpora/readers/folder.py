@@ -1,11 +1,14 @@
-"""`folder`: pictures and captions of the user's own, listed in a CSV, TSV or Parquet file. Rows of the same path are captions of one picture."""
+"""`folder`: your own images and captions, listed in a CSV, TSV or Parquet file.
+
+Rows with the same path are captions of one image.
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.corpora.readers import table
-from bench.corpora.readers.listed import Listed, given_path, located
+from bench.corpora.readers.file_list import ListedImage, given_path, locate
 from bench.corpora.readers.stored import StoredCorpus, hash_split
 from models.errors import InputError
 
@@ -15,14 +18,16 @@ SPLIT = "split"
 
 
 class Folder(StoredCorpus):
-    """annotations: the table. root: what its paths are relative to (default: the folder that the table is in).
+    """The corpus.
 
-    path, caption, split: names of the columns; by default the one of `PATHS` and the one of `CAPTIONS` that the table has, and `split` if
-    it has that. Without a split column a picture's path decides (`hash_split`). Any names of splits will do; pictures of one called
-    `distractors` fill a larger gallery. quoted: false when `"` is a plain character in a CSV or TSV file.
+    annotations: the table. root: folder that its paths are relative to (default: the folder of the table). pixels:
+    side of the images. path, caption, split: names of the columns; by default the one of `PATHS` and of `CAPTIONS`
+    that the table has, and `split` if present. Without a split column, the hash of the path decides (`hash_split`).
+    Split names are free; the images of a split named `distractors` fill a larger gallery. quoted: false if `"` is a
+    plain character of a CSV or TSV file.
 
-    The id of a picture is its path as the table has it, without `./` and the like; that of a caption is the path, #, and the number of
-    the caption. Raises InputError for a broken table, a row without path or caption, a picture in two splits, and a missing picture.
+    An image id is the normalised path; a caption id is the path, #, and the number of the caption. Raises InputError
+    for a broken table, a row without path or caption, an image in two splits, and a missing file.
     """
 
     name = "folder"
@@ -43,7 +48,7 @@ class Folder(StoredCorpus):
         columns = [_column(file, names, "path", path, PATHS), _column(file, names, "caption", caption, CAPTIONS)]
         if split is not None or SPLIT in names:
             columns.append(split or SPLIT)
-        splits, digest = located(_listed(file, columns, quoted), root, file)
+        splits, digest = locate(_listed(file, columns, quoted), root, file)
         super().__init__(pixels, splits, digest)
 
 
@@ -52,24 +57,23 @@ def _column(file: Path, names: list[str], key: str, given: str | None, usual: tu
         return given
     found = [name for name in usual if name in names]
     if len(found) != 1:
-        raise InputError(
-            f"{file}: columns {table.listed(names)}, expected one of {', '.join(usual)}; name the right one as {key}"
-        )
+        expected = f"expected exactly one of {', '.join(usual)}; name the column as {key}"
+        raise InputError(f"{file}: columns {table.shortened(names)}, {expected}")
     return found[0]
 
 
-def _listed(file: Path, columns: list[str], quoted: bool) -> Iterator[Listed]:
+def _listed(file: Path, columns: list[str], quoted: bool) -> Iterator[ListedImage]:
     split_of: dict[str, str] = {}
     captions: dict[str, list[tuple[str, str]]] = {}
     for number, (path, text, *rest) in table.rows(file, columns, quoted):
         if not path.strip() or not text.strip():
-            raise InputError(f"{file}: row {number} has no {columns[1] if path.strip() else columns[0]!r}")
+            raise InputError(f"{file}: row {number}: {(columns[1] if path.strip() else columns[0])!r} is empty")
         path = os.path.normpath(path)
         split = rest[0] if rest else hash_split(path.replace(os.sep, "/"))
         if not split:
-            raise InputError(f"{file}: row {number} has no {columns[2]!r}")
+            raise InputError(f"{file}: row {number}: {columns[2]!r} is empty")
         if split_of.setdefault(path, split) != split:
-            raise InputError(f"{file}: row {number}: {path!r} is in split {split!r}, but in {split_of[path]!r} before")
+            raise InputError(f"{file}: row {number}: {path!r} is in split {split!r} and in {split_of[path]!r}")
         of_image = captions.setdefault(path, [])
         of_image.append((f"{path}#{len(of_image)}", text))
-    yield from (Listed(split, path, path, tuple(captions[path])) for path, split in split_of.items())
+    yield from (ListedImage(split, path, path, tuple(captions[path])) for path, split in split_of.items())

@@ -1,9 +1,11 @@
-"""Corpora of stored pictures: which of them are intact, and the captions of those.
+"""Base of corpora whose images are stored as files: finds the intact images and yields them with their captions.
 
-A broken picture is named in the log, counted, and left out with its captions; none takes its place. Image i of a split is therefore the i-th
-intact one, whether images or captions are asked for, in any order and from any thread. To know it, pictures are decoded from the first on
-as far as was asked, by one thread for each core, and given out at once to whoever asked for them: a stream in order decodes each picture
-once, captions alone or a jump ahead cost the decoding of all that come before. What was found is kept as long as the corpus is.
+A broken image is logged, counted and skipped together with its captions; no other image takes its place. Image i of a
+split is therefore the i-th intact one, for images and captions alike, in any order of access and from any thread.
+
+To know which images are intact, they are decoded from the first one up to the last one requested, by one thread per
+core. A stream in order decodes each image once. Captions alone, or a jump ahead, cost the decoding of every image
+before. The result is kept for the lifetime of the corpus.
 """
 
 import functools
@@ -19,26 +21,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.corpora.readers.decode import MOST_BYTES, BrokenImage, checked_pixels, decode
+from bench.corpora import check_slice, open_corpus
+from bench.corpora.readers.decode import MAX_BYTES, BrokenImage, check_pixels, decode
 from bench.store.config import code_fingerprint
 from bench.store.machine import cores
-from models.errors import InputError, nearest
+from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
-CHUNK = 128  # pictures decoded at a time
+CHUNK = 128  # images decoded at a time
 CODE = (
     "bench.corpora.readers.decode",
     "bench.corpora.readers.stored",
-    "bench.corpora.readers.listed",
+    "bench.corpora.readers.file_list",
     "bench.corpora.readers.table",
 )
-TEST_SHARE, VAL_SHARE = 0.05, 0.05  # of what states no split; the rest is train
+TEST_SHARE, VAL_SHARE = 0.05, 0.05  # of the images without a given split; the rest is train
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the bytes of a picture lie: a file, or a member of a tar file."""
+class Location:
+    """Where the bytes of an image are: a whole file, or a member of a tar file."""
 
     file: str
     size: int
@@ -46,7 +49,7 @@ class Place:
     member: str = ""
 
     def read(self) -> bytes:
-        """Raises InputError when the file has become shorter."""
+        """Reads the bytes. Raises InputError if the file has become shorter."""
         with open(self.file, "rb") as stream:
             stream.seek(self.offset)
             data = stream.read(self.size)
@@ -60,55 +63,57 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A picture with its captions (caption_id, text)."""
+class StoredImage:
+    """An image and its captions, each a (caption_id, text)."""
 
     image_id: str
     captions: tuple[tuple[str, str], ...]
-    place: Place
+    location: Location
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """What a corpus does not yield; `why` names the file and what is wrong with it."""
+class Skipped:
+    """An item that a corpus does not yield; `reason` names the file and the fault."""
 
     name: str
-    why: str
+    reason: str
 
 
 class StoredCorpus:
-    """The protocol `Corpus` over stored pictures. A subclass has a `name`, and says what its splits hold.
+    """The protocol `Corpus` over stored images. A subclass defines `name` and passes the items of its splits.
 
-    splits: the pictures of each split in order, a list or what reads them as they are asked for. made_of: plain values that, with the
-    name, `pixels` and the code, decide the fingerprint. Raises InputError for `pixels` out of range.
+    splits: per split the items in order, as a list or a lazy iterable. made_of: plain values that decide the
+    fingerprint, together with the name, `pixels` and the code. Raises InputError for `pixels` out of range.
     """
 
     name: str
-    spec: str | dict  # what `open_corpus` made it of
+    spec: str | dict  # argument of `open_corpus`, which sets it
 
-    def __init__(self, pixels: int, splits: Mapping[str, Iterable[Stored | LeftOut]], made_of):
-        self.pixels = checked_pixels(pixels)
+    def __init__(self, pixels: int, splits: Mapping[str, Iterable[StoredImage | Skipped]], made_of):
+        self.pixels = check_pixels(pixels)
         self.splits = tuple(splits)
         code = code_fingerprint(*CODE, type(self).__module__)
         self.fingerprint = hashlib.sha256(json.dumps([self.name, code, pixels, made_of]).encode()).hexdigest()
-        self._intact = {split: _Intact(f"{self.name}, {split}", items, self.pixels) for split, items in splits.items()}
+        self._intact = {
+            split: _IntactImages(f"{self.name}, {split}", items, self.pixels) for split, items in splits.items()
+        }
 
     def images(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
-        """(image_id, uint8 (pixels, pixels, 3)) of intact pictures start..stop-1, or to the end.
+        """Yields (image_id, uint8 (pixels, pixels, 3)) of intact images start..stop-1, or to the end.
 
-        Raises InputError for an unknown split, for a damaged tar file, and for a picture that changed since it was found intact.
+        Raises InputError for an unknown split, a damaged tar file, or an image that changed since it was found intact.
         """
         intact = self._of(split, start, stop)
         for first, last in _steps(start, stop):
-            given = 0
-            for image in intact.pictures(first, last):
+            count = 0
+            for image in intact.images(first, last):
                 yield image
-                given += 1
-            if given < last - first:
+                count += 1
+            if count < last - first:
                 return
 
     def captions(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, str, str]]:
-        """(caption_id, text, image_id) of intact pictures start..stop-1, or to the end, in the order of the pictures."""
+        """Yields (caption_id, text, image_id) for intact images start..stop-1, or to the end, in order."""
         intact = self._of(split, start, stop)
         for first, last in _steps(start, stop):
             found = intact.items(first, last)
@@ -118,23 +123,23 @@ class StoredCorpus:
             if len(found) < last - first:
                 return
 
-    def broken(self, split: str | None = None) -> list[LeftOut]:
-        """What was left out so far, of a split or of all; all there is once a split was streamed to its end."""
-        return [left for name, intact in self._intact.items() if split in (None, name) for left in intact.left_out]
+    def broken(self, split: str | None = None) -> list[Skipped]:
+        """The items skipped so far, of one split or of all; complete once a split was streamed to its end."""
+        return [item for name, intact in self._intact.items() if split in (None, name) for item in intact.skipped]
 
     def __reduce__(self) -> tuple:
-        return Elsewhere, (self.spec, self.fingerprint)
+        return ReopenedCorpus, (self.spec, self.fingerprint)
 
-    def _of(self, split: str, start: int, stop: int | None) -> "_Intact":
-        if split not in self._intact:
-            raise InputError(f"corpus {self.name}: unknown split {split!r}{nearest(str(split), self.splits)}")
-        if start < 0 or (stop is not None and stop < start):
-            raise InputError(f"{split}: {start} to {stop} is no range of images")
+    def _of(self, split: str, start: int, stop: int | None) -> "_IntactImages":
+        check_slice(self, split, start, stop)
         return self._intact[split]
 
 
-class Elsewhere:
-    """A stored corpus that was sent to another process: opened anew at its first use, from the same paths, and refused when it is another there."""
+class ReopenedCorpus:
+    """A stored corpus unpickled in another process: opened again from its paths at first use.
+
+    Raises InputError then if its fingerprint differs from the original's.
+    """
 
     def __init__(self, spec: str | dict, fingerprint: str):
         self._spec, self._fingerprint = spec, fingerprint
@@ -144,88 +149,82 @@ class Elsewhere:
 
     @functools.cached_property
     def _corpus(self) -> StoredCorpus:
-        from bench.corpora import open_corpus
-
         corpus = open_corpus(self._spec)
         if corpus.fingerprint != self._fingerprint:
             raise InputError(
-                f"corpus {corpus.name}: on {socket.gethostname()} it differs from the one that the run began with"
+                f"corpus {corpus.name}: its files on {socket.gethostname()} differ from those that the run started with"
             )
         return corpus
 
 
-class _Intact:
-    """The intact pictures of a split, found as far as was asked for."""
+class _IntactImages:
+    """The intact images of a split, found up to the last one requested."""
 
-    def __init__(self, label: str, items: Iterable[Stored | LeftOut], pixels: int):
-        self.label, self.pixels, self.left_out = label, pixels, []
-        self._coming, self._found, self._seen = iter(items), [], 0
-        self._stopped: BaseException | None = None
+    def __init__(self, label: str, items: Iterable[StoredImage | Skipped], pixels: int):
+        self.label, self.pixels, self.skipped = label, pixels, []
+        self._remaining, self._found, self._seen = iter(items), [], 0
+        self._error: BaseException | None = None
         self._lock = threading.Lock()
 
-    def items(self, first: int, last: int) -> list[Stored]:
+    def items(self, first: int, last: int) -> list[StoredImage]:
         self._find(last, last)
         return self._found[first:last]
 
-    def pictures(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray]]:
+    def images(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray]]:
         decoded = self._find(first, last)
         for position, item in enumerate(self._found[first:last], first):
-            yield (
-                item.image_id,
-                decoded.pop(position)
-                if position in decoded
-                else decode(item.place.read(), str(item.place), self.pixels),
-            )
+            image = decoded.pop(position, None)
+            if image is None:
+                image = decode(item.location.read(), str(item.location), self.pixels)
+            yield item.image_id, image
 
     def _find(self, first: int, last: int) -> dict[int, np.ndarray]:
-        """Goes on until `last` intact pictures are known; of those from `first` on, what was decoded for it, by position."""
+        """Searches until `last` intact images are known; returns those decoded from `first` on, by position."""
         with self._lock:
-            if isinstance(self._stopped, InputError):
-                raise self._stopped
-            if self._stopped:
-                raise InputError(f"{self.label}: reading stopped earlier ({self._stopped!r}); open the corpus again")
+            if isinstance(self._error, InputError):
+                raise self._error
+            if self._error:
+                raise InputError(f"{self.label}: reading failed earlier ({self._error!r}); open the corpus again")
             if len(self._found) >= last:
                 return {}
             try:
-                return self._go_on(first, last)
-            except (
-                BaseException
-            ) as error:  # what was taken from `_coming` is lost: never go on as if the split ended here
-                self._stopped = error
+                return self._search(first, last)
+            except BaseException as error:
+                self._error = error  # items taken from `_remaining` are lost: the split must not appear to end here
                 raise
 
-    def _go_on(self, first: int, last: int) -> dict[int, np.ndarray]:
+    def _search(self, first: int, last: int) -> dict[int, np.ndarray]:
         decoded = {}
         with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
             while missing := max(0, last - len(self._found)):
-                items = list(itertools.islice(self._coming, min(missing, CHUNK)))
+                items = list(itertools.islice(self._remaining, min(missing, CHUNK)))
                 if not items:
                     break
-                for item, picture in zip(items, pool.map(self._decoded, items), strict=True):
+                for item, image in zip(items, pool.map(self._decoded, items), strict=True):
                     self._seen += 1
-                    if isinstance(picture, LeftOut):
-                        self._leave_out(picture)
+                    if isinstance(image, Skipped):
+                        self._skip(image)
                         continue
                     if len(self._found) >= first:
-                        decoded[len(self._found)] = picture
+                        decoded[len(self._found)] = image
                     self._found.append(item)
         return decoded
 
-    def _decoded(self, item: Stored | LeftOut) -> np.ndarray | LeftOut:
-        if isinstance(item, LeftOut):
+    def _decoded(self, item: StoredImage | Skipped) -> np.ndarray | Skipped:
+        if isinstance(item, Skipped):
             return item
-        if item.place.size > MOST_BYTES:
-            return LeftOut(item.image_id, f"{item.place}: {item.place.size:,} bytes, at most {MOST_BYTES:,} are read")
+        location = item.location
+        if location.size > MAX_BYTES:
+            return Skipped(item.image_id, f"{location}: {location.size:,} bytes, expected at most {MAX_BYTES:,}")
         try:
-            return decode(item.place.read(), str(item.place), self.pixels)
+            return decode(location.read(), str(location), self.pixels)
         except BrokenImage as error:
-            return LeftOut(item.image_id, str(error))
+            return Skipped(item.image_id, str(error))
 
-    def _leave_out(self, left: LeftOut) -> None:
-        self.left_out.append(left)
-        log.warning(
-            "%s: left out with its captions, %d of %d so far: %s", self.label, len(self.left_out), self._seen, left.why
-        )
+    def _skip(self, item: Skipped) -> None:
+        self.skipped.append(item)
+        counts = len(self.skipped), self._seen
+        log.warning("%s: skipped with its captions, %d of %d so far: %s", self.label, *counts, item.reason)
 
 
 def _steps(start: int, stop: int | None) -> Iterator[tuple[int, int]]:
@@ -235,15 +234,12 @@ def _steps(start: int, stop: int | None) -> Iterator[tuple[int, int]]:
 
 
 def hash_split(name: str) -> str:
-    """The split of a name that states none: 5% are test, 5% val, the rest train, by the sha256 of the name alone, on every machine."""
+    """The split of an image without a given one: 5% test, 5% val, else train, by the sha256 of its name alone."""
     share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / (1 << 64)
     return "test" if share < TEST_SHARE else "val" if share < TEST_SHARE + VAL_SHARE else "train"
 
 
-def in_order(splits: Mapping[str, list]) -> dict[str, list]:
-    """The same splits: train, val and test first, then the others by name."""
-    usual = ("train", "val", "test")
-    return {
-        split: splits[split]
-        for split in (*(split for split in usual if split in splits), *sorted(set(splits) - set(usual)))
-    }
+def ordered_splits(splits: Mapping[str, list]) -> dict[str, list]:
+    """The same splits, ordered: train, val and test first, then the others by name."""
+    usual = [split for split in ("train", "val", "test") if split in splits]
+    return {split: splits[split] for split in (*usual, *sorted(set(splits) - set(usual)))}

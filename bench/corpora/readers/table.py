@@ -1,4 +1,4 @@
-"""Columns of text from a CSV, TSV or Parquet file, row by row, as they are: no value is taken for a missing one, a number or a date."""
+"""Reads text columns of a CSV, TSV or Parquet file row by row, unchanged: "NA" and "1e5" stay text."""
 
 import contextlib
 import csv
@@ -14,14 +14,17 @@ from models.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET = ".parquet"
-SHORT = reprlib.Repr()  # a file that is no table can have a first line without end
+SHORT = reprlib.Repr()  # the first line of a file that is not a table can be arbitrarily long
 SHORT.maxlist, SHORT.maxstring = 20, 60
 
 
 def header(file: Path, quoted: bool = True) -> list[str]:
-    """The names of a table's columns; `quoted` as in `rows`. Raises InputError when the file is missing, of another kind, or has no header."""
+    """The column names of a table; `quoted` as in `rows`.
+
+    Raises InputError if the file is missing, has another suffix, or has no header.
+    """
     if not file.is_file():
-        raise InputError(f"{file}: no such file; expected a table of picture paths and captions")
+        raise InputError(f"{file}: no such file; expected a table of image paths and captions")
     if file.suffix.lower() == PARQUET:
         with _parquet(file) as table:
             return table.schema_arrow.names
@@ -29,26 +32,28 @@ def header(file: Path, quoted: bool = True) -> list[str]:
         raise InputError(f"{file}: expected a name that ends in {', '.join(DELIMITERS)} or {PARQUET}")
     first = next(_lines(file, quoted), None)
     if first is None:
-        raise InputError(f"{file}: empty; expected a first line with the names of the columns")
+        raise InputError(f"{file}: empty; expected column names in the first line")
     return first[1]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names of columns for a message."""
+def shortened(names: Sequence[str]) -> str:
+    """Column names for a message."""
     return SHORT.repr(list(names))[1:-1]
 
 
 def rows(file: Path, columns: Sequence[str], quoted: bool = True) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """(number, values of `columns`) of each row; the number is that of the row's last line, or, in Parquet, of the row from 1 on.
+    """Yields (number, values of `columns`) per row. The number is its last line, or, in Parquet, the row from 1.
 
-    quoted: whether `"` around a value is CSV's quoting; if not, it is a character like any other, and a value ends with its line.
-    Raises InputError, naming file and row, for columns that are not there, a row of another length, text that is not UTF-8, a quote that
-    does not end, and, in Parquet, for values that are no text.
+    quoted: whether `"` around a value is CSV quoting; if not, it is a plain character, and a value ends with its
+    line. Raises InputError with file and row for a missing or ambiguous column, a row of another length, text that is
+    not UTF-8, an unclosed quote, and, in Parquet, for values that are not text.
     """
     names = header(file, quoted)
     for column in columns:
         if names.count(column) != 1:
-            raise InputError(f"{file}: {names.count(column)} columns named {column!r}; it has {listed(names)}")
+            raise InputError(
+                f"{file}: {names.count(column)} columns named {column!r}, expected one; columns: {shortened(names)}"
+            )
     if file.suffix.lower() == PARQUET:
         yield from _parquet_rows(file, columns)
         return
@@ -66,30 +71,28 @@ def _lines(file: Path, quoted: bool) -> Iterator[tuple[int, list[str]]]:
         try:
             yield from ((reader.line_num, values) for values in reader if values)
         except csv.Error as error:
-            raise InputError(
-                f"{file}: line {reader.line_num}: {error}; if quotes are plain characters, give quoted: false"
-            ) from None
+            remedy = "if quotes are plain characters, give quoted: false"
+            raise InputError(f"{file}: line {reader.line_num}: {error}; {remedy}") from None
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: not UTF-8 after line {reader.line_num} ({error.reason})") from None
 
 
 @contextlib.contextmanager
 def _parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """An open file. Raises InputError for whatever Arrow raises on damaged bytes while it is open: at once, or at any row."""
+    """An open Parquet file. Raises InputError for what Arrow raises on damaged bytes, on opening or at any row."""
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             yield table
-    except (pyarrow.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError among the last
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         if isinstance(error, OSError) and error.errno:
-            raise  # of the disk
-        raise InputError(
-            f"{file}: not a whole Parquet file ({(str(error).splitlines() or ['no reason given'])[0]})"
-        ) from None
+            raise  # an error of the disk
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise InputError(f"{file}: not a valid Parquet file ({reason})") from None
 
 
 def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
     with _parquet(file) as table:
-        number = itertools.count(1)
+        numbers = itertools.count(1)
         for batch in table.iter_batches(columns=list(columns)):
             values = []
             for column in columns:
@@ -100,7 +103,7 @@ def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, tup
                     raise InputError(f"{file}: column {column!r} holds {of_column.type}, expected text")
                 values.append(of_column.to_pylist())
             for row in zip(*values, strict=True):
-                at = next(number)
+                number = next(numbers)
                 if None in row:
-                    raise InputError(f"{file}: row {at} has no {columns[row.index(None)]!r}")
-                yield at, row
+                    raise InputError(f"{file}: row {number}: {columns[row.index(None)]!r} is empty")
+                yield number, row

@@ -1,0 +1,1 @@
+"""The embedded corpus: scenes are drawn, rendered, captioned and checked for truth from a data pack."""

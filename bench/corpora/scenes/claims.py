@@ -1,10 +1,11 @@
-"""Which scenes make a caption true: how many images of a gallery satisfy a query beside the one it was written for.
+"""Counts the gallery images that make a caption true beside its own: the false negatives of a retrieval protocol.
 
-A caption is read back from its text into what it states (`read`), by the words of `wording` and the names of the pack. It is true of a scene when
-    each thing it names is a group of the scene with the number, size and colour it gives (what it does not give may be anything): "a dog" is one dog,
-    "two dogs" are two, "several dogs" three or four, as the grammar says it of its own scenes and as the hard negatives take for granted;
-    the relations it states hold between those groups, and the place and the time of day are those it names.
-The scene may hold more than the caption says: a dog beside a cat is still "a dog". Only layouts are drawn, no pictures.
+`Reader` parses a caption into claims, with the words of `wording` and the names of the pack. A caption is true of a
+scene if
+- each thing it names is a group with the stated number, size and colour (an attribute not stated may be anything). As
+  in the grammar and the hard negatives, "a dog" is one dog, "two dogs" are two, "several dogs" three or four;
+- the stated relations hold between those groups, and place and time of day are those stated.
+The scene may contain more: a dog beside a cat still makes "a dog" true. Scenes are drawn, not rendered.
 """
 
 import itertools
@@ -16,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from bench.corpora.scenes import wording
-from bench.corpora.scenes.layout import (
+from bench.corpora.scenes.columns import (
     A_ABOVE,
     A_LEFT,
     BESIDE,
@@ -26,8 +27,8 @@ from bench.corpora.scenes.layout import (
     COUNT,
     GROUP_WIDTH,
     GROUPS,
+    MAX_GROUPS,
     MIDDLE,
-    MOST_GROUPS,
     N_GROUPS,
     PAIRS,
     PHOTO,
@@ -38,13 +39,13 @@ from bench.corpora.scenes.layout import (
 from bench.corpora.scenes.pack import Pack
 
 ANY = -1
-# columns of a claim: what a caption states. MIDST is the thing between the others; a thing is concept, bits of the counts it may have, size, colour;
-# a relation is the bit that must hold for (thing, other thing), 0 for none
-CAPTION, THINGS, PLACE, WHEN, MIDST, THING, THING_WIDTH = 0, 1, 2, 3, 4, 5, 4
-STATED, STATED_WIDTH = THING + MOST_GROUPS * THING_WIDTH, 3
-CLAIM_WIDTH = STATED + 2 * STATED_WIDTH
+# columns of a claim. BETWEEN: the thing between the others. THING: concept, bits of the possible counts, size, colour.
+# RELATION: the bit that must hold for (thing, other thing), 0 for none
+CAPTION, N_THINGS, PLACE, WHEN, BETWEEN, THING, THING_WIDTH = 0, 1, 2, 3, 4, 5, 4
+RELATION, RELATION_WIDTH = THING + MAX_GROUPS * THING_WIDTH, 3
+CLAIM_WIDTH = RELATION + 2 * RELATION_WIDTH
 
-RELATIONS = {  # words -> (bit, whether the things are turned round)
+RELATIONS = {  # words -> (bit, whether to swap the things)
     word: meaning
     for words, meaning in (
         (wording.LEFT, (A_LEFT, False)),
@@ -70,12 +71,12 @@ def _one_of(words) -> str:
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
-REST = re.compile(rf" ({_one_of(RELATIONS)}) the (.+)$")  # what may be said of a third group: "left of the dog"
+REST = re.compile(rf" ({_one_of(RELATIONS)}) the (.+)$")  # statement about a third group: "left of the dog"
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A noun phrase of a caption: where it stands, the counts it allows as bits, its size, and each (concept, colour) that its words can mean."""
+    """A noun phrase of a caption: its span, possible counts as bits, size, and each (concept, colour) it can mean."""
 
     start: int
     stop: int
@@ -85,13 +86,11 @@ class Thing:
 
 
 class Reader:
-    """Reads the captions of one pack's grammar."""
+    """Parses captions made by the grammar of one pack."""
 
     def __init__(self, pack: Pack):
-        self.forms: dict[bool, dict[str, list[tuple[int, int]]]] = {
-            False: {},
-            True: {},
-        }  # plural -> noun -> what it can mean
+        # plural -> noun -> each (concept, colour) it can mean
+        self.forms: dict[bool, dict[str, list[tuple[int, int]]]] = {False: {}, True: {}}
         for index, concept in enumerate(pack.concepts):
             for _, *nouns in concept.names:
                 for plural, noun in enumerate(nouns):
@@ -113,9 +112,9 @@ class Reader:
         self.forms[plural].setdefault(noun, []).append(meaning)
 
     def read(self, caption: str) -> list[np.ndarray]:
-        """What the caption states: a row of `CLAIM_WIDTH` int32 for each way to read it (a red envelope is a kind of thing, or an envelope that is red).
+        """Parses a caption into claims, one per meaning ("a red envelope" is a concept, or an envelope in red).
 
-        Raises ValueError for a text that the grammar does not make.
+        Returns rows of `CLAIM_WIDTH` int32. Raises ValueError for a text that the grammar cannot produce.
         """
         place = time = ANY
         body = caption
@@ -132,26 +131,23 @@ class Reader:
         claims = []
         for meanings in itertools.product(*(thing.meanings for thing in things)):
             claim = np.full(CLAIM_WIDTH, ANY, np.int32)
-            claim[[THINGS, PLACE, WHEN, MIDST]] = len(things), place, time, middle
+            claim[[N_THINGS, PLACE, WHEN, BETWEEN]] = len(things), place, time, middle
             for t, (thing, (concept, colour)) in enumerate(zip(things, meanings, strict=True)):
-                claim[THING + t * THING_WIDTH : THING + (t + 1) * THING_WIDTH] = (
-                    concept,
-                    thing.counts,
-                    thing.size,
-                    colour,
-                )
-            claim[STATED:] = 0
+                at = THING + t * THING_WIDTH
+                claim[at : at + THING_WIDTH] = concept, thing.counts, thing.size, colour
+            claim[RELATION:] = 0
             for r, relation in enumerate(stated):
-                claim[STATED + r * STATED_WIDTH : STATED + (r + 1) * STATED_WIDTH] = relation
+                at = RELATION + r * RELATION_WIDTH
+                claim[at : at + RELATION_WIDTH] = relation
             claims.append(claim)
         return claims
 
     def _statements(self, body: str) -> tuple[list[Thing], list[tuple[int, int, int]], int]:
-        """The things, the (bit, thing, other thing) that are stated of them, and the thing between the others or ANY."""
+        """The things, the stated (bit, thing, other thing), and the thing between the others or ANY."""
         rest = REST.search(body)
         things = self._things(body[: rest.start()] if rest else body)
         gaps = [body[a.stop : b.start] for a, b in itertools.pairwise(things)]
-        if not things or len(things) > MOST_GROUPS or body[: things[0].start] not in OPENINGS:
+        if not things or len(things) > MAX_GROUPS or body[: things[0].start] not in OPENINGS:
             raise ValueError(f"not a caption of this grammar: {body!r}")
         stated, middle = [], ANY
         if gaps and gaps[0] == " between ":
@@ -178,24 +174,23 @@ class Reader:
             noun = next((noun for noun in nouns if noun in forms), None)
             at = found.end()
             if noun:
-                things.append(
-                    Thing(found.start(), at + len(noun), counts, SIZE_OF.get(found[2], ANY), tuple(forms[noun]))
-                )
+                size = SIZE_OF.get(found[2], ANY)
+                things.append(Thing(found.start(), at + len(noun), counts, size, tuple(forms[noun])))
                 at += len(noun)
         return things
 
 
 def _relation(words: str, a: int, b: int) -> tuple[int, int, int]:
     if words not in RELATIONS:
-        raise ValueError(f"not a caption of this grammar: {words!r} is no relation")
-    bit, turned = RELATIONS[words]
-    return (bit, b, a) if turned else (bit, a, b)
+        raise ValueError(f"not a caption of this grammar: {words!r} is not a relation")
+    bit, swapped = RELATIONS[words]
+    return (bit, b, a) if swapped else (bit, a, b)
 
 
 class Claims:
-    """What captions state, found by the concepts of a scene: work per scene does not grow with the captions that name other concepts.
+    """Claims of captions, indexed by concepts: a scene is checked only against captions that name its concepts.
 
-    own: for each caption the place in the gallery of the image that it was written for.
+    own: for each caption the gallery position of the image it was written for. Raises ValueError as `Reader.read`.
     """
 
     def __init__(self, captions: Sequence[str], own: Sequence[int], pack: Pack):
@@ -208,8 +203,8 @@ class Claims:
                 rows.append(claim)
         claims = np.array(rows, np.int32).reshape(-1, CLAIM_WIDTH)
         self.base = np.int64(len(pack.concepts) + 1)
-        concepts = claims[:, THING : THING + MOST_GROUPS * THING_WIDTH : THING_WIDTH].astype(np.int64)
-        keys = np.sort(concepts + 1, axis=1) @ self.base ** np.arange(MOST_GROUPS)  # an absent thing is 0
+        concepts = claims[:, THING : THING + MAX_GROUPS * THING_WIDTH : THING_WIDTH].astype(np.int64)
+        keys = np.sort(concepts + 1, axis=1) @ self.base ** np.arange(MAX_GROUPS)  # an absent thing is 0
         order = np.argsort(keys, kind="stable")
         self.claims = claims[order]
         self.keys, starts = np.unique(keys[order], return_index=True)
@@ -217,19 +212,18 @@ class Claims:
         self.place_of = np.array([pack.places.index(photo.of) for photo in pack.photos], np.int32)
 
     def tally(self, scenes: np.ndarray, first: int, edges: np.ndarray, counts: np.ndarray) -> None:
-        """Adds to `counts` (captions, len(edges)) the scenes that satisfy each caption, under the first gallery size that holds the scene.
+        """Adds the scenes that make each caption true to `counts`, int64 (captions, len(edges)).
 
-        scenes: rows of `layout.draw`, at gallery places first, first + 1, ... A caption's own image does not count.
+        scenes: rows of `layout.draw` at gallery positions first, first + 1, ... A scene is counted under the first
+        gallery size in `edges` that contains it. A caption's own image does not count.
         """
         _tally(scenes, first, self.claims, self.keys, self.starts, self.base, self.own, self.place_of, edges, counts)
 
 
 @njit(cache=True, nogil=True)
 def _tally(scenes, first, claims, keys, starts, base, own, place_of, edges, counts):
-    last = np.full(
-        len(own), -1, np.int64
-    )  # the scene that a caption was last satisfied by: two readings of it count once
-    concepts = np.empty(MOST_GROUPS, np.int64)
+    last = np.full(len(own), -1, np.int64)  # last scene counted for a caption: two meanings of it count once
+    concepts = np.empty(MAX_GROUPS, np.int64)
     edge = 0
     for s in range(len(scenes)):
         at, n = first + s, scenes[s, N_GROUPS]
@@ -256,36 +250,31 @@ def _tally(scenes, first, claims, keys, starts, base, own, place_of, edges, coun
 
 @njit(cache=True)
 def _holds(claim, scene, place_of):
-    """Is the claim true of the scene? The scene has all concepts of the claim."""
-    if (
-        claim[PLACE] != ANY
-        and claim[PLACE] != place_of[scene[PHOTO]]
-        or claim[WHEN] != ANY
-        and claim[WHEN] != scene[TIME]
-    ):
+    """Whether the claim is true of the scene, which has all concepts of the claim."""
+    if claim[PLACE] != ANY and claim[PLACE] != place_of[scene[PHOTO]]:
         return False
-    where = np.empty(MOST_GROUPS, np.int64)  # thing -> group
-    for t in range(claim[THINGS]):
+    if claim[WHEN] != ANY and claim[WHEN] != scene[TIME]:
+        return False
+    where = np.empty(MAX_GROUPS, np.int64)  # thing -> group
+    for t in range(claim[N_THINGS]):
         concept, counts, size, colour = claim[THING + t * THING_WIDTH : THING + (t + 1) * THING_WIDTH]
         for g in range(scene[N_GROUPS]):
             if scene[GROUPS + g * GROUP_WIDTH + CONCEPT] == concept:
                 where[t] = g
         group = scene[GROUPS + where[t] * GROUP_WIDTH : GROUPS + (where[t] + 1) * GROUP_WIDTH]
-        if (
-            not counts >> group[COUNT] & 1
-            or size != ANY
-            and size != group[SIZE]
-            or colour != ANY
-            and colour != group[COLOUR]
-        ):
+        if not counts >> group[COUNT] & 1:
             return False
-    if claim[MIDST] != ANY and scene[MIDDLE] != where[claim[MIDST]]:
+        if size != ANY and size != group[SIZE]:
+            return False
+        if colour != ANY and colour != group[COLOUR]:
+            return False
+    if claim[BETWEEN] != ANY and scene[MIDDLE] != where[claim[BETWEEN]]:
         return False
-    for r in range(STATED, CLAIM_WIDTH, STATED_WIDTH):
+    for r in range(RELATION, CLAIM_WIDTH, RELATION_WIDTH):
         bit = claim[r]
         if bit:
             a, b = where[claim[r + 1]], where[claim[r + 2]]
-            if a > b and bit != BESIDE:  # the bits of the turned pair: A_LEFT -> B_LEFT, A_ABOVE -> B_ABOVE
+            if a > b and bit != BESIDE:  # the bit of the swapped pair: A_LEFT -> B_LEFT, A_ABOVE -> B_ABOVE
                 bit <<= 1
             if not scene[PAIRS + a + b - 1] & bit:
                 return False

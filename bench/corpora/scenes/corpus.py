@@ -1,8 +1,9 @@
-"""`scenes`: unlimited, deterministic image-caption pairs. Pictures of named things on photographs of landscapes, five captions each.
+"""`scenes`: unlimited, deterministic image-caption pairs. Sprites of concepts on photographs, five captions each.
 
-Scene i of a split and a seed is the same bytes on every machine and in any order of access (`layout`, `render`); splits never share scenes.
-About a tenth of all (concept, colour), (concept, size), (concept, count) and (concept, relation, concept) combinations occur in no split but
-`compositional`, where each scene holds at least one that all of its captions mention.
+Scene i of a split and a seed has the same bytes on every machine and in any order of access (`layout`, `render`).
+Splits share no scene. About a tenth of all (concept, colour), (concept, size), (concept, count) and (concept,
+relation, concept) combinations are held out: they occur in the split `compositional` only, where each scene has at
+least one that all of its captions mention.
 """
 
 import hashlib
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.corpora.scenes import layout
+from bench.corpora import check_integer, check_slice
+from bench.corpora.scenes import columns, layout
 from bench.corpora.scenes.claims import Claims
 from bench.corpora.scenes.facts import Scene, facts_of
 from bench.corpora.scenes.grammar import N_CAPTIONS, Grammar
@@ -21,12 +23,12 @@ from bench.corpora.scenes.render import Atlas
 from models.errors import InputError
 
 BATCH = 256  # scenes drawn at a time when streaming
-LEAST_PIXELS, MOST_PIXELS = 64, 512  # under 64 the smallest sprite would be under 16 pixels
+MIN_PIXELS, MAX_PIXELS = 64, 512  # below 64 the smallest sprite would be under 16 pixels
 
 
 @dataclass(frozen=True)
 class HardNegative:
-    """`caption` is true of the image, `negative` differs from it in one thing (`kind`: attribute, count or relation) and is false."""
+    """A true caption of an image, and a false one that differs in one thing; kind: attribute, count or relation."""
 
     image_id: str
     caption: str
@@ -35,17 +37,20 @@ class HardNegative:
 
 
 class Scenes:
-    """The corpus. `concepts` uses the first n of the curated order (None: all). Raises InputError for values out of range or a damaged pack."""
+    """The corpus.
+
+    pixels: side of the images. concepts: number of concepts, the first of the curated order (None: all). Raises
+    InputError for a value out of range and for a damaged pack.
+    """
 
     name = "scenes"
-    splits = layout.SPLITS
+    splits = columns.SPLITS
 
     def __init__(self, pixels: int = 64, seed: int = 0, concepts: int | None = None):
         for key, value in (("pixels", pixels), ("seed", seed), ("concepts", 10 if concepts is None else concepts)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InputError(f"{key}: {value!r} is not a whole number")
-        if not LEAST_PIXELS <= pixels <= MOST_PIXELS:
-            raise InputError(f"pixels: {pixels} is not between {LEAST_PIXELS} and {MOST_PIXELS}")
+            check_integer(key, value)
+        if not MIN_PIXELS <= pixels <= MAX_PIXELS:
+            raise InputError(f"pixels: {pixels} is not between {MIN_PIXELS} and {MAX_PIXELS}")
         self.pixels, self.seed = pixels, seed
         self.pack = open_pack(concepts=concepts)
         self.concepts = [concept.name for concept in self.pack.concepts]
@@ -56,27 +61,29 @@ class Scenes:
         self._tables = _tables(self.pack)
 
     def image_id(self, split: str, i: int) -> str:
+        """Id of scene i."""
         return f"{split}-{i:06d}"
 
     def caption_id(self, split: str, i: int, k: int) -> str:
+        """Id of caption k of scene i."""
         return f"{split}-{i:06d}-{k}"
 
     def images(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
-        """(image_id, uint8 (pixels, pixels, 3)) of scenes start..stop-1; without end when stop is None."""
+        """Yields (image_id, uint8 (pixels, pixels, 3)) of scenes start..stop-1; endless if stop is None."""
         for first, last in _batches(start, stop):
-            for i, picture in enumerate(self.render(split, first, last), first):
-                yield self.image_id(split, i), picture
+            for i, image in enumerate(self.render(split, first, last), first):
+                yield self.image_id(split, i), image
 
     def captions(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, str, str]]:
-        """(caption_id, text, image_id), five for each scene."""
+        """Yields (caption_id, text, image_id), five per scene."""
         for first, last in _batches(start, stop):
             for i, texts in enumerate(self.describe(split, first, last), first):
                 for k, text in enumerate(texts):
                     yield self.caption_id(split, i, k), text, self.image_id(split, i)
 
     def render(self, split: str, start: int, stop: int) -> np.ndarray:
-        """uint8 (stop - start, pixels, pixels, 3)."""
-        if self._atlas is None:  # decoding the pictures takes a second or more; captions alone do not need it
+        """Images of scenes start..stop-1, uint8 (stop - start, pixels, pixels, 3)."""
+        if self._atlas is None:  # decoding the pack takes a second or more; captions do not need it
             photos = self.pack.photos
             self._atlas = Atlas(
                 [sprite.pixels() for sprite in self.pack.sprites],
@@ -87,32 +94,34 @@ class Scenes:
         return self._atlas.render(self._draw(split, start, stop)[0])
 
     def describe(self, split: str, start: int, stop: int) -> list[list[str]]:
-        """Five captions per scene."""
+        """Captions of scenes start..stop-1, five each."""
         scenes, words = self._draw(split, start, stop)
         return [
             self._grammar.captions(scene, word) for scene, word in zip(scenes.tolist(), words.tolist(), strict=True)
         ]
 
     def facts(self, split: str, i: int) -> Scene:
+        """Groups, relations, place and time of scene i."""
         return facts_of(self._draw(split, i, i + 1)[0][0], self.pack, self.pixels)
 
     def hard_negatives(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[HardNegative]:
-        """One for each scene."""
+        """Yields one hard negative per scene."""
         for first, last in _batches(start, stop):
             scenes, words = self._draw(split, first, last)
             for i, (scene, word) in enumerate(zip(scenes.tolist(), words.tolist(), strict=True), first):
                 yield HardNegative(self.image_id(split, i), *hard_negative(self._grammar, scene, word[N_CAPTIONS]))
 
     def satisfying_counts(self, split: str, images: int, distractors: int, edges: Sequence[int]) -> np.ndarray:
-        """int64 (captions, len(edges)): how many images of a gallery beside its own make each caption of images 0..images-1 true (`satisfy`).
+        """For each caption of images 0..images-1, the number of other gallery images that make it true (see `claims`).
 
-        The gallery is those images, then scenes 0..distractors-1 of split `distractors`; edges: ascending sizes of it, each counted on its first images.
+        The gallery is those images, then scenes 0..distractors-1 of split `distractors`. edges: ascending gallery
+        sizes; each counts the first images of the gallery. Returns int64 (captions, len(edges)). Raises InputError
+        for edges out of range.
         """
         edges = np.asarray(edges, np.int64).reshape(-1)
         if len(edges) == 0 or edges[0] < 1 or edges[-1] > images + distractors or (np.diff(edges) <= 0).any():
-            raise InputError(
-                f"edges: {edges.tolist()}; expected ascending gallery sizes between 1 and {images + distractors}"
-            )
+            expected = f"expected ascending gallery sizes between 1 and {images + distractors}"
+            raise InputError(f"edges: {edges.tolist()}; {expected}")
         texts = [text for _, text, _ in self.captions(split, 0, images)]
         claims = Claims(texts, np.repeat(np.arange(images), N_CAPTIONS), self.pack)
         counts = np.zeros((len(texts), len(edges)), np.int64)
@@ -122,25 +131,21 @@ class Scenes:
         return counts.cumsum(axis=1)
 
     def _draw(self, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        if split not in self.splits:
-            raise InputError(f"split: {split!r} is none of {', '.join(self.splits)}")
-        if not 0 <= start <= stop:
-            raise InputError(f"{split}: {start} to {stop} is no range of scenes")
-        scenes = np.zeros((stop - start, layout.WIDTH), np.int32)
-        words = np.zeros((stop - start, layout.WORDS), np.uint64)
+        check_slice(self, split, start, stop)
+        scenes = np.zeros((stop - start, columns.WIDTH), np.int32)
+        words = np.zeros((stop - start, columns.WORDS), np.uint64)
         key = np.uint64(layout.stream_key(self.seed, split))
         layout.draw(key, start, split == "compositional", *self._tables, scenes, words)
-        if (scenes[:, layout.N_GROUPS] == 0).any():
-            raise InputError(
-                f"{split}: no scene with a held-out combination exists for {len(self.concepts)} concepts; use more"
-            )
+        if (scenes[:, columns.N_GROUPS] == 0).any():
+            found = f"no scene with a held-out combination found for {len(self.concepts)} concepts"
+            raise InputError(f"corpus {self.name}: {split}: {found}; use more concepts")
         return scenes, words
 
 
 def _tables(pack) -> tuple[np.ndarray, ...]:
-    """What `layout.draw` needs to know of a pack."""
+    """The arguments of `layout.draw` that depend on the pack."""
     place_of = [pack.places.index(photo.of) for photo in pack.photos]
-    times = [sum(1 << layout.TIMES.index(time) for time in photo.times or layout.TIMES) for photo in pack.photos]
+    times = [sum(1 << columns.TIMES.index(time) for time in photo.times or columns.TIMES) for photo in pack.photos]
     return (
         np.array([layout.name_hash(concept.name) for concept in pack.concepts], np.uint64),
         np.array([concept.sprites[0] for concept in pack.concepts] + [pack.concepts[-1].sprites[-1] + 1], np.int32),

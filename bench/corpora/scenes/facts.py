@@ -1,8 +1,8 @@
-"""What is true of a scene, as plain values for tests, tables and people."""
+"""The facts of a scene as plain values: groups, relations, place and time."""
 
 from dataclasses import dataclass
 
-from bench.corpora.scenes.layout import (
+from bench.corpora.scenes.columns import (
     A_ABOVE,
     A_LEFT,
     B_ABOVE,
@@ -32,7 +32,7 @@ from bench.corpora.scenes.pack import Pack
 
 @dataclass(frozen=True)
 class Group:
-    """Copies of one concept. `positions` are the copies' (x0, y0, x1, y1) in pixels, ends excluded."""
+    """Copies of one concept. positions: (x0, y0, x1, y1) of each copy in pixels, ends excluded."""
 
     concept: str
     count: int
@@ -44,17 +44,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """`relations` are (group, relation, group) by index; right of and below are written as left of and above, the other way round."""
+    """A scene. relations: (group, relation, group) by index, with "left of", "above" and "next to" only."""
 
     groups: tuple[Group, ...]
     relations: tuple[tuple[int, str, int], ...]
-    between: int | None  # the group that stands between the two others
+    between: int | None  # the group between the two others
     place: str
     time: str
 
 
 def facts_of(scene, pack: Pack, pixels: int) -> Scene:
-    """The facts of one row of `layout.draw`."""
+    """The facts of a scene row, at a side of `pixels`."""
     scene = [int(value) for value in scene]
     groups, relations = [], []
     for g in range(scene[N_GROUPS]):

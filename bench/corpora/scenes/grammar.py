@@ -1,10 +1,11 @@
-"""Captions of scenes, in the manner of COCO: five a scene, each from one 64-bit word, so that caption k of scene i is always the same.
+"""Captions of scenes in the style of COCO: five per scene, each drawn from one 64-bit word.
 
-Every caption names all groups. What else it says (number, size, colour, relation, place, time) is drawn per caption; one of the five is terse and one is full.
+Every caption names all groups. What else it states (number, size, colour, relation, place, time) is drawn per
+caption; one of the five is terse and one states everything.
 """
 
 from bench.corpora.scenes import wording
-from bench.corpora.scenes.layout import (
+from bench.corpora.scenes.columns import (
     A_ABOVE,
     A_LEFT,
     B_ABOVE,
@@ -34,14 +35,14 @@ from bench.corpora.scenes.layout import (
 )
 from bench.corpora.scenes.pack import Pack
 
-MOST_WORDS = 30
+MAX_WORDS = 30
 N_CAPTIONS = 5
 TERSE, FULL, MIXED = 0, 1, 2
 ROLES = (FULL, TERSE, MIXED, MIXED, MIXED)
 # kinds of relation a caption can state
 LEFT_OF, RIGHT_OF, ABOVE, BELOW, NEXT_TO = range(5)
 BETWEEN = "between"
-# forms of a sentence; of eight, the rest are the plain one
+# forms of a sentence, out of eight; the other three are the plain form
 PLACE_FIRST, TIME_FIRST, PICTURE_OF, THERE_IS, SEEN = range(5)
 RELATION_WORDS = (wording.LEFT, wording.RIGHT, wording.ABOVE, wording.BELOW, wording.BESIDE)
 VOWELS = "aeiou"
@@ -49,7 +50,7 @@ COLOUR_ARTICLES = tuple("an" if colour[0] in VOWELS else "a" for colour in COLOU
 
 
 class Bits:
-    """Small draws from one 64-bit word. A caption uses about 2^40 of it; past that it repeats itself, which harms nothing."""
+    """Small draws from one 64-bit word. A caption uses about 40 bits; when they run out, the word is reused."""
 
     __slots__ = ("left", "word")
 
@@ -57,17 +58,19 @@ class Bits:
         self.word = self.left = word
 
     def below(self, n: int) -> int:
+        """An integer in 0..n-1."""
         if self.left < n:
             self.left = self.word ^ 0x9E3779B97F4A7C15
         self.left, r = divmod(self.left, n)
         return r
 
     def pick(self, options):
+        """One of the options."""
         return options[self.below(len(options))]
 
 
 class Grammar:
-    """Words for the concepts and places of one pack."""
+    """Captions for the concepts and places of one pack."""
 
     def __init__(self, pack: Pack):
         self.names = [concept.names for concept in pack.concepts]
@@ -75,7 +78,7 @@ class Grammar:
         self.times = [wording.TIME_PHRASES[time] for time in TIMES]
 
     def captions(self, scene: list[int], words: list[int]) -> list[str]:
-        """Five different captions of one row of `layout.draw`."""
+        """Five different captions of a scene row; words: the random word of each."""
         first_role = (words[0] >> 40) % N_CAPTIONS
         texts: list[str] = []
         for k in range(N_CAPTIONS):
@@ -89,7 +92,7 @@ class Grammar:
         return texts
 
     def caption(self, scene: list[int], word: int, role: int) -> str:
-        """One caption. In a compositional scene it mentions the held-out combination whatever its role."""
+        """One caption. In a compositional scene it mentions the held-out combination, whatever its role."""
         must = scene[FOCUS], scene[FOCUS_A], scene[FOCUS_B]
         bits = Bits(word)
         n = scene[N_GROUPS]
@@ -99,7 +102,7 @@ class Grammar:
             role == FULL or (role == MIXED and bits.below(5) < 3) or (role == TERSE and n == 1 and bits.below(2) == 0)
         )
         say_time = role == FULL or (role == MIXED and bits.below(5) < 3)
-        if say_time and scene[TIME] == 0:  # day is what one leaves unsaid
+        if say_time and scene[TIME] == 0:  # daytime is usually not mentioned
             say_time = bits.below(4) == 0
         things, nouns = zip(*[self.thing(scene, g, bits, role, must) for g in range(n)], strict=True)
         verb = ("are" if scene[GROUPS + COUNT] > 1 else "is") if n == 1 else ""
@@ -110,15 +113,15 @@ class Grammar:
         else:
             text = listed(things, bits)
         sentence = self.sentence(text, scene, bits, form, say_place, say_time, verb)
-        if (
-            sentence.count(" ") >= MOST_WORDS
-        ):  # without the place and the time, then without what is said of a third group
-            sentence = text if text.count(" ") < MOST_WORDS else self.related(scene, things, nouns, relation, bits)
+        if sentence.count(" ") >= MAX_WORDS:  # drop place and time, then the statement about a third group
+            sentence = text if text.count(" ") < MAX_WORDS else self.related(scene, things, nouns, relation, bits)
         return sentence
 
     def statement(self, scene: list[int], word: int, must: tuple[int, int, int]) -> str:
-        """A caption that says everything of each group, `must` (kind, group, other group) and the place. A change of one number in `scene` changes only the
-        words for it."""
+        """A caption that states everything of each group, `must` (kind, group, other group) and the place.
+
+        Changing one number of `scene` changes only the words for it.
+        """
         things, nouns = zip(
             *[self.thing(scene, g, Bits(word >> 8 * g), FULL, must) for g in range(scene[N_GROUPS])], strict=True
         )
@@ -126,10 +129,10 @@ class Grammar:
         bits = Bits(word >> 32)
         text = self.related(scene, things, nouns, relation, bits) if relation else listed(things, bits)
         with_place = f"{text} {bits.pick(self.places[scene[PHOTO]][0])}"
-        return text if with_place.count(" ") >= MOST_WORDS else with_place
+        return text if with_place.count(" ") >= MAX_WORDS else with_place
 
     def thing(self, scene: list[int], g: int, bits: Bits, role: int, must: tuple[int, int, int]) -> tuple[str, str]:
-        """Noun phrase of a group (a small red car, three big dogs, some apples) and its bare noun."""
+        """Noun phrase of a group ("a small red car", "three big dogs", "some apples") and its bare noun."""
         at = GROUPS + g * GROUP_WIDTH
         count, size, colour = scene[at + COUNT], scene[at + SIZE], scene[at + COLOUR]
         names = self.names[scene[at + CONCEPT]]
@@ -158,7 +161,7 @@ class Grammar:
         return f"{bits.pick(wording.SOME[count])} {size_word}{noun}", bare
 
     def relation(self, scene: list[int], bits: Bits, role: int, must: tuple[int, int, int]):
-        """(kind, group, other group) to state, BETWEEN, or None."""
+        """The relation to state: (kind, group, other group), BETWEEN, or None."""
         kind, a, b = must
         if kind in (BY_LEFT, BY_ABOVE):
             forward, back = (LEFT_OF, RIGHT_OF) if kind == BY_LEFT else (ABOVE, BELOW)
@@ -179,6 +182,7 @@ class Grammar:
     def related(
         self, scene, things, nouns, relation, bits: Bits, with_verb: bool = False, say_third: bool = False
     ) -> str:
+        """The things joined by a relation. say_third: relates a third group too, if the relation can start with it."""
         kind, a, b = relation
         verb = (" are" if scene[GROUPS + a * GROUP_WIDTH + COUNT] > 1 else " is") if with_verb else ""
         text = f"{things[a]}{verb} {bits.pick(RELATION_WORDS[kind])} {things[b]}"
@@ -193,13 +197,14 @@ class Grammar:
         return f"{text}, {bits.pick(wording.JOINERS)} {things[c]}"
 
     def between(self, scene: list[int], things) -> str:
+        """The middle thing between the two others."""
         middle = scene[MIDDLE]
         return f"{things[middle]} between {things[(middle + 1) % 3]} and {things[(middle + 2) % 3]}"
 
     def sentence(
         self, text: str, scene: list[int], bits: Bits, form: int, say_place: bool, say_time: bool, verb: str
     ) -> str:
-        """The things with the place and the time, in one of several forms. `verb` agrees with the things where there is one group, else empty."""
+        """The things with place and time, in one of several forms. verb: "is" or "are" for a single group, else ""."""
         phrases, nouns = self.places[scene[PHOTO]]
         time = bits.pick(self.times[scene[TIME]]) if say_time else ""
         if say_place and form == PLACE_FIRST:
@@ -219,7 +224,7 @@ class Grammar:
 
 
 def listed(things, bits: Bits) -> str:
-    """a, b and c, starting anywhere."""
+    """The things as "a, b and c", starting with a random one."""
     if len(things) == 1:
         return things[0]
     first = bits.below(len(things))
@@ -228,7 +233,7 @@ def listed(things, bits: Bits) -> str:
 
 
 def pair_options(bits: int) -> tuple[tuple[int, bool], ...]:
-    """(kind, whether the pair is turned round) of all relations that a caption may state for a pair with these bits."""
+    """(kind, whether to swap the pair) of all relations that a caption may state for a pair with these bits."""
     options = []
     if bits & A_LEFT:
         options += [(LEFT_OF, False), (RIGHT_OF, True)]

@@ -1,7 +1,6 @@
-"""Hard negatives: a caption with one colour, size, number or relation changed, so that it is false of the scene and of nothing else."""
+"""Hard negatives: captions with one colour, size, number or relation changed, which makes them false of the scene."""
 
-from bench.corpora.scenes.grammar import Bits, Grammar
-from bench.corpora.scenes.layout import (
+from bench.corpora.scenes.columns import (
     A_ABOVE,
     A_LEFT,
     B_LEFT,
@@ -15,15 +14,16 @@ from bench.corpora.scenes.layout import (
     COUNT,
     GROUP_WIDTH,
     GROUPS,
-    MOST_COPIES,
+    MAX_COPIES,
     N_GROUPS,
     PAIRS,
     SIZE,
 )
+from bench.corpora.scenes.grammar import Bits, Grammar
 
 
 def hard_negative(grammar: Grammar, scene: list[int], word: int) -> tuple[str, str, str]:
-    """(caption, negative, kind) of one row of `layout.draw`. Both captions are the same but for what was changed."""
+    """(caption, negative, kind) of a scene row, from one 64-bit word. The captions differ only in what was changed."""
     bits = Bits(word)
     kinds = {
         "count": changes_of_count(scene),
@@ -43,11 +43,13 @@ def hard_negative(grammar: Grammar, scene: list[int], word: int) -> tuple[str, s
 
 
 def changes_of_count(scene):
+    """Possible changes of a count: ((kind, group, -1), (column, values)) of each."""
     groups = range(scene[N_GROUPS])
-    return [((BY_COUNT, g, -1), (GROUPS + g * GROUP_WIDTH + COUNT, range(1, MOST_COPIES + 1))) for g in groups]
+    return [((BY_COUNT, g, -1), (GROUPS + g * GROUP_WIDTH + COUNT, range(1, MAX_COPIES + 1))) for g in groups]
 
 
 def changes_of_attribute(scene):
+    """Possible changes of a colour or a size that the scene has, as in `changes_of_count`."""
     changes = []
     for g in range(scene[N_GROUPS]):
         at = GROUPS + g * GROUP_WIDTH
@@ -59,6 +61,7 @@ def changes_of_attribute(scene):
 
 
 def changes_of_relation(scene):
+    """Possible swaps of a left or above relation that holds: ((kind, group, other group), None) of each."""
     changes = []
     for g in range(1, scene[N_GROUPS]):
         for other in range(g):

@@ -1,4 +1,4 @@
-"""Open the data pack of `scenes`: one Parquet file of WebP pictures, checked against its SHA-256 before anything is decoded."""
+"""Opens the data pack of `scenes`: a Parquet file of WebP pictures, checked against its SHA-256 before decoding."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ COLUMNS = pyarrow.schema(
 
 @dataclass(frozen=True)
 class Concept:
-    """One named thing. `names` are (article, singular, plural), the usual one first; `sprites` index `Pack.sprites`."""
+    """A named thing. names: (article, singular, plural), the usual name first. sprites: indices into `Pack.sprites`."""
 
     names: tuple[tuple[str, str, str], ...]
     tintable: bool
@@ -42,12 +42,13 @@ class Concept:
 
     @property
     def name(self) -> str:
+        """Its usual name, in the singular."""
         return self.names[0][1]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the pack, still encoded."""
+    """A picture of the pack, as WebP. of: its concept or place. times: times of day it may be shown in; empty: all."""
 
     file: str
     of: str
@@ -57,18 +58,17 @@ class Picture:
     crc32: int
 
     def pixels(self) -> np.ndarray:
-        """uint8 (H, W, 3 or 4). Raises InputError when this machine's decoder gives other pixels than the pack's maker had."""
+        """The decoded picture, uint8 (H, W, 3 or 4). Raises InputError if its CRC-32 is not that of the pack."""
         pixels = decode(self.webp)
         if zlib.crc32(pixels.tobytes()) != self.crc32:
-            raise InputError(
-                f"{self.file}: this Pillow decodes the picture to other pixels than expected; install the Pillow of constraints.txt"
-            )
+            remedy = "install the version of constraints.txt"
+            raise InputError(f"{self.file}: the installed Pillow decodes the picture to different pixels; {remedy}")
         return pixels
 
 
 @dataclass(frozen=True)
 class Pack:
-    """What the pack holds; `sprites` are in the order of `concepts`, `photos` in the order of `places`."""
+    """Content of the pack; `sprites` are in the order of `concepts`, `photos` in the order of `places`."""
 
     sha256: str
     concepts: tuple[Concept, ...]
@@ -78,18 +78,19 @@ class Pack:
 
 
 def decode(webp: bytes) -> np.ndarray:
+    """uint8 (H, W, 3 or 4) of a WebP file."""
     image = Image.open(io.BytesIO(webp))
     return np.asarray(image if image.mode in ("RGB", "RGBA") else image.convert("RGBA"))
 
 
 def expected_sha256(folder: Path, name: str) -> str:
+    """The SHA-256 of a file of the pack, from scenes.sha256. Raises InputError."""
     sums = folder / "scenes.sha256"
     try:
         lines = [line.split() for line in sums.read_text().splitlines()]
     except OSError as error:
-        raise InputError(
-            f"{sums} cannot be read ({error.strerror}); expected the checksums of the data pack"
-        ) from error
+        expected = "expected the checksums of the data pack"
+        raise InputError(f"{sums} cannot be read ({error.strerror}); {expected}") from error
     for line in lines:
         if len(line) == 2 and line[1] == name:
             return line[0]
@@ -99,7 +100,7 @@ def expected_sha256(folder: Path, name: str) -> str:
 def open_pack(folder: Path = DATA, concepts: int | None = None) -> Pack:
     """The pack in `folder`, with its first `concepts` concepts (None: all).
 
-    Raises InputError, naming the file, when it is missing or is not the file that was published.
+    Raises InputError with the file if it is missing or not the published one, and for `concepts` out of range.
     """
     file = folder / PACK
     try:
@@ -108,9 +109,8 @@ def open_pack(folder: Path = DATA, concepts: int | None = None) -> Pack:
         raise InputError(f"{file} cannot be read ({error.strerror}); expected the data pack of `scenes`") from error
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != expected_sha256(folder, PACK):
-        raise InputError(
-            f"{file} is damaged: its SHA-256 is not the one in scenes.sha256; restore it with `git checkout {file.name}`"
-        )
+        remedy = f"restore it with `git checkout {file.name}`"
+        raise InputError(f"{file} is damaged: its SHA-256 is not that of scenes.sha256; {remedy}")
     table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
     about = json.loads(table.schema.metadata[b"scenes"])
     pictures = {"sprite": [], "photo": []}
@@ -120,17 +120,14 @@ def open_pack(folder: Path = DATA, concepts: int | None = None) -> Pack:
         )
     if concepts is not None and not 10 <= concepts <= len(about["concepts"]):
         raise InputError(f"concepts: {concepts} is not between 10 and {len(about['concepts'])}")
-    kept = about["concepts"][:concepts]
+    entries = about["concepts"][:concepts]
     indices: dict[str, list[int]] = {}
     for index, sprite in enumerate(pictures["sprite"]):
         indices.setdefault(sprite.of, []).append(index)
-    return Pack(
-        sha256,
-        tuple(
-            Concept(tuple(map(tuple, entry["names"])), entry["tintable"], tuple(indices[entry["names"][0][1]]))
-            for entry in kept
-        ),
-        tuple(about["places"]),
-        tuple(pictures["sprite"][: 1 + max(i for entry in kept for i in indices[entry["names"][0][1]])]),
-        tuple(pictures["photo"]),
+    chosen = tuple(
+        Concept(tuple(map(tuple, entry["names"])), entry["tintable"], tuple(indices[entry["names"][0][1]]))
+        for entry in entries
     )
+    used = 1 + max(index for concept in chosen for index in concept.sprites)
+    sprites, photos = tuple(pictures["sprite"][:used]), tuple(pictures["photo"])
+    return Pack(sha256, chosen, tuple(about["places"]), sprites, photos)

@@ -1,9 +1,12 @@
-"""Draw scenes: a crop of a photograph, coloured by the time of day, and sprites blended onto it. Integers only: the same bytes on every machine."""
+"""Renders scenes: a crop of a photograph, coloured by the time of day, with sprites blended onto it.
+
+Integer arithmetic only, so the bytes are the same on every machine.
+"""
 
 import numpy as np
 from numba import njit
 
-from bench.corpora.scenes.layout import (
+from bench.corpora.scenes.columns import (
     COLOUR,
     COLOURS,
     COUNT,
@@ -34,7 +37,7 @@ PAINTS = {
     "pink": (250, 135, 190),
     "white": (236, 236, 238),
 }
-# time of day -> (multiplier of red, green, blue in 1/256; colour faded to; how far in 1/256), for the photograph and, milder, for the sprites
+# time of day -> (gain of red, green, blue in 1/256; colour to fade to; amount of the fade in 1/256); milder for sprites
 PHOTO_LIGHT = {
     "day": ((256, 256, 256), (0, 0, 0), 0),
     "sunset": ((262, 220, 186), (255, 120, 60), 30),
@@ -47,11 +50,11 @@ SPRITE_LIGHT = {
     "night": ((222, 226, 242), (12, 20, 60), 10),
     "haze": ((256, 256, 256), (206, 210, 214), 42),
 }
-ZOOMS = (8, 11)  # the photograph's height in eighths of the picture's side
+ZOOMS = (8, 11)  # height of the photograph in eighths of the image's side
 
 
 def light_table(lights: dict) -> np.ndarray:
-    """uint8 (times, 3, 256): the light of each time of day as a table per channel."""
+    """The light of each time of day as lookup tables: uint8 (times, 3, 256)."""
     table = np.empty((len(TIMES), 3, 256), np.uint8)
     value = np.arange(256)
     for t, time in enumerate(TIMES):
@@ -63,7 +66,7 @@ def light_table(lights: dict) -> np.ndarray:
 
 
 def paint_table() -> np.ndarray:
-    """uint8 (colours, 3, 256): a colour at each luminance, itself at 128, darker below, towards white above."""
+    """Each colour at each luminance, itself at 128, darker below, towards white above: uint8 (colours, 3, 256)."""
     table = np.empty((len(COLOURS), 3, 256), np.uint8)
     value = np.arange(256)
     for k, colour in enumerate(COLOURS):
@@ -75,7 +78,10 @@ def paint_table() -> np.ndarray:
 
 @njit(cache=True)
 def resize(image, height, width):
-    """uint8 (h, w, C) to (height, width, C): exact area average when smaller, bilinear when larger; a fourth channel is alpha and weighs the others."""
+    """Resizes uint8 (h, w, C) to (height, width, C): exact area average if smaller, bilinear if larger.
+
+    A fourth channel is alpha and weighs the others.
+    """
     h, w, channels = image.shape
     out = np.zeros((height, width, channels), np.uint8)
     first_y, weights_y = taps(h, height)
@@ -131,7 +137,7 @@ def taps(old, new):
 
 
 def sprite_at(pixels: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (side, side, 5): the sprite centred in a square, as red, green, blue, alpha and luminance centred on 120 (for recolouring)."""
+    """The sprite centred in a square, uint8 (side, side, 5): RGBA, and the luminance around 120 for recolouring."""
     h, w, _ = pixels.shape
     longest = max(h, w)
     square = np.zeros((longest, longest, 4), np.uint8)
@@ -151,7 +157,8 @@ def blend(under, over, alpha):
 
 
 @njit(cache=True)
-def paste(picture, sprite, x0, y0, paint, painted, light):
+def paste(image, sprite, x0, y0, paint, painted, light):
+    """Blends a sprite onto the image at (x0, y0), recoloured by `paint` if `painted`."""
     for y in range(sprite.shape[0]):
         for x in range(sprite.shape[1]):
             alpha = np.int64(sprite[y, x, 3])
@@ -159,56 +166,55 @@ def paste(picture, sprite, x0, y0, paint, painted, light):
                 continue
             for c in range(3):
                 value = paint[c, sprite[y, x, 4]] if painted else sprite[y, x, c]
-                picture[y0 + y, x0 + x, c] = blend(
-                    np.int64(picture[y0 + y, x0 + x, c]), np.int64(light[c, value]), alpha
-                )
+                image[y0 + y, x0 + x, c] = blend(np.int64(image[y0 + y, x0 + x, c]), np.int64(light[c, value]), alpha)
 
 
 @njit(cache=True)
-def background(picture, photo, scene, light):
-    side = picture.shape[0]
+def background(image, photo, scene, light):
+    """Fills the image with the crop of the photograph."""
+    side = image.shape[0]
     x0 = scene[CROP_X] * (photo.shape[1] - side + 1) >> 16
     slack = photo.shape[0] - side
-    y0 = (slack - slack // 2) + (
-        scene[CROP_Y] * (slack // 2 + 1) >> 16
-    )  # the lower half of the choices: the place is below the sky
+    lower = slack - slack // 2  # only the lower half of the possible crops: the upper half is mostly sky
+    y0 = lower + (scene[CROP_Y] * (slack // 2 + 1) >> 16)
     for y in range(side):
         for x in range(side):
             source = x0 + (side - 1 - x if scene[FLIP] else x)
             for c in range(3):
-                picture[y, x, c] = light[c, photo[y0 + y, source, c]]
+                image[y, x, c] = light[c, photo[y0 + y, source, c]]
 
 
 @njit(cache=True, nogil=True)
-def render(scenes, near, far, own_light, small, normal, big, photo_light, sprite_light, paints, pictures):
-    """Draw `scenes` (n, WIDTH) into `pictures` uint8 (n, side, side, 3).
+def render(scenes, near, far, own_light, small, normal, big, photo_light, sprite_light, paints, images):
+    """Renders `scenes` (n, WIDTH) into `images`, uint8 (n, side, side, 3).
 
-    near, far: photographs at the two zooms. own_light: photographs that already show their time of day. small, normal, big: sprites (n, s, s, 5) of each size.
+    near, far: photographs at the two zooms. own_light: whether each photograph already shows its time of day. small,
+    normal, big: sprites (n, s, s, 5) of each size; the fifth channel is the grey to recolour.
     """
-    side = pictures.shape[1]
+    side = images.shape[1]
     for s in range(len(scenes)):
         scene = scenes[s]
         time = scene[TIME]
         light = photo_light[0] if own_light[scene[PHOTO]] else photo_light[time]
         if scene[ZOOM] == 0:
-            background(pictures[s], near[scene[PHOTO]], scene, light)
+            background(images[s], near[scene[PHOTO]], scene, light)
         else:
-            background(pictures[s], far[scene[PHOTO]], scene, light)
+            background(images[s], far[scene[PHOTO]], scene, light)
         for g in range(scene[N_GROUPS]):
             group = scene[GROUPS + g * GROUP_WIDTH : GROUPS + (g + 1) * GROUP_WIDTH]
             paint = paints[max(group[COLOUR], 0)]
             for k in range(group[COUNT]):
                 x, y = group[ITEMS + 2 * k] * side // SIDE, group[ITEMS + 2 * k + 1] * side // SIDE
                 if group[SIZE] == 0:
-                    paste(pictures[s], small[group[SPRITE]], x, y, paint, group[COLOUR] >= 0, sprite_light[time])
+                    paste(images[s], small[group[SPRITE]], x, y, paint, group[COLOUR] >= 0, sprite_light[time])
                 elif group[SIZE] == 1:
-                    paste(pictures[s], normal[group[SPRITE]], x, y, paint, group[COLOUR] >= 0, sprite_light[time])
+                    paste(images[s], normal[group[SPRITE]], x, y, paint, group[COLOUR] >= 0, sprite_light[time])
                 else:
-                    paste(pictures[s], big[group[SPRITE]], x, y, paint, group[COLOUR] >= 0, sprite_light[time])
+                    paste(images[s], big[group[SPRITE]], x, y, paint, group[COLOUR] >= 0, sprite_light[time])
 
 
 class Atlas:
-    """The pictures of a pack at the sizes one resolution needs."""
+    """The sprites and photographs of a pack, at the sizes that images of `pixels` x `pixels` need."""
 
     def __init__(self, sprites: list[np.ndarray], photos: list[np.ndarray], own_light: list[bool], pixels: int):
         sides = [units * pixels // SIDE for units in SIZE_UNITS]
@@ -220,7 +226,7 @@ class Atlas:
         self.tables = light_table(PHOTO_LIGHT), light_table(SPRITE_LIGHT), paint_table()
 
     def render(self, scenes: np.ndarray) -> np.ndarray:
-        """uint8 (n, pixels, pixels, 3) of rows of `layout.draw`."""
-        pictures = np.empty((len(scenes), self.pixels, self.pixels, 3), np.uint8)
-        render(scenes, *self.photos, self.own_light, *self.sprites, *self.tables, pictures)
-        return pictures
+        """Rows of `layout.draw` as images, uint8 (n, pixels, pixels, 3)."""
+        images = np.empty((len(scenes), self.pixels, self.pixels, 3), np.uint8)
+        render(scenes, *self.photos, self.own_light, *self.sprites, *self.tables, images)
+        return images

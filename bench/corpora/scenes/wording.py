@@ -1,10 +1,10 @@
-"""The words of the captions: places, times of day, numbers, sizes and relations, each in several ways."""
+"""Vocabulary of the captions: several wordings for each place, time of day, number, size and relation."""
 
 NUMBERS = ("", "", "two", "three", "four")
 SOME = {2: ("some", "a couple of"), 3: ("some", "several", "a few"), 4: ("some", "several", "a group of")}
 SIZE_WORDS = (("small", "little", "tiny"), (), ("big", "large", "huge"))
 
-# place -> (phrases after the things, noun phrases for a place that holds them)
+# place -> (phrases that follow the things, noun phrases that start a caption: "a beach with ...")
 PLACES = {
     "beach": (
         ("on a beach", "on the beach", "on a sandy beach", "by the shore"),

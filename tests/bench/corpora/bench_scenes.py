@@ -1,4 +1,4 @@
-"""Speed of the embedded corpus at 64 pixels: `pytest tests/bench/corpora/bench_scenes.py`. One round is 1,000 scenes on one core."""
+"""Speed of `scenes` at 64 pixels: `pytest tests/bench/corpora/bench_scenes.py`. A round is 1,000 scenes on one core."""
 
 import pytest
 

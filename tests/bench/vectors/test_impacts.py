@@ -15,11 +15,11 @@ MATRICES = hnp.arrays(
 
 
 @given(MATRICES, st.one_of(st.none(), st.integers(1, 13)))
-def test_prune_keeps_the_largest_and_of_equals_the_lower_ids(rows, top_k):
+def test_prune_keeps_the_largest_weights_with_ties_to_lower_ids(rows, top_k):
     expected = np.zeros_like(rows)
-    for row, top_k in zip(rows, expected, strict=True):
+    for row, kept in zip(rows, expected, strict=True):
         best = sorted(np.flatnonzero(row), key=lambda lexicon: (-row[lexicon], lexicon))[:top_k]
-        top_k[best] = row[best]
+        kept[best] = row[best]
     pruned = prune(sp.csr_array(rows), top_k)
     assert np.array_equal(pruned.toarray(), expected)
     assert pruned.nnz == np.count_nonzero(expected)
@@ -50,7 +50,7 @@ def test_quantise_is_rint(rows, bits, scale):
     assert np.array_equal(quantise(sp.csr_array(rows), scale, bits).toarray(), expected)
 
 
-def test_impacts_are_both_steps_shard_by_shard_and_leave_the_vectors_alone():
+def test_impacts_apply_both_steps_per_shard_without_changing_the_vectors():
     rows = np.array([[0.9, 0.001, 0.3], [0.2, 0.8, 0.1]], np.float32)
     vectors = LexiconVectors([sp.csr_array(rows[:1]), sp.csr_array(rows[1:])], 3)
     impacts = Impacts(vectors, top_k=2, bits=8)

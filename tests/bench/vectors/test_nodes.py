@@ -1,4 +1,4 @@
-"""What needs no cluster: merging shards, addresses, a Ray that is not installed, and that nobody else pays for it."""
+"""Parts that need no cluster: merging shards, addresses, a missing Ray, and imports."""
 
 import pickle
 import socket
@@ -20,13 +20,15 @@ from bench.engines.sharded import Sharded, merge
 from bench.scale import run as scale
 from bench.scale import worker
 from bench.scale.plan import Grid, plan
-from bench.scale.sweep import Side, Sweep
+from bench.scale.points import Gallery
+from bench.scale.sweep import Sweep
 from bench.store import cli
 from bench.store.isolated import Limits, Outcome
 from bench.store.records import Point, RecordStore
 from bench.vectors import encode
 from bench.vectors import nodes as cluster
-from bench.vectors.read import DenseVectors, open_vectors, write_vectors
+from bench.vectors.read import DenseVectors, open_vectors
+from bench.vectors.write import write_vectors
 from models.errors import AbsentError, InputError
 from models.files import read_json, write_json
 
@@ -35,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @given(st.data())
 def test_the_top_k_of_shards_is_that_of_the_whole_ties_and_padding_included(data):
-    """Brute force: a stable sort of all (score, id). Scores are few, so that most tie; a lexicon engine returns no score of 0."""
+    """Against a stable sort of all (score, id). Few distinct scores, so most tie; lexicon engines omit scores of 0."""
     count, queries, k = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 50))
     scores = np.array(
         data.draw(st.lists(st.integers(0, 3), min_size=count * queries, max_size=count * queries)), np.float32
@@ -56,7 +58,7 @@ def test_the_top_k_of_shards_is_that_of_the_whole_ties_and_padding_included(data
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://host:10001", "host:", ":6379", "host:six"])
-def test_an_address_of_another_form_is_refused(address):
+def test_a_malformed_address_is_refused(address):
     with (
         pytest.raises(InputError, match=rf"--ray {address}: expected HOST:PORT, auto or local"),
         cluster.joined(address),
@@ -89,7 +91,7 @@ def test_without_ray_the_error_names_the_extra(monkeypatch):
 @pytest.mark.parametrize("flags", [["--shards", "2"], ["--shards", "0", "--ray"]])
 def test_shards_need_a_cluster_and_are_at_least_one(tmp_path, capsys, flags):
     assert cli.run(scale.main, scale.parser(), ["--home", str(tmp_path), *flags]) == 2
-    assert "expected at least 1, and --ray" in capsys.readouterr().err
+    assert "expected at least 1, together with --ray" in capsys.readouterr().err
 
 
 def test_more_shards_than_items_are_refused(tmp_path):
@@ -111,7 +113,7 @@ def test_an_engine_in_shards_is_as_the_engine_and_has_its_code():
 def test_the_share_outside_the_shards_own_search():
     sharded = engines.get("sharded-dummy")
     sharded.calls = [(100.0, 1.0), (2.0, 1.5), (2.0, 0.5)]  # the first a warm-up
-    assert sharded.told(2) == {"network_share": 0.5}
+    assert sharded.search_metrics(2) == {"network_share": 0.5}
 
 
 def in_this_process(job, request, folder, limits):
@@ -124,7 +126,7 @@ def in_this_process(job, request, folder, limits):
 
 
 def test_partial_results_are_told_and_not_ok(tmp_path, monkeypatch):
-    """An engine that misses a part answers all the same: its recall stands in the note, no point is "ok", and nothing is timed."""
+    """An engine without a shard still answers: the note has its recall, no point is "ok", and nothing is timed."""
     rows = sp.random_array((60, 20), density=0.3, random_state=np.random.default_rng(0), dtype=np.float32, format="csr")
     rows = sp.csr_array(
         rows / np.maximum(1e-6, np.sqrt(rows.multiply(rows).sum(axis=1)))[:, None]
@@ -132,14 +134,14 @@ def test_partial_results_are_told_and_not_ok(tmp_path, monkeypatch):
     for part, count in (("documents", 60), ("queries", 8)):
         with write_vectors(tmp_path / part, "lexicon", 20) as writer:
             writer.append(rows[:count], [f"{part}{i}" for i in range(count)], [f"item{i}" for i in range(count)])
-    monkeypatch.setattr(worker, "end_with", lambda _: None)
+    monkeypatch.setattr("bench.store.isolated.end_with", lambda _: None)
     monkeypatch.setattr("bench.scale.sweep.run_job", in_this_process)
     monkeypatch.setattr(
-        "bench.engines.lexicon.scipy_product.ScipyProduct.what_is_missing", lambda _: "shard 1 of 3 is missing (gone)"
+        "bench.engines.lexicon.scipy_product.ScipyProduct.missing_parts", lambda _: "shard 1 of 3 is missing (gone)"
     )
     documents, queries = open_vectors(tmp_path / "documents"), open_vectors(tmp_path / "queries")
-    side = Side(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
-    grid = Grid(rounds=1, queries=8, checked=6, scales={8: 100.0}, modes=(("single", 1), ("batched", 1)))
+    side = Gallery(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
+    grid = Grid(rounds=1, queries=8, exact_queries=6, scales={8: 100.0}, modes=(("single", 1), ("batched", 1)))
     Sweep(RecordStore(tmp_path), tmp_path, side, grid, Limits(60)).run(
         plan(side.kind, 60, grid, ["scipy"], largest=False)
     )
@@ -151,7 +153,7 @@ def test_partial_results_are_told_and_not_ok(tmp_path, monkeypatch):
     assert len(timed) == 2 and set(timed.note) == {"search: partial: shard 1 of 3 is missing (gone)"}
 
 
-def test_a_corpus_of_files_is_opened_anew_where_it_is_sent_and_must_be_the_same_there(tmp_path):
+def test_an_unpickled_corpus_of_files_is_reopened_and_must_be_identical(tmp_path):
     (tmp_path / "captions.csv").write_text(
         "path,caption,split\n" + "".join(f"{i}.png,number {i},test\n" for i in range(3))
     )
@@ -162,13 +164,14 @@ def test_a_corpus_of_files_is_opened_anew_where_it_is_sent_and_must_be_the_same_
     sent = pickle.dumps(corpus)
     there = pickle.loads(sent)
     assert (there.name, there.fingerprint, there.splits) == (corpus.name, corpus.fingerprint, corpus.splits)
-    for (name, picture), (expected, same) in zip(there.images("test", 1), corpus.images("test", 1), strict=True):
-        assert name == expected and np.array_equal(picture, same)
+    for (name, image), (expected, same) in zip(there.images("test", 1), corpus.images("test", 1), strict=True):
+        assert name == expected and np.array_equal(image, same)
     (tmp_path / "captions.csv").write_text("path,caption,split\n0.png,number 0,test\n")
-    with pytest.raises(InputError, match="corpus folder: on .* it differs from the one that the run began with"):
+    with pytest.raises(InputError, match="corpus folder: its files on .* differ from those that the run started with"):
         pickle.loads(sent).images("test")
 
 
-def test_ray_is_imported_only_when_it_is_asked_for():
-    asked = "import sys, bench.scale, bench.scale.worker, bench.engines.sharded; sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
+def test_ray_and_torch_are_imported_only_when_used():
+    code = "import sys, bench.scale, bench.scale.worker, bench.engines.sharded, bench.vectors.encode\n"
+    code += "sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

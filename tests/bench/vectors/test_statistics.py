@@ -1,4 +1,4 @@
-"""Statistics of vectors, against values worked out by hand."""
+"""Statistics of vectors, against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ DOCUMENTS = np.array([[3, 4, 0, 0], [0, 5, 0, 0], [3, 0, 4, 0], [0, 1, 0, 0]], n
 QUERIES = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], np.float32)
 
 
-def test_by_hand():
+def test_statistics_equal_values_worked_out_by_hand():
     documents = LexiconVectors.of(DOCUMENTS, list("abcd"))
     found = describe(documents, LexiconVectors.of(QUERIES, ["q", "r"], ["b", "c"]))
     assert (found["items"], found["dimension"], found["lexicons_used"]) == (4, 4, 3)
@@ -31,7 +31,7 @@ def test_by_hand():
     assert 0 <= found["pair_cosine_mean"] <= 1 and found["pair_shared_lexicons"] in (0, 0.5, 1)
 
 
-def test_dense_vectors_have_what_is_not_of_lexicons():
+def test_dense_vectors_have_all_statistics_but_those_of_lexicons():
     found = describe(DenseVectors.of(DOCUMENTS, list("abcd")), DenseVectors.of(QUERIES, ["q", "r"], ["b", "c"]))
     sparse = describe(LexiconVectors.of(DOCUMENTS, list("abcd")), LexiconVectors.of(QUERIES, ["q", "r"], ["b", "c"]))
     assert found.keys() < sparse.keys() and "active_mean" not in found
@@ -44,17 +44,17 @@ def test_effective_vocabulary_of_equal_lexicons_is_their_number():
 
 
 @pytest.mark.parametrize("exponent", [0.3, 0.7, 1.0])
-def test_zipf_exponent_of_a_law_of_zipf(exponent):
+def test_zipf_exponent_of_an_exact_power_law(exponent):
     frequency = np.random.default_rng(0).permutation(1e9 * np.arange(1.0, 2000) ** -exponent)
     assert zipf_exponent(frequency.astype(np.int64)) == pytest.approx(exponent, abs=1e-3)
     assert zipf_exponent(np.array([5, 0])) == 0
 
 
-def test_queries_of_unknown_images_have_no_own_item():
+def test_queries_of_unknown_images_have_no_item():
     documents = LexiconVectors.of(DOCUMENTS, list("abcd"))
     assert own_items(documents, LexiconVectors.of(QUERIES, ["q", "r"], ["z", "d"])).tolist() == [-1, 3]
 
 
 @pytest.mark.parametrize("kind", [LexiconVectors, DenseVectors])
-def test_no_vectors_have_no_statistics_but_their_number(kind):
+def test_empty_vectors_have_only_a_count(kind):
     assert describe(kind.of(np.zeros((0, 5), np.float32)))["items"] == 0

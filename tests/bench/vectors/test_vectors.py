@@ -6,7 +6,9 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors, resume_vectors, to_csr, write_vectors
+from bench.vectors.format import to_csr
+from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors
+from bench.vectors.write import resume_vectors, write_vectors
 from models.errors import InputError
 
 
@@ -25,9 +27,9 @@ def write(folder, kind, rows, batch=7, shard_rows=10, **more):
 
 
 @pytest.mark.parametrize("kind", ["dense", "lexicon"])
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(count=st.integers(0, 35), batch=st.integers(1, 40), shard_rows=st.integers(1, 20), seed=st.integers(0, 5))
-def test_what_is_streamed_in_comes_out(tmp_path_factory, kind, count, batch, shard_rows, seed):
+def test_written_vectors_are_read_back(tmp_path_factory, kind, count, batch, shard_rows, seed):
     folder = tmp_path_factory.mktemp("vectors") / "v"
     rows = lexicon_rows(count, seed=seed)
     ids = write(folder, kind, rows, batch, shard_rows)
@@ -45,7 +47,7 @@ def test_what_is_streamed_in_comes_out(tmp_path_factory, kind, count, batch, sha
     assert np.array_equal(part if kind == "dense" else part.toarray(), rows[start:stop])
 
 
-def test_lexicons_are_sorted_and_weights_positive(tmp_path):
+def test_lexicons_are_sorted_and_zeros_dropped(tmp_path):
     unsorted = sp.csr_array(
         (np.array([0.5, 0.0, 0.25], np.float32), np.array([3, 2, 1]), np.array([0, 3])), shape=(1, 5)
     )
@@ -58,7 +60,7 @@ def test_lexicons_are_sorted_and_weights_positive(tmp_path):
     assert vectors.groups == vectors.ids == ["a"]
 
 
-def test_opening_maps_and_does_not_read(tmp_path):
+def test_opening_maps_dense_vectors(tmp_path):
     write(tmp_path / "v", "dense", lexicon_rows(30))
     shard = next(open_vectors(tmp_path / "v").shards())
     assert isinstance(shard.base, np.memmap) and not shard.flags.writeable
@@ -70,16 +72,16 @@ def mapped(array):
     return array is not None
 
 
-def test_opening_lexicon_vectors_maps_them_too(tmp_path):
+def test_opening_maps_lexicon_vectors(tmp_path):
     write(tmp_path / "v", "lexicon", lexicon_rows(30))
     for shard in open_vectors(tmp_path / "v").shards():
         assert mapped(shard.indices) and mapped(shard.data)
 
 
 @pytest.mark.parametrize("kind", ["dense", "lexicon"])
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(count=st.integers(1, 35), shard_rows=st.integers(1, 20), share=st.floats(0, 1))
-def test_a_prefix_is_the_first_items_with_their_ids_and_groups(tmp_path_factory, kind, count, shard_rows, share):
+def test_a_prefix_has_the_first_items_ids_and_groups(tmp_path_factory, kind, count, shard_rows, share):
     folder = tmp_path_factory.mktemp("vectors") / "v"
     rows = lexicon_rows(count)
     ids = write(folder, kind, rows, shard_rows=shard_rows)
@@ -100,11 +102,11 @@ def test_a_prefix_copies_nothing(tmp_path):
         for whole, part in zip(vectors.shards(), vectors.prefix(24).shards(), strict=True):
             for name in ("indices", "data") if kind == "lexicon" else ("T",):
                 assert np.shares_memory(getattr(whole, name), getattr(part, name))
-    with pytest.raises(ValueError, match="first 31 of 30"):
+    with pytest.raises(ValueError, match="31 items: expected 0 to 30"):
         vectors.prefix(31)
 
 
-def test_bytes_of_a_prefix_are_what_it_would_take_alone(tmp_path):
+def test_bytes_of_a_prefix_equal_those_of_the_same_vectors_alone(tmp_path):
     for kind in ("dense", "lexicon"):
         write(tmp_path / kind, kind, lexicon_rows(30))
         write(tmp_path / f"{kind}-alone", kind, lexicon_rows(30)[:24])
@@ -117,14 +119,14 @@ def test_bytes_of_a_prefix_are_what_it_would_take_alone(tmp_path):
         assert open_vectors(tmp_path / kind).bytes == sum(on_disk)
 
 
-def test_bytes_are_those_of_the_vectors(tmp_path):
+def test_bytes_equal_the_size_of_the_files(tmp_path):
     write(tmp_path / "v", "dense", lexicon_rows(30), shard_rows=100)
     assert open_vectors(tmp_path / "v").bytes == os.path.getsize(tmp_path / "v" / "00000.values.npy")
     assert DenseVectors.of(lexicon_rows(3)).bytes == 0
 
 
 @pytest.mark.parametrize("part", ["indptr", "lexicons", "weights", "ids"])
-def test_a_truncated_or_missing_shard_is_named_on_opening(tmp_path, part):
+def test_a_truncated_or_missing_shard_is_refused_on_opening(tmp_path, part):
     write(tmp_path / "v", "lexicon", lexicon_rows(30))
     path = tmp_path / "v" / f"00001.{part}.npy"
     path.write_bytes(path.read_bytes()[:-1])
@@ -135,28 +137,28 @@ def test_a_truncated_or_missing_shard_is_named_on_opening(tmp_path, part):
         open_vectors(tmp_path / "v")
 
 
-def test_a_flipped_bit_is_named_by_verify(tmp_path):
+def test_verify_finds_a_flipped_bit(tmp_path):
     write(tmp_path / "v", "lexicon", lexicon_rows(30))
     path = tmp_path / "v" / "00002.weights.npy"
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"00002\.weights\.npy: its content has changed"):
+    with pytest.raises(InputError, match=r"00002\.weights\.npy: changed since it was written"):
         open_vectors(tmp_path / "v").verify()
 
 
-def test_what_is_no_folder_of_vectors(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         open_vectors(tmp_path / "v")
     (tmp_path / "v").mkdir()
     with pytest.raises(InputError, match=r"meta\.json: no such file"):
         open_vectors(tmp_path / "v")
     (tmp_path / "v" / "meta.json").write_text("{}")
-    with pytest.raises(InputError, match="not the description of vectors"):
+    with pytest.raises(InputError, match="not a description of vectors"):
         open_vectors(tmp_path / "v")
 
 
-def test_nothing_appears_when_the_writing_fails(tmp_path):
+def test_a_failed_write_leaves_nothing(tmp_path):
     rows = lexicon_rows(3)
     rows[1, 4] = np.nan
     with pytest.raises(InputError, match="'item-é1' is not finite"):
@@ -166,7 +168,7 @@ def test_nothing_appears_when_the_writing_fails(tmp_path):
 
 @pytest.mark.parametrize("kind", ["dense", "lexicon"])
 @pytest.mark.parametrize("stop", [0, 9, 10, 29, 30])
-def test_a_resumed_writer_goes_on_after_the_last_whole_shard(tmp_path, kind, stop):
+def test_a_resumed_writer_starts_after_the_last_complete_shard(tmp_path, kind, stop):
     rows, ids = lexicon_rows(30), [f"i{i}" for i in range(30)]
 
     def write_on(folder, stop=30):
@@ -191,7 +193,7 @@ def test_a_resumed_writer_goes_on_after_the_last_whole_shard(tmp_path, kind, sto
     open_vectors(tmp_path / "v").verify()
 
 
-def test_a_writer_killed_before_the_last_rename_loses_nothing(tmp_path, monkeypatch):
+def test_a_writer_killed_before_the_last_rename_keeps_all_shards(tmp_path, monkeypatch):
     def fill():
         with resume_vectors(tmp_path / "v", "dense", 20, shard_rows=10) as writer:
             starts.append(writer.count)
@@ -207,7 +209,7 @@ def test_a_writer_killed_before_the_last_rename_loses_nothing(tmp_path, monkeypa
     assert np.array_equal(open_vectors(tmp_path / "v").to_numpy(), lexicon_rows(25))
 
 
-def test_forced_again_nothing_of_the_old_shards_is_taken(tmp_path):
+def test_force_discards_existing_shards(tmp_path):
     def fill(value, stop, **more):
         with resume_vectors(tmp_path / "v", "dense", 1, shard_rows=2, **more) as writer:
             for i in range(writer.count, stop):
@@ -225,12 +227,15 @@ def test_forced_again_nothing_of_the_old_shards_is_taken(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["v"]
 
 
-def test_defects_of_the_caller_are_errors(tmp_path):
+def test_wrong_arguments_raise(tmp_path):
     with pytest.raises(ValueError, match="not negative"):
         to_csr(np.array([[-1.0]]))
     with pytest.raises(ValueError, match=r"expected \(2, 20\)"), write_vectors(tmp_path / "v", "dense", 20) as writer:
         writer.append(lexicon_rows(3), ["a", "b"])
-    with pytest.raises(ValueError, match="either all batches"), write_vectors(tmp_path / "v", "dense", 20) as writer:
+    with (
+        pytest.raises(ValueError, match="groups for all batches"),
+        write_vectors(tmp_path / "v", "dense", 20) as writer,
+    ):
         writer.append(lexicon_rows(1), ["a"], ["g"])
         writer.append(lexicon_rows(1), ["b"])
 

@@ -1,4 +1,4 @@
-"""COCO and Flickr30k as Karpathy published their splits, and as LexLIP's official code reads them."""
+"""COCO and Flickr30k: JSON files as published by Karpathy, and tables as read by LexLIP's official code."""
 
 import json
 
@@ -29,7 +29,7 @@ def entry(i, kind):
 
 @pytest.fixture
 def published(tmp_path):
-    """A function that lays out a small COCO or Flickr30k, and returns its specification."""
+    """A function that writes a small COCO or Flickr30k, and returns its specification."""
 
     def lay_out(kind, change=lambda images: None):
         images = [entry(i, kind) for i in range(8)]
@@ -56,8 +56,8 @@ def test_coco_is_read_as_published(published):
     assert captions[0] == ("0", "Caption 0 of 0. ", "900")
     assert captions[10] == ("105", "Caption 5 of 1. ", "901")
     assert captions[-1] == ("705", "Caption 5 of 7. ", "907")
-    for image_id, picture in corpus.images("test"):
-        assert abs(picture.astype(int) - colour(int(image_id) - 900)).max() < 9
+    for image_id, image in corpus.images("test"):
+        assert abs(image.astype(int) - colour(int(image_id) - 900)).max() < 9
 
 
 def test_flickr30k_is_read_as_published(published):
@@ -67,7 +67,7 @@ def test_flickr30k_is_read_as_published(published):
 
 
 @pytest.mark.parametrize("kind, prefix", [("coco", "coco"), ("flickr30k", "f30k")])
-def test_the_tables_of_the_official_code_give_the_same_corpus(published, tmp_path, kind, prefix):
+def test_tables_of_the_official_code_give_the_same_corpus(published, tmp_path, kind, prefix):
     spec = published(kind)
     of_json = open_corpus(spec)
     listed = json.loads((tmp_path / f"dataset_{kind}.json").read_text())["images"]
@@ -94,19 +94,17 @@ def test_the_tables_of_the_official_code_give_the_same_corpus(published, tmp_pat
 @pytest.mark.parametrize(
     "kind, expected", [("coco", "113,287 / 5,000 / 5,000"), ("flickr30k", "29,000 / 1,014 / 1,000")]
 )
-def test_other_counts_are_refused_unless_asked_for(published, monkeypatch, kind, expected):
+def test_other_counts_are_refused_unless_check_counts_is_false(published, monkeypatch, kind, expected):
     spec = published(kind)
     del spec["check_counts"]
-    with pytest.raises(
-        InputError,
-        match=f"dataset_{kind}.json: 4 / 2 / 2 pictures in train / val / test, expected {expected}; .*check_counts: false",
-    ):
+    found = f"dataset_{kind}.json: 4 / 2 / 2 images in train / val / test"
+    with pytest.raises(InputError, match=f"{found}, expected {expected}; .*check_counts: false"):
         open_corpus(spec)
     monkeypatch.setattr(karpathy.Karpathy.__subclasses__()[kind == "flickr30k"], "counts", SMALL)
     assert open_corpus(spec).splits == ("train", "val", "test")
 
 
-def test_annotations_may_lie_elsewhere(published, tmp_path):
+def test_annotations_can_be_elsewhere(published, tmp_path):
     spec = published("coco")
     elsewhere = tmp_path / "annotations"
     elsewhere.mkdir()
@@ -116,24 +114,24 @@ def test_annotations_may_lie_elsewhere(published, tmp_path):
     assert open_corpus(spec | {"annotations": str(elsewhere / "mine.json")}).splits == ("train", "val", "test")
 
 
-def test_a_missing_picture_is_named_with_the_place_it_was_expected_at(published, tmp_path):
+def test_a_missing_image_is_named_with_its_path(published, tmp_path):
     spec = published("coco")
     (tmp_path / "val2014" / "COCO_val2014_000000000905.jpg").unlink()
     with pytest.raises(
         InputError,
-        match=r"val2014/COCO_val2014_000000000905.jpg: No such file.*; 1 of 8 pictures named in \S*dataset_coco.json",
+        match=r"val2014/COCO_val2014_000000000905.jpg: No such file.*; 1 of 8 images named in \S*dataset_coco.json",
     ):
         open_corpus(spec)
 
 
-def test_a_broken_picture_is_left_out_with_its_captions(published, tmp_path):
+def test_a_broken_image_is_skipped_with_its_captions(published, tmp_path):
     spec = published("coco")
     file = tmp_path / "val2014" / "COCO_val2014_000000000901.jpg"
     file.write_bytes(file.read_bytes()[:200])
     corpus = open_corpus(spec)
     assert list(dict.fromkeys(image_id for _, _, image_id in corpus.captions("train"))) == ["900", "904", "907"]
     assert [image_id for image_id, _ in corpus.images("train", 1, 3)] == ["904", "907"]
-    assert [left.name for left in corpus.broken()] == ["901"] and "000901.jpg" in corpus.broken()[0].why
+    assert [left.name for left in corpus.broken()] == ["901"] and "000901.jpg" in corpus.broken()[0].reason
 
 
 @pytest.mark.parametrize(
@@ -141,15 +139,15 @@ def test_a_broken_picture_is_left_out_with_its_captions(published, tmp_path):
     [
         (
             lambda images: images[3].pop("cocoid"),
-            r"images\[3\] is not as Karpathy published it \(KeyError\('cocoid'\)\)",
+            r"images\[3\]: not in Karpathy's format \(KeyError\('cocoid'\)\)",
         ),
         (lambda images: images[0].update(split="trian"), r"images\[0\].*'trian'"),
         (lambda images: images[1].update(sentences=None), r"images\[1\]"),
-        (lambda images: images[1]["sentences"][0].update(raw=None), r"images\[1\].*no text"),
+        (lambda images: images[1]["sentences"][0].update(raw=None), r"images\[1\].*not text"),
         (lambda images: images.insert(2, "a string"), r"images\[2\]"),
-        (lambda images: images[4].update(cocoid=900), "the picture '900' comes twice"),
-        (lambda images: images[4]["sentences"][0].update(sentid=0), "the caption '0' comes twice"),
-        (lambda images: images.clear(), "names no pictures"),
+        (lambda images: images[4].update(cocoid=900), "duplicate image id '900'"),
+        (lambda images: images[4]["sentences"][0].update(sentid=0), "duplicate caption id '0'"),
+        (lambda images: images.clear(), "lists no images"),
     ],
 )
 def test_broken_annotations_are_refused(published, change, message):
@@ -157,7 +155,7 @@ def test_broken_annotations_are_refused(published, change, message):
         open_corpus(published("coco", change))
 
 
-def test_cut_annotations_are_refused(published, tmp_path):
+def test_truncated_annotations_are_refused(published, tmp_path):
     spec = published("coco")
     file = tmp_path / "dataset_coco.json"
     for content, message in (
@@ -170,9 +168,9 @@ def test_cut_annotations_are_refused(published, tmp_path):
             open_corpus(spec)
 
 
-def test_a_table_whose_picture_has_two_paths_is_refused(tmp_path):
+def test_an_image_with_two_paths_is_refused(tmp_path):
     (tmp_path / "f30k_train.tsv").write_text("title\tfilepath\timage_id\none\ta.jpg\t1\ntwo\tb.jpg\t1\n")
-    with pytest.raises(InputError, match="f30k_train.tsv: line 3: picture 1 is 'b.jpg', but was 'a.jpg' before"):
+    with pytest.raises(InputError, match="f30k_train.tsv: line 3: image 1 has two paths, 'b.jpg' and 'a.jpg'"):
         open_corpus({"name": "flickr30k", "root": str(tmp_path)})
     (tmp_path / "f30k_train.tsv").write_text("title\tfilepath\timage_id\none\ta.jpg\t1\n")
     with pytest.raises(InputError, match="f30k_val.tsv: no such file"):

@@ -1,4 +1,4 @@
-"""Tar shards as img2dataset writes them, read in place: any slice, nothing unpacked; a damaged shard is named, a broken picture left out."""
+"""Tar shards of img2dataset: any slice is read in place; damaged shards are refused, broken images skipped."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def sample(i):
 
 
 def pack(file, members, format=tarfile.PAX_FORMAT):
-    """members: name -> bytes, or a TarInfo for what is no plain file."""
+    """members: name -> bytes, or a TarInfo for a member that is not a plain file."""
     with tarfile.open(file, "w", format=format) as archive:
         for name, content in members.items():
             info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
@@ -70,15 +70,13 @@ def test_samples_are_read_in_order(shards):
     assert captions[0] == ("00000/000000000#0", "Caption of 0", "00000/000000000")
     assert captions[10] == ("00002/000020000#0", "Caption of 10", "00002/000020000")
     assert captions[19] == ("00003/000030004#0", "Caption of 19", "00003/000030004")
-    for i, (image_id, picture) in enumerate(images):
+    for i, (image_id, image) in enumerate(images):
         assert (
-            image_id == captions[i][2]
-            and picture.shape == (16, 16, 3)
-            and abs(picture.astype(int) - colour(i)).max() < 9
+            image_id == captions[i][2] and image.shape == (16, 16, 3) and abs(image.astype(int) - colour(i)).max() < 9
         )
 
 
-def test_any_slice_can_be_had(shards):
+def test_any_slice_can_be_read(shards):
     whole = ids(open_corpus(spec(shards)))
     corpus = open_corpus(spec(shards))
     for start, stop in ((12, 14), (3, 8), (0, 20), (19, None), (30, 40)):
@@ -86,7 +84,7 @@ def test_any_slice_can_be_had(shards):
         assert [image_id for _, _, image_id in corpus.captions("train", start, stop)] == whole[start:stop]
 
 
-def test_captions_may_come_from_the_json(shards):
+def test_captions_can_come_from_the_json(shards):
     several = list(open_corpus(spec(shards, caption="captions")).captions("train", 1, 2))
     assert several == [
         ("00000/000000001#0", "One of 1", "00000/000000001"),
@@ -100,7 +98,7 @@ def test_captions_may_come_from_the_json(shards):
     assert (
         list(nothing.captions("train")) == []
         and len(nothing.broken()) == 20
-        and "no caption under 'width'" in nothing.broken()[0].why
+        and "no caption under 'width'" in nothing.broken()[0].reason
     )
 
 
@@ -119,7 +117,7 @@ def test_shards_are_assigned_to_splits(shards):
         open_corpus({"name": "webdataset", "shards": mapping | {"val": str(shards / "*2.tar")}})
 
 
-def test_without_splits_the_name_of_a_shard_decides(tmp_path):
+def test_without_splits_the_hash_of_the_shard_name_decides(tmp_path):
     for shard in range(40):
         pack(tmp_path / f"{shard:05d}.tar", {f"{shard}.jpg": jpeg(1), f"{shard}.txt": b"one"})
     corpus = open_corpus({"name": "webdataset", "shards": str(tmp_path / "*.tar"), "pixels": 16})
@@ -136,11 +134,11 @@ def test_without_splits_the_name_of_a_shard_decides(tmp_path):
         ("{a}.tar", ["{a}.tar"]),
     ],
 )
-def test_braces_are_spelled_out(pattern, expected):
+def test_braces_are_expanded(pattern, expected):
     assert [str(file) for file in expand("shards", pattern)] == expected
 
 
-def test_what_lies_beside_and_inside_a_shard_does_not_matter(tmp_path):
+def test_other_members_and_folders_are_ignored(tmp_path):
     folder = tarfile.TarInfo("sub")
     folder.type = tarfile.DIRTYPE
     pack(
@@ -161,7 +159,7 @@ def test_what_lies_beside_and_inside_a_shard_does_not_matter(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.tar"], "nothing is unpacked"
 
 
-def test_a_broken_picture_and_a_missing_caption_are_named_and_left_out(tmp_path, caplog):
+def test_a_broken_image_and_a_missing_caption_are_skipped_by_name(tmp_path, caplog):
     members = {}
     for i in range(8):
         members |= sample(i)
@@ -172,11 +170,11 @@ def test_a_broken_picture_and_a_missing_caption_are_named_and_left_out(tmp_path,
     corpus = open_corpus(spec(tmp_path, "0.tar"))
     assert [text for _, text, _ in corpus.captions("train")] == ["Caption of 0", "Caption of 4", "Caption of 7"]
     assert ids(corpus) == ["0/000000000", "0/000000004", "0/000010002"]
-    why = {left.name: left.why for left in corpus.broken("train")}
+    why = {left.name: left.reason for left in corpus.broken("train")}
     for name, reason in {
         "000000001": "cannot be decoded",
         "000000002": "no caption",
-        "000000003": "no picture",
+        "000000003": "no image",
         "000010000": "no caption",
         "000010001": "utf-8",
     }.items():
@@ -184,7 +182,7 @@ def test_a_broken_picture_and_a_missing_caption_are_named_and_left_out(tmp_path,
     assert not why and "0.tar: 000000001.jpg" in caplog.text and "5 of " in caplog.text
 
 
-# --- damaged and hostile shards ---------------------------------------------------------------------------------------------------
+# --- damaged and hostile shards -------------------------------------------------------------------------------------
 
 
 def last_member(file):
@@ -193,7 +191,7 @@ def last_member(file):
 
 
 @pytest.mark.parametrize("cut", ["inside a member", "between members", "in the end mark", "to nothing", "to a header"])
-def test_a_truncated_shard_is_named_when_the_corpus_is_opened(shards, cut):
+def test_a_truncated_shard_is_reported_on_opening(shards, cut):
     file = shards / "00002.tar"
     whole, member = file.read_bytes(), last_member(file)
     end = whole.rindex(b"}") // 512 * 512 + 512
@@ -209,8 +207,8 @@ def test_a_truncated_shard_is_named_when_the_corpus_is_opened(shards, cut):
         open_corpus(spec(shards))
 
 
-def test_a_damaged_header_is_no_end(shards):
-    """`tarfile` alone would take it for one, and the samples before it for a whole shard."""
+def test_a_damaged_header_is_not_the_end_of_a_shard(shards):
+    """`tarfile` alone would treat it as the end, and drop the samples after it."""
     file = shards / "00002.tar"
     data, member = bytearray(file.read_bytes()), last_member(file)
     data[member.offset + 20] ^= 0xFF
@@ -223,9 +221,9 @@ def test_a_damaged_header_is_no_end(shards):
 
 
 @pytest.mark.parametrize("name", ["../../x.jpg", "/etc/x.jpg", "a/../../x.jpg"])
-def test_a_name_that_leads_out_of_the_archive_is_refused(tmp_path, name):
+def test_a_member_outside_the_archive_is_refused(tmp_path, name):
     pack(tmp_path / "0.tar", sample(0) | {name: jpeg(1)})
-    with pytest.raises(InputError, match="0.tar: member .* leads out of the archive"):
+    with pytest.raises(InputError, match="0.tar: member .* leads outside the archive"):
         ids(open_corpus(spec(tmp_path, "0.tar")))
 
 
@@ -238,7 +236,7 @@ def test_links_and_devices_are_refused(tmp_path, kind):
         ids(open_corpus(spec(tmp_path, "0.tar")))
 
 
-def test_hostile_names_are_names(tmp_path):
+def test_hostile_member_names_are_read(tmp_path):
     names = ["a b", 'q"uote', "new\nline", "日本🙂", "-rf", "%s", "x" * 300, "caf\udce9"]
     members = {}
     for i, name in enumerate(names):
@@ -249,13 +247,13 @@ def test_hostile_names_are_names(tmp_path):
     assert all(image_id.encode() for _, _, image_id in corpus.captions("train"))
 
 
-def test_two_pictures_of_a_key_are_refused(tmp_path):
+def test_two_images_with_one_key_are_refused(tmp_path):
     pack(tmp_path / "0.tar", {"a.jpg": jpeg(0), "a.txt": b"a", "a.png": jpeg(1)})
-    with pytest.raises(InputError, match="0.tar: two pictures of the key 'a'"):
+    with pytest.raises(InputError, match="0.tar: two images with the key 'a'"):
         ids(open_corpus(spec(tmp_path, "0.tar")))
 
 
-def test_the_fingerprint_tells_shards_splits_and_parameters_apart(shards, tmp_path):
+def test_the_fingerprint_covers_shards_splits_and_parameters(shards, tmp_path):
     specs = [spec(shards), spec(shards, "{00000..00002}.tar"), spec(shards, caption="caption"), spec(shards, pixels=32)]
     specs.append({"name": "webdataset", "shards": {"test": str(shards / "*.tar")}, "pixels": 16})
     fingerprints = [open_corpus(each).fingerprint for each in specs]
@@ -264,7 +262,7 @@ def test_the_fingerprint_tells_shards_splits_and_parameters_apart(shards, tmp_pa
     moved.mkdir()
     for file in shards.glob("*.tar"):
         file.rename(moved / file.name)
-    assert open_corpus(spec(moved)).fingerprint == fingerprints[0], "where they lie does not matter"
+    assert open_corpus(spec(moved)).fingerprint == fingerprints[0], "the path of the shards does not matter"
     pack(moved / "00001.tar", sample(5) | sample(7))
     fingerprints.append(open_corpus(spec(moved)).fingerprint)
     assert len(set(fingerprints)) == 6
@@ -275,14 +273,14 @@ def test_the_fingerprint_tells_shards_splits_and_parameters_apart(shards, tmp_pa
     [
         ("nowhere/*.tar", "shards: no file matches nowhere/"),
         ("{00000..00009}.tar", "00004.tar: no such file; expected a tar shard"),
-        ("{9..0}.tar", r"\{9..0\} is no range of shards"),
-        ("{0..9999999}.tar", "is no range of shards"),
-        ({}, "expected a pattern for each split"),
-        ({3: "a.tar"}, "expected a pattern for each split"),
+        ("{9..0}.tar", r"\{9..0\} is not a range of shards"),
+        ("{0..9999999}.tar", "is not a range of shards"),
+        ({}, "expected a mapping of split names"),
+        ({3: "a.tar"}, "expected a mapping of split names"),
         ({"train": 3}, "train: 3 is not a pattern"),
         ([], r"shards: \[\] is not a pattern"),
         ("{00000,00000}.tar", "named twice"),
-        ("note.txt", "note.txt: truncated, or no tar file"),
+        ("note.txt", "note.txt: truncated, or not a tar file"),
     ],
 )
 def test_bad_patterns_are_refused(shards, monkeypatch, given, message):

@@ -1,4 +1,4 @@
-"""Captions: good English for every concept, true of their scenes, five different ones; hard negatives are false."""
+"""Captions are correct English, true of their scenes, and five different ones per scene; negatives are false."""
 
 import re
 from collections import Counter
@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 
 from bench.corpora import open_corpus
-from bench.corpora.scenes import layout, wording
+from bench.corpora.scenes import columns, wording
 from bench.corpora.scenes.pack import open_pack
 
-MANY = 2000
+MANY = 1000
 NUMBER = {
     1: ("a", "an"),
     2: ("two", "a couple of", "some"),
@@ -57,14 +57,14 @@ def corpora():
     return [open_corpus({"name": "scenes", "concepts": concepts}) for concepts in (200, None)]
 
 
-def test_articles_of_all_concepts(pack):
+def test_articles_of_all_concepts_are_correct(pack):
     an = re.compile(r"[aeio]|u(?!ni|fo)|x-|hour|suv$")
     for concept in pack.concepts:
         for article, singular, _ in concept.names:
             assert article == ("an" if an.match(singular) else "a"), singular
 
 
-def test_plurals_of_all_concepts(pack):
+def test_plurals_of_all_concepts_are_correct(pack):
     names = {singular: plural for concept in pack.concepts for _, singular, plural in concept.names}
     assert {name: names[name] for name in IRREGULAR if name in names} == {
         name: plural for name, plural in IRREGULAR.items() if name in names
@@ -83,15 +83,15 @@ def test_plurals_of_all_concepts(pack):
 
 def test_names_are_plain_noun_phrases(pack):
     names = [name for concept in pack.concepts for name in concept.names]
-    assert len({singular for _, singular, _ in names}) == len(names), "no name stands for two concepts"
+    assert len({singular for _, singular, _ in names}) == len(names), "no name belongs to two concepts"
     for _, singular, plural in names:
         assert re.fullmatch(r"[a-z][a-z' -]*[a-z]", singular) and re.fullmatch(r"[a-z][a-z' -]*[a-z]", plural)
         assert not re.match(r"(?:a|an|the|small|little|tiny|big|large|huge|two|three|four|some) ", singular)
 
 
-def test_nothing_recoloured_has_a_colour_in_its_name(pack):
+def test_recoloured_concepts_have_no_colour_in_their_names(pack):
     colour = re.compile(
-        r"\b(?:" + "|".join((*layout.COLOURS, "black", "brown", "gold", "golden", "silver", "blond")) + r")\b"
+        r"\b(?:" + "|".join((*columns.COLOURS, "black", "brown", "gold", "golden", "silver", "blond")) + r")\b"
     )
     fixed = {
         "tomato",
@@ -117,11 +117,11 @@ def test_nothing_recoloured_has_a_colour_in_its_name(pack):
 
 def test_every_place_has_words(pack):
     assert {photo.of for photo in pack.photos} == set(wording.PLACES)
-    assert set(wording.TIME_PHRASES) == set(layout.TIMES)
+    assert set(wording.TIME_PHRASES) == set(columns.TIMES)
 
 
 def forms_of(group, names):
-    """How the noun of a group may stand in a caption, longest first."""
+    """Possible forms of the noun of a group in a caption, longest first."""
     forms = [name[1 if group.count == 1 else 2] for name in names]
     if group.colour:
         forms += [form.replace(" of ", f" of {group.colour} ", 1) for form in forms]
@@ -144,12 +144,14 @@ def test_captions_are_true_and_name_every_group(corpora, split):
                 rest = text
                 for group in sorted(scene.groups, key=lambda g: -max(len(n[1]) for n in names[g.concept])):
                     forms = forms_of(group, names[group.concept])
-                    size = "|".join(wording.SIZE_WORDS[layout.SIZES.index(group.size)]) if group.size else "$^"
-                    phrase = rf"(?:{'|'.join(NUMBER[group.count])}) (?:(?:{size}) )?(?:{group.colour or '$^'} )?(?:{'|'.join(map(re.escape, forms))})(?![a-z-])"
+                    size = "|".join(wording.SIZE_WORDS[columns.SIZES.index(group.size)]) if group.size else "$^"
+                    number, noun = "|".join(NUMBER[group.count]), "|".join(map(re.escape, forms))
+                    attributes = rf"(?:(?:{size}) )?(?:{group.colour or '$^'} )?"
+                    phrase = rf"(?:{number}) {attributes}(?:{noun})(?![a-z-])"
                     assert re.search(phrase, rest), (text, group)
                     rest = re.sub(phrase, " # ", rest, count=1)
-                    rest = re.sub(rf"\bthe (?:{'|'.join(map(re.escape, forms))})(?![a-z-])", " @ ", rest)
-                assert not mentions(rest, layout.COLOURS[:1]) or "red cliffs" in rest, (text, rest)
+                    rest = re.sub(rf"\bthe (?:{noun})(?![a-z-])", " @ ", rest)
+                assert not mentions(rest, columns.COLOURS[:1]) or "red cliffs" in rest, (text, rest)
                 wrong_times = [
                     phrase for time, phrases in wording.TIME_PHRASES.items() if time != scene.time for phrase in phrases
                 ]
@@ -164,7 +166,7 @@ RELATION = {"left": wording.LEFT, "right": wording.RIGHT, "above": wording.ABOVE
 
 
 def test_stated_relations_hold(corpora):
-    """Of captions of two groups: `first RELATION second` is among the facts."""
+    """In captions of two groups, `first RELATION second` is one of the facts."""
     corpus = corpora[0]
     names = {concept.name: concept.names for concept in corpus.pack.concepts}
     checked = 0
@@ -194,7 +196,7 @@ def test_stated_relations_hold(corpora):
                 }[kind]
                 assert fact in scene.relations, text
                 checked += 1
-    assert checked > 300
+    assert checked > 150
 
 
 def test_compositional_captions_mention_a_held_out_combination(corpora):
@@ -202,23 +204,23 @@ def test_compositional_captions_mention_a_held_out_combination(corpora):
     rows, _ = corpus._draw("compositional", 0, MANY)
     seen = set()
     for i, captions in enumerate(corpus.describe("compositional", 0, MANY)):
-        scene, kind, a, b = corpus.facts("compositional", i), *rows[i, layout.FOCUS : layout.FOCUS_B + 1].tolist()
+        scene, kind, a, b = corpus.facts("compositional", i), *rows[i, columns.FOCUS : columns.FOCUS_B + 1].tolist()
         seen.add(kind)
         group = scene.groups[a]
-        if kind == layout.BY_COLOUR:
+        if kind == columns.BY_COLOUR:
             words = [group.colour]
-        elif kind == layout.BY_SIZE:
-            words = wording.SIZE_WORDS[layout.SIZES.index(group.size)]
-        elif kind == layout.BY_COUNT:
+        elif kind == columns.BY_SIZE:
+            words = wording.SIZE_WORDS[columns.SIZES.index(group.size)]
+        elif kind == columns.BY_COUNT:
             words = [wording.NUMBERS[group.count]]
         else:
-            words = wording.LEFT + wording.RIGHT if kind == layout.BY_LEFT else wording.ABOVE + wording.BELOW
-            assert (a, "left of" if kind == layout.BY_LEFT else "above", b) in scene.relations
+            words = wording.LEFT + wording.RIGHT if kind == columns.BY_LEFT else wording.ABOVE + wording.BELOW
+            assert (a, "left of" if kind == columns.BY_LEFT else "above", b) in scene.relations
         assert all(mentions(text, words) for text in captions), captions
-    assert seen == {layout.BY_COLOUR, layout.BY_SIZE, layout.BY_COUNT, layout.BY_LEFT, layout.BY_ABOVE}
+    assert seen == {columns.BY_COLOUR, columns.BY_SIZE, columns.BY_COUNT, columns.BY_LEFT, columns.BY_ABOVE}
 
 
-def test_one_of_five_is_terse_and_one_is_full(corpora):
+def test_one_of_five_captions_is_terse_and_one_states_everything(corpora):
     corpus = corpora[0]
     for i, captions in enumerate(corpus.describe("test", 0, 500)):
         scene = corpus.facts("test", i)
@@ -251,7 +253,7 @@ def test_hard_negatives_differ_in_one_thing_and_are_false(corpora):
                     [word for word in false - true if word not in ("a", "an")],
                 )
                 assert len(gone) == len(came) == 1, negative
-                kinds_of_word = (layout.COLOURS, *wording.SIZE_WORDS)
+                kinds_of_word = (columns.COLOURS, *wording.SIZE_WORDS)
                 was, became = (
                     [k for k, words in enumerate(kinds_of_word) if word in words] for (word,) in (gone, came)
                 )
@@ -259,7 +261,7 @@ def test_hard_negatives_differ_in_one_thing_and_are_false(corpora):
             else:
                 assert negative.kind == "count"
                 numbers = {"two": 2, "three": 3, "four": 4}
-                told = sorted(numbers[word] for word in words_of(negative.negative) if word in numbers)
+                stated = sorted(numbers[word] for word in words_of(negative.negative) if word in numbers)
                 true = sorted(group.count for group in scene.groups if group.count > 1)
-                assert told != true, negative
+                assert stated != true, negative
     assert kinds == {"attribute", "count", "relation"}

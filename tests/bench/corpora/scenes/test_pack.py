@@ -1,4 +1,4 @@
-"""The data pack: refused when it is not the published file; every picture has a licence, and one that allows this."""
+"""The data pack is refused if it is not the published file; every picture has an allowed licence."""
 
 import csv
 import shutil
@@ -9,7 +9,7 @@ from bench.corpora.scenes import pack as packs
 from bench.corpora.scenes.make_pack import ALLOWED
 from models.errors import InputError
 
-MOST_BYTES = 12_000_000
+MAX_BYTES = 12_000_000
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def licences():
         return list(csv.DictReader(stream))
 
 
-def test_the_pack_is_whole_and_small():
+def test_the_pack_is_complete_and_small():
     pack = packs.open_pack()
     assert len(pack.concepts) >= 700 and len(pack.places) >= 8 and len(pack.photos) >= 100
     assert all(concept.sprites for concept in pack.concepts)
-    assert sum(file.stat().st_size for file in packs.DATA.iterdir()) <= MOST_BYTES
+    assert sum(file.stat().st_size for file in packs.DATA.iterdir()) <= MAX_BYTES
     both = [
         concept for concept in pack.concepts if {pack.sprites[i].style for i in concept.sprites} == {"noto", "fluent"}
     ]
@@ -42,7 +42,7 @@ def test_sprites_belong_to_their_concepts():
     assert all(pack.sprites[i].of == concept.name for concept in pack.concepts for i in concept.sprites)
 
 
-def test_pictures_decode_to_the_pixels_of_the_maker():
+def test_pictures_decode_to_the_published_pixels():
     pack = packs.open_pack(concepts=10)
     for picture in pack.sprites + pack.photos[:5]:
         pixels = picture.pixels()
@@ -59,7 +59,7 @@ def test_a_truncated_pack_is_refused(copy):
         packs.open_pack(copy)
 
 
-def test_one_flipped_bit_is_refused(copy):
+def test_a_flipped_bit_is_refused(copy):
     file = copy / packs.PACK
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

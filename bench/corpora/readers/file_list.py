@@ -1,0 +1,74 @@
+"""Finds the files of the images that an annotation file lists. Missing files are reported when the corpus opens."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.corpora.readers.stored import Location, StoredImage, ordered_splits
+from models.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """An image of an annotation file. path: relative to the root, or absolute. captions: each a (caption_id, text)."""
+
+    split: str
+    image_id: str
+    path: str
+    captions: tuple[tuple[str, str], ...]
+
+
+def given_path(key: str, value) -> Path:
+    """A path given as a parameter of a corpus, with `~` expanded. Raises InputError."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise InputError(f"{key}: {value!r} is not a path")
+    return Path(value).expanduser()
+
+
+def locate(listed: Iterable[ListedImage], root: Path, annotations: Path) -> tuple[dict[str, list[StoredImage]], str]:
+    """The images of each split with the size of their files, and the sha256 over ids, paths, sizes and captions.
+
+    Raises InputError if nothing is listed, if files are missing (with the first and their number), and for a
+    duplicate image or caption id.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected the images named in {annotations}")
+    splits: dict[str, list[StoredImage]] = {}
+    images, captions, missing, digest = set(), set(), [], hashlib.sha256()
+    for item in listed:
+        file = os.path.join(root, item.path)
+        size, fault = _size(file)
+        if fault:
+            missing.append((file, fault))
+        _check_unique(images, item.image_id, "image", annotations)
+        for caption_id, _ in item.captions:
+            _check_unique(captions, caption_id, "caption", annotations)
+        described = repr((item.split, item.image_id, item.path, size, item.captions))
+        digest.update(described.encode("utf-8", "surrogatepass"))
+        splits.setdefault(item.split, []).append(StoredImage(item.image_id, item.captions, Location(file, size)))
+    if missing:
+        file, fault = missing[0]
+        found = f"{len(missing)} of {len(images)} images named in {annotations} cannot be found"
+        raise InputError(f"{file if file.isprintable() else ascii(file)}: {fault}; {found}")
+    if not splits:
+        raise InputError(f"{annotations}: lists no images")
+    return ordered_splits(splits), digest.hexdigest()
+
+
+def _size(file: str) -> tuple[int, str]:
+    """Size of a file, and the reason why it cannot be used, or ""."""
+    try:
+        size = os.stat(file).st_size
+        return size, "" if os.path.isfile(file) else "not a file"
+    except OSError as error:
+        return 0, error.strerror
+    except ValueError as error:  # a NUL in the name
+        return 0, str(error)
+
+
+def _check_unique(seen: set, value: str, what: str, annotations: Path) -> None:
+    if value in seen:
+        raise InputError(f"{annotations}: duplicate {what} id {value!r}; expected unique ids in the whole corpus")
+    seen.add(value)

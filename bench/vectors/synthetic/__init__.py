@@ -1,0 +1,1 @@
+"""Generated vectors, fitted to the statistics of encoded ones."""
