@@ -1,7 +1,7 @@
-"""Indexes on disk: built once for what they are made of, found again by their id, refused when a file of them is broken.
+"""Indexes on disk: built once, reused by id (a hash of vectors, engine, knobs and code), refused when a file is broken.
 
-Opening one reads all its files once and compares their CRC-32, before the engine sees them and outside of what is timed. What search
-maps is then in memory for all engines alike.
+`open_index` reads every file once and compares its CRC-32 before the engine opens it, outside of the timed search.
+Mapped files are then in the page cache for all engines alike.
 """
 
 import functools
@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import engines
-from bench.engines import Engine
+from bench.engines import registry
+from bench.engines.contract import Engine, index_files
 from bench.store import config
 from models.files import BrokenFileError, atomic_folder, crc32, read_json, write_json
 
@@ -23,9 +23,10 @@ WARM_UP_ITEMS = 64
 
 @dataclass(frozen=True)
 class Index:
-    """A whole index. bytes: None when a server has it and does not tell.
+    """A complete index.
 
-    seconds, cpu_seconds: what building it took, reading, pruning and quantising the vectors included.
+    bytes: size of its files; None when a server holds it and reports no size. seconds, cpu_seconds: time of the build,
+    including reading, pruning and quantising the vectors.
     """
 
     id: str
@@ -36,30 +37,30 @@ class Index:
     cpu_seconds: float
 
     def open(self) -> Engine:
-        """The engine, ready for search. Raises BrokenFileError when a file is missing, truncated or changed."""
+        """As `open_index`."""
         return open_index(self.folder)
 
 
 def open_index(folder: Path) -> Engine:
-    """The engine of a built index, ready for search. Raises BrokenFileError when a file is missing, truncated or changed."""
+    """The engine of an index, ready for search. Raises BrokenFileError if a file is missing, truncated or changed."""
     folder = Path(folder)
     about, remedy = read_json(folder / "index.json", _remedy(folder)), _remedy(folder)
     for name, written in about["files"].items():
         path = folder / name
         size = path.stat().st_size if path.exists() else None
         if size != written["bytes"]:
-            raise BrokenFileError(
-                f"{path}: {'missing' if size is None else f'{size} bytes'}, expected {written['bytes']} bytes; {remedy}"
-            )
+            found = "missing" if size is None else f"{size} bytes"
+            raise BrokenFileError(f"{path}: {found}, expected {written['bytes']} bytes; {remedy}")
         if crc32(path) != written["crc32"]:
             raise BrokenFileError(f"{path}: changed since it was written (its CRC-32 differs); {remedy}")
-    return engines.get(about["made_from"]["engine"]).open(folder)
+    return registry.get(about["made_from"]["engine"]).open(folder)
 
 
 def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, force: bool = False, **knobs) -> Index:
-    """The index of `vectors` (DenseVectors, LexiconVectors or Impacts) under `<home>/indexes/<index id>/`, built unless it is there.
+    """The index of `vectors` under `<home>/indexes/<index id>/`, built if it does not exist or `force` is set.
 
-    vectors_id: id of the vectors before pruning and quantising; `knobs`: the engine's build knobs.
+    vectors: DenseVectors, LexiconVectors or Impacts. vectors_id: id of the vectors before pruning and quantising.
+    knobs: build knobs. Raises what `Engine.build` raises; an unfinished build leaves no folder.
     """
     made_from = {
         "vectors": vectors_id,
@@ -68,7 +69,7 @@ def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, f
         "scale": getattr(vectors, "scale", None) if getattr(vectors, "bits", None) else None,
         "engine": engine,
         "knobs": knobs,
-        "code": _code(engine),
+        "code": _code(engine, vectors.kind),
     }
     index_id = config.fingerprint(made_from)
     folder = Path(home) / "indexes" / index_id
@@ -84,7 +85,7 @@ def _remedy(folder: Path) -> str:
 
 
 def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_from: dict) -> None:
-    engine = engines.get(name)
+    engine = registry.get(name)
     if engine.compiles:
         with tempfile.TemporaryDirectory() as scratch:
             engine.build(vectors.head(WARM_UP_ITEMS), Path(scratch), threads, **knobs)
@@ -92,7 +93,7 @@ def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_fro
         cpu, wall = _cpu_seconds(), time.perf_counter()
         engine.build(vectors, partial, threads, **knobs)
         seconds, cpu_seconds = time.perf_counter() - wall, _cpu_seconds() - cpu
-        paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        paths = index_files(partial)
         files = {str(path.relative_to(partial)): {"bytes": path.stat().st_size, "crc32": crc32(path)} for path in paths}
         about = {"made_from": made_from, "files": files, "bytes": engine.bytes_on_disk(partial)}
         write_json(
@@ -103,10 +104,11 @@ def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_fro
 
 
 @functools.cache
-def _code(engine: str) -> str:
-    return config.code_fingerprint("bench.vectors.impacts", "bench.vectors.read", *engines.modules(engine))
+def _code(engine: str, kind: str) -> str:
+    pruning = ("bench.vectors.impacts",) if kind == "lexicon" else ()
+    return registry.code_id(engine, "bench.vectors.read", *pruning)
 
 
 def _cpu_seconds() -> float:
-    """CPU time of this process and of the children it has waited for, over all threads."""
+    """CPU time of this process and of its finished children, over all threads."""
     return sum(os.times()[:4])

@@ -1,4 +1,4 @@
-"""Real clusters on one machine: a home node that stays, where this process runs, and others that a test may kill."""
+"""Ray clusters on one machine: a home node, where this process runs, and others that a test may kill."""
 
 import contextlib
 import os
@@ -10,13 +10,13 @@ import pytest
 
 ITEMS, LEXICONS, QUERIES = 300, 40, 20
 STORE_BYTES = 100 * 2**20
-# A machine with other work starts processes slowly.
+# a busy machine starts processes slowly
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_register_timeout_seconds": "600"}
 
 
 @contextlib.contextmanager
 def started(nodes: int):
-    """A cluster of that many nodes of one core; the first is the home."""
+    """A cluster of `nodes` nodes of one core; the first is the home."""
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_log_monitor": False}
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
@@ -31,7 +31,7 @@ def started(nodes: int):
 
 @contextlib.contextmanager
 def killing_when(condition, cluster, node):
-    """Kills a node of the cluster as soon as `condition()` holds while the block runs, which must happen."""
+    """Kills a node as soon as `condition()` holds while the block runs; fails if it never does."""
     done = threading.Event()
 
     def watch():
@@ -48,19 +48,19 @@ def killing_when(condition, cluster, node):
     finally:
         done.set()
         watcher.join()
-    assert killed, "it was to be killed in the middle"
+    assert killed, "the node was not killed: the condition never held"
 
 
 def same(first, second, queries, ks=(1, 7, 100, 400)):
-    """Two engines return the same ids and scores, the second one from queries as they are."""
+    """Asserts that two engines return the same ids and scores; the second takes queries unprepared."""
     for k in ks:
         for found, expected in zip(second.search(queries, k), first.search(first.prepare(queries), k), strict=True):
             assert np.array_equal(found, expected)
 
 
 def until(condition, seconds: float = 120.0) -> None:
-    """Waits for a condition that must come to hold."""
+    """Waits until a condition holds; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came to hold"
+        assert time.monotonic() < end, "the condition never held"
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Encoding over a cluster gives the bytes of one machine, also when a node is killed in the middle, and goes on where it stood."""
+"""Encoding over a cluster gives the bytes of one machine, also after a node is killed, and resumes."""
 
 from pathlib import Path
 
@@ -7,19 +7,20 @@ import pytest
 from bench.corpora import open_corpus
 from bench.store import cli
 from bench.vectors import encode
-from bench.vectors.encode import Encoder, encode_slices
+from bench.vectors.encode import encode_slices
+from bench.vectors.encoder import Encoder
 from bench.vectors.nodes import joined
 from tests.cluster.nodes import killing_when, started, until
 
 pytestmark = pytest.mark.cluster
 SCENES = {"name": "scenes", "concepts": 10}
-SLICES = [("test", 100), ("distractors", 2460)]  # 10 shards, the last one cut short by no batch
+SLICES = [("test", 100), ("distractors", 2460)]  # 10 full shards
 ROWS = 256
 
 
 @pytest.fixture(scope="module")
 def alone(checkpoints, tmp_path_factory):
-    """A home whose vectors one machine made."""
+    """A home with the vectors of one machine."""
     home = tmp_path_factory.mktemp("alone")
     encode_slices(home, encoders(checkpoints), open_corpus(SCENES), SLICES, shard_rows=ROWS)
     return home
@@ -30,7 +31,7 @@ def encoders(checkpoints):
 
 
 def content(home):
-    """Bytes of all vectors, by their folder and name."""
+    """Bytes of all vector files by path."""
     return {
         str(path.relative_to(home)): path.read_bytes() for path in sorted(home.glob("vectors/**/*")) if path.is_file()
     }
@@ -38,7 +39,7 @@ def content(home):
 
 @pytest.mark.fault("a node of a cluster is killed while it encodes")
 @pytest.mark.parametrize("count", [2, 4])
-def test_a_node_killed_in_the_middle_changes_no_byte(tmp_path, checkpoints, alone, count):
+def test_a_killed_node_changes_no_byte(tmp_path, checkpoints, alone, count):
     with started(count) as cluster, joined(cluster.address) as nodes:
         assert nodes.cores == count
         victim = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
@@ -51,18 +52,18 @@ def test_a_node_killed_in_the_middle_changes_no_byte(tmp_path, checkpoints, alon
     assert made["clip"].images.count == 2560 and len(made["clip"].images.meta["shards"]) == 10
 
 
-def test_the_command_over_two_nodes_takes_up_what_one_machine_began(tmp_path, checkpoints, capsys):
-    """The first shard is made by one machine, which then meets a broken picture; the rest by two nodes, at the same places."""
+def test_two_nodes_resume_what_one_machine_began(tmp_path, checkpoints, capsys):
+    """One machine makes the first shard and fails at a broken image; two nodes make the rest, in the same batches."""
     corpus = open_corpus(SCENES)
     images = corpus.images
 
     def broken(split, start, stop):
         if start >= 512:
-            raise RuntimeError("a broken picture")
+            raise RuntimeError("a broken image")
         return images(split, start, stop)
 
     corpus.images = broken
-    with pytest.raises(RuntimeError, match="a broken picture"):
+    with pytest.raises(RuntimeError, match="a broken image"):
         encode_slices(tmp_path / "two", encoders(checkpoints[:1]), corpus, [("test", 700)], shard_rows=ROWS)
     [first] = tmp_path.glob("two/vectors/*.parts/00000.indptr.npy")
     stamp = first.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Nodes killed in the middle of searching: their shards are copied elsewhere, and results stay those of one index."""
+"""Nodes killed during search: their shards restart on other nodes, and results stay those of one index."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.mark.fault("nodes of a cluster are killed while they search")
 @pytest.mark.parametrize("nodes", [2, 4])
-def test_nodes_killed_in_the_middle_of_searching_change_no_result(tmp_path, rows, nodes):
-    """All but the home die, one by one, each while searches follow one another."""
+def test_nodes_killed_during_search_change_no_result(tmp_path, rows, nodes):
+    """All nodes but the home are killed, one by one, each during a series of searches."""
     impacts, queries = LexiconVectors.of(rows.astype(np.uint8)), rows[:QUERIES].astype(np.uint8)
     one = build_index(tmp_path, "scipy", impacts, "lexicon")
     with started(nodes) as cluster, joined(cluster.address) as joined_nodes:
@@ -26,4 +26,4 @@ def test_nodes_killed_in_the_middle_of_searching_change_no_result(tmp_path, rows
                     while not killed:
                         same(whole, sharded, queries, ks=(10,))
                 same(whole, sharded, queries, ks=(10,))
-            assert sharded.what_is_missing() == "" and joined_nodes.cores == 1
+            assert sharded.missing_parts() == "" and joined_nodes.cores == 1

@@ -1,4 +1,4 @@
-"""Searching shards on a cluster gives the results of one exact index, also when nodes are killed; what is partial says so."""
+"""Search over shards on a cluster gives the results of one exact index; partial results are marked."""
 
 import json
 from dataclasses import replace
@@ -10,28 +10,32 @@ from bench import engines
 from bench.engines.indexes import build_index
 from bench.scale import run as scale
 from bench.scale.plan import Grid, plan
-from bench.scale.sweep import Side, Sweep
+from bench.scale.points import Gallery
+from bench.scale.sweep import Sweep
 from bench.store import cli
 from bench.store.isolated import Limits
 from bench.store.records import Point, RecordStore
 from bench.vectors.nodes import joined
-from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors, write_vectors
+from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors
+from bench.vectors.write import write_vectors
 from models.errors import InputError
 from tests.cluster.nodes import ITEMS, LEXICONS, QUERIES, same, started
 
 pytestmark = pytest.mark.cluster
-GRID = Grid(rounds=1, seconds=0.05, queries=8, checked=6, scales={8: 100.0}, modes=(("single", 1), ("batched", 1)))
+GRID = Grid(
+    rounds=1, seconds=0.05, queries=8, exact_queries=6, scales={8: 100.0}, modes=(("single", 1), ("batched", 1))
+)
 
 
 @pytest.fixture(scope="module")
 def two():
-    """Two nodes, for tests that kill none."""
+    """Two nodes that no test kills."""
     with started(2) as cluster, joined(cluster.address):
         yield cluster
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
-def test_shards_give_what_one_index_gives_ties_included(tmp_path, two, rows, shards):
+def test_shards_give_the_results_of_one_index_ties_included(tmp_path, two, rows, shards):
     def node_and_copy(shard):
         import ray
 
@@ -43,16 +47,18 @@ def test_shards_give_what_one_index_gives_ties_included(tmp_path, two, rows, sha
     assert cut.id != one.id and cut.bytes > 0
     with one.open() as whole, cut.open() as sharded:
         same(whole, sharded, queries)
-        assert sharded.what_is_missing() == "" and 0 < sharded.told(1)["network_share"] < 1
+        assert sharded.missing_parts() == "" and 0 < sharded.search_metrics(1)["network_share"] < 1
         where = [actor.__ray_call__.remote(node_and_copy) for actor in sharded._actors.values()]
-        lie_on, copies = zip(*sharded._ray.get(where), strict=True)
+        on_nodes, copies = zip(*sharded._ray.get(where), strict=True)
         alive = sorted(node["NodeID"] for node in sharded._ray.nodes())
-        assert list(lie_on) == [alive[number % 2] for number in range(shards)] and all(copy.is_dir() for copy in copies)
+        assert list(on_nodes) == [alive[number % 2] for number in range(shards)] and all(
+            copy.is_dir() for copy in copies
+        )
     assert not any(copy.exists() for copy in copies)
 
 
 def test_dense_shards_too(tmp_path, two, rows):
-    """Small whole numbers: sums are exact however they are added up. Apart in the last component, so that FAISS meets no ties."""
+    """Small integers, so that sums are exact in any order; the last component avoids ties, which FAISS breaks."""
     dense = np.hstack([rows.toarray(), np.arange(ITEMS, dtype=np.float32)[:, None] / 1024])
     queries = np.hstack([rows[:QUERIES].toarray(), np.ones((QUERIES, 1), np.float32)])
     one = build_index(tmp_path, "faiss-flat", DenseVectors.of(dense), "dense")
@@ -61,7 +67,7 @@ def test_dense_shards_too(tmp_path, two, rows):
         same(whole, sharded, queries)
 
 
-def test_an_engine_that_refuses_says_so_and_which_shard(tmp_path, two, rows):
+def test_errors_of_an_engine_name_the_shard(tmp_path, two, rows):
     with pytest.raises(InputError, match="shard [12]: impact: weights are float32; quantise them"):
         build_index(tmp_path, "sharded-impact", LexiconVectors.of(rows), "floats", shards=2)
     cut = build_index(tmp_path, "sharded-scipy", LexiconVectors.of(rows), "floats", shards=2)
@@ -70,8 +76,8 @@ def test_an_engine_that_refuses_says_so_and_which_shard(tmp_path, two, rows):
         engines.get("sharded-scipy").open(cut.folder)
 
 
-@pytest.mark.fault("a shard of an index is gone for good")
-def test_a_shard_that_is_gone_leaves_the_results_of_the_others_and_a_name(tmp_path, two, rows):
+@pytest.mark.fault("a shard of an index is lost for good")
+def test_a_lost_shard_is_named_and_the_others_still_answer(tmp_path, two, rows):
     impacts, queries = LexiconVectors.of(rows.astype(np.uint8)), rows[:QUERIES].astype(np.uint8)
     cut = build_index(tmp_path, "sharded-scipy", impacts, "lexicon", shards=3)
     one = build_index(tmp_path, "scipy", LexiconVectors.of(rows[200:].astype(np.uint8)), "the last third")
@@ -83,19 +89,19 @@ def test_a_shard_that_is_gone_leaves_the_results_of_the_others_and_a_name(tmp_pa
         assert np.array_equal(ids, np.where(expected[0] < 0, -1, expected[0] + 200)) and np.array_equal(
             scores, expected[1]
         )
-        assert sharded.what_is_missing().startswith("shard 1 of 3 is missing (The actor died")
-        assert "; shard 2 of 3 is missing" in sharded.what_is_missing()
+        assert sharded.missing_parts().startswith("shard 1 of 3 is missing (The actor died")
+        assert "; shard 2 of 3 is missing" in sharded.missing_parts()
         sharded._ray.kill(sharded._actors[2], no_restart=True)
         with pytest.raises(InputError, match="sharded-scipy: shard 1 of 3 is missing"):
             sharded.search(queries, 10)
 
 
-# --- the sweep --------------------------------------------------------------------------------------------------------------------
+# --- the sweep ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, rows):
-    """Documents and queries on disk; query q belongs to item q."""
+    """Documents and queries on disk; item q is relevant to query q."""
     made = {}
     for part, count in (("documents", ITEMS), ("queries", QUERIES)):
         made[part] = tmp_path_factory.mktemp("vectors") / part
@@ -109,26 +115,9 @@ def folders(tmp_path_factory, rows):
 
 def test_the_command_records_shards_network_and_the_ranking_of_one_index(tmp_path, two, folders, capsys, monkeypatch):
     monkeypatch.setattr(scale, "build_report", lambda *_: None)
-    argv = [
-        "--home",
-        tmp_path,
-        "--corpus",
-        "vectors",
-        "--documents",
-        folders["documents"],
-        "--queries",
-        folders["queries"],
-    ]
-    argv += [
-        "--engines",
-        "scipy",
-        "--sizes",
-        ITEMS,
-        "rounds=1",
-        "seconds=0.05",
-        "checked=6",
-        "modes=[[single,1],[batched,1]]",
-    ]
+    flags = {"home": tmp_path, "corpus": "vectors", "engines": "scipy", "sizes": ITEMS} | folders
+    argv = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    argv += ["rounds=1", "seconds=0.05", "exact_queries=6", "modes=[[single,1],[batched,1]]"]
     for cluster in ([], ["--ray", two.address, "--shards", 2]):
         assert cli.run(scale.main, scale.parser(), [str(word) for word in [*argv, *cluster]]) == 0, (
             capsys.readouterr().err
@@ -145,11 +134,11 @@ def test_the_command_records_shards_network_and_the_ranking_of_one_index(tmp_pat
     assert cut[cut.metric == "qps"].note.str.contains("2 nodes").all()
 
 
-@pytest.mark.fault("a shard of an index is gone for good while it is measured")
+@pytest.mark.fault("a shard of an index is lost for good while it is measured")
 def test_partial_results_are_not_ok(tmp_path, two, folders, monkeypatch):
-    """A shard gone from the start of searching: recall of the others is told, and nothing is timed."""
+    """A shard is lost before the first search: the note has the recall of the others, and nothing is timed."""
     documents, queries = open_vectors(folders["documents"]), open_vectors(folders["queries"])
-    side = Side(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
+    side = Gallery(documents, "documents", queries, "queries", Point(task="scale", corpus="made", kind="lexicon"))
     [cell] = plan(side.kind, ITEMS, GRID, ["scipy"], largest=False)
     cell = replace(cell, engine="sharded-scipy", knobs={"shards": 3})
     monkeypatch.setattr("bench.scale.sweep.run_job", in_this_process)
@@ -165,7 +154,7 @@ def test_partial_results_are_not_ok(tmp_path, two, folders, monkeypatch):
 
 
 def in_this_process(job, request, folder, limits):
-    """Runs a job as `bench.scale.worker` does, with a shard that dies as soon as the index is open."""
+    """Runs a job as `bench.scale.worker` does, with a shard that dies once the index is open."""
     from bench.scale import worker
     from bench.store.isolated import Outcome
     from models.files import read_json, write_json
@@ -182,7 +171,7 @@ def in_this_process(job, request, folder, limits):
     write_json(folder / "request.json", request | {"parent": 1})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "open_index", without_the_first_shard)
-        patch.setattr(worker, "end_with", lambda _: None)
+        patch.setattr("bench.store.isolated.end_with", lambda _: None)
         worker.main(job, folder)
     answer = read_json(folder / "result.json")
     return Outcome(answer["status"], answer["result"], answer["note"])

@@ -1,30 +1,34 @@
-"""hnswlib: the HNSW graph of the paper's authors, over float32 vectors.
+"""hnswlib: the HNSW graph by the authors of the paper, over float32 vectors.
 
-The package comes as source only: installing it takes a C++ compiler, which compiles it for the machine's own CPU. Built on one thread the
-graph is always the same; on several, it depends on the order in which threads insert.
+Source: Malkov and Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search Using Hierarchical Navigable
+Small World Graphs", TPAMI 2020. The package comes as source only: pip needs a C++ compiler, which compiles it for this
+machine's CPU. A graph built on one thread is always the same; on several, it depends on the order in which threads
+insert.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from bench.engines import Engine, ranking
-from models.errors import InputError, absent
+from bench.engines import ranking
+from bench.engines.contract import Engine
+from models.errors import InputError, require
 from models.files import read_json, write_json
 
 SEED = 100
 
 
 class Hnswlib(Engine):
-    """m: neighbours per node (twice that at the bottom); ef_construction, ef: candidates kept while inserting, searching.
+    """Approximate. Scores are inner products of the float32 vectors, to the rounding of 1 - (1 - score).
 
-    `ef` is at least the number of results asked for. Scores are inner products of the float32 vectors, to the rounding of 1 - (1 - score).
+    m: neighbours per node (twice that at the bottom). ef_construction: candidates kept while inserting. Search knob
+    `ef`: candidates kept while searching, at least the number of results.
     """
 
     name, kind, exact = "hnswlib", "dense", False
 
     def build(self, vectors, folder, threads=1, *, m: int = 16, ef_construction: int = 200, **knobs):
-        index = _hnswlib().Index("ip", vectors.dimension)
+        index = require("hnswlib", "hnswlib").Index("ip", vectors.dimension)
         index.init_index(vectors.count, M=m, ef_construction=ef_construction, random_seed=SEED)
         for shard in vectors.shards():
             if len(shard):
@@ -34,11 +38,11 @@ class Hnswlib(Engine):
 
     def open(self, folder):
         path = Path(folder) / "hnsw.bin"
-        self.index = _hnswlib().Index("ip", read_json(Path(folder) / "hnswlib.json")["dimension"])
+        self.index = require("hnswlib", "hnswlib").Index("ip", read_json(Path(folder) / "hnswlib.json")["dimension"])
         try:
             self.index.load_index(str(path))
         except RuntimeError as error:
-            raise InputError(f"{path}: not a whole hnswlib index ({error})") from None
+            raise InputError(f"{path}: incomplete hnswlib index ({error})") from None
         return self
 
     def search(self, queries, k, threads=1, *, ef: int = 64, **knobs):
@@ -49,11 +53,3 @@ class Hnswlib(Engine):
             labels, distances = self.index.knn_query(queries, found, num_threads=threads)
             ids[:, :found], scores[:, :found] = ranking.sort_rows(labels.astype(np.int64), 1 - distances)
         return ids, scores
-
-
-def _hnswlib():
-    try:
-        import hnswlib
-    except ImportError:
-        raise absent("hnswlib", "hnswlib") from None
-    return hnswlib

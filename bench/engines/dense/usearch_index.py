@@ -1,22 +1,24 @@
-"""USearch: an HNSW graph over vectors of float32, or of bfloat16 or int8, which the library converts to.
+"""USearch: an HNSW graph over vectors stored as float32, bfloat16 or int8, to which the library converts them.
 
-Built on one thread the graph is always the same; on several, it depends on the order in which threads insert.
+A graph built on one thread is always the same; on several, it depends on the order in which threads insert.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from bench.engines import NO_RESULT, Engine, ranking
-from models.errors import InputError, absent
+from bench.engines import ranking
+from bench.engines.contract import NO_RESULT, Engine
+from models.errors import InputError, require
 
 FILE = "index.usearch"
 
 
 class Usearch(Engine):
-    """dtype: "f32", "bf16", "i8"; m: neighbours per node (twice that at the bottom); ef_construction, ef: candidates kept while inserting, searching.
+    """Approximate. Scores are inner products of the stored vectors.
 
-    `ef` is at least the number of results asked for. Scores are inner products of the stored vectors.
+    dtype: "f32", "bf16" or "i8". m: neighbours per node (twice that at the bottom). ef_construction: candidates kept
+    while inserting. Search knob `ef`: candidates kept while searching, at least the number of results.
     """
 
     name, kind, exact = "usearch", "dense", False
@@ -24,7 +26,7 @@ class Usearch(Engine):
     def build(
         self, vectors, folder, threads=1, *, dtype: str = "f32", m: int = 16, ef_construction: int = 200, **knobs
     ):
-        index = _usearch().Index(
+        index = require("usearch.index", "engines").Index(
             ndim=vectors.dimension,
             metric="ip",
             dtype=dtype,
@@ -41,9 +43,9 @@ class Usearch(Engine):
     def open(self, folder):
         path = Path(folder) / FILE
         try:
-            self.index = _usearch().Index.restore(path, enable_key_lookups=False)
+            self.index = require("usearch.index", "engines").Index.restore(path, enable_key_lookups=False)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"{path}: not a whole USearch index ({error})") from None
+            raise InputError(f"{path}: incomplete USearch index ({error})") from None
         if self.index is None:
             raise InputError(f"{path}: missing")
         return self
@@ -56,17 +58,7 @@ class Usearch(Engine):
             matches = self.index.search(queries, found, threads=threads)
             keys, distances = np.atleast_2d(matches.keys, matches.distances)
             labels, width = keys.astype(np.int64), keys.shape[1]
-            if (
-                len(queries) > 1
-            ):  # of one query the library returns what it found, of a batch full rows and their counts
+            if len(queries) > 1:  # one query returns its results only; a batch returns full rows and their counts
                 labels[np.arange(width) >= matches.counts[:, None]] = NO_RESULT
             ids[:, :width], scores[:, :width] = ranking.sort_rows(labels, 1 - distances)
         return ids, scores
-
-
-def _usearch():
-    try:
-        import usearch.index
-    except ImportError:
-        raise absent("usearch", "engines") from None
-    return usearch.index

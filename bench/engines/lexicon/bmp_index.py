@@ -1,37 +1,41 @@
-"""BMP: blocks of documents are visited in the order of what they could score at most, until no block could change the result.
+"""BMP: blocks of documents are visited in descending order of their upper bound, until no block can change the result.
 
-Source: Mallia, Suel and Tonellotto, "Faster Learned Sparse Retrieval with Block-Max Pruning", SIGIR 2024. Impacts are bytes, documents enter
-one by one as Python dicts of lexicon names.
+Source: Mallia, Suel and Tonellotto, "Faster Learned Sparse Retrieval with Block-Max Pruning", SIGIR 2024. Impacts are
+bytes; documents are added one by one as Python dicts of lexicon names.
 
-Three facts of the library (0.2.8), each held by a test. It scales the weights of a query so that the largest is 32, and rounds them up. It stops
-a block too early, even when it has fewer than k results: a collection of one block gives none. So the top k is not exact at alpha = beta = 1
-either, where nothing is to be pruned, and scores are in units of its own. And a query without a lexicon that some document has makes it
-panic: lexicons of no document are left out.
+Traps of the library (0.2.8), each with a test
+- It scales the weights of a query so that the largest is 32, and rounds them up: scores are in the library's own units.
+- It stops one block too early, even with fewer than k results: a collection of one block returns nothing. So the top k
+  is not exact at alpha = beta = 1 either, where nothing is pruned.
+- It panics on a query that shares no lexicon with any document, so lexicons that no document has are removed from
+  queries.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from bench.engines import Engine, ranking
+from bench.engines import ranking
+from bench.engines.contract import Engine
 from bench.vectors.read import load_mapped
-from models.errors import InputError, absent
+from models.errors import InputError, require
 from models.files import read_json, write_json
 
 NAME, KNOWN = "index.bmp", "lexicons.npy"
 
 
 class Bmp(Engine):
-    """block: documents of a block. Search knobs: `alpha`, below 1: blocks are given up that could just reach the k-th best score; `beta`: share of
-    the query's lexicons used, strongest first. Scores are what the library returns."""
+    """Approximate; 8-bit impacts only; builds and searches on one thread. Scores are in the library's own units.
+
+    block: documents per block. Search knobs: `alpha`, below 1: blocks whose upper bound barely exceeds the k-th best
+    score are skipped; `beta`: share of the query's lexicons used, strongest first.
+    """
 
     name, kind, exact, weights = "bmp", "lexicon", False, (8,)
 
     def build(self, vectors, folder, threads=1, *, block: int = 32, **knobs):
-        """One thread: the library has no other."""
-        if vectors.dtype != np.uint8:
-            raise InputError(f"bmp: weights are {vectors.dtype}; quantise them to 8 bits")
-        bmp, held = _bmp(), np.zeros(vectors.dimension, bool)
+        self.check_impacts(vectors)
+        bmp, held = require("bmp", "engines"), np.zeros(vectors.dimension, bool)
         names = [str(lexicon) for lexicon in range(vectors.dimension)]
         indexer, count = bmp.Indexer(str(Path(folder) / NAME), bsize=block, compress_range=False), 0
         for shard in vectors.shards():
@@ -51,18 +55,18 @@ class Bmp(Engine):
         self.count = read_json(folder / "bmp.json")["documents"]
         self.held = load_mapped(folder / KNOWN)
         if self.held.any():
+            bmp = require("bmp", "engines")
             try:
-                self.searcher = _bmp().Searcher(str(folder / NAME))
-            except BaseException as error:  # a panic of Rust is no Exception
-                if isinstance(error, KeyboardInterrupt | SystemExit):
-                    raise
-                raise InputError(
-                    f"{folder / NAME}: not a whole BMP index ({str(error).splitlines()[0][:200]})"
-                ) from None
+                self.searcher = bmp.Searcher(str(folder / NAME))
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic of Rust is not an Exception
+                said = str(error).splitlines()[0][:200]
+                raise InputError(f"{folder / NAME}: incomplete BMP index ({said})") from None
         return self
 
     def prepare(self, queries, **knobs):
-        """For each query the weights of its lexicons by name."""
+        """For each query a dict of lexicon name to weight."""
         bounds = zip(queries.indptr[:-1], queries.indptr[1:], strict=True)
         return [self._weights(queries.indices[start:stop], queries.data[start:stop]) for start, stop in bounds]
 
@@ -71,7 +75,6 @@ class Bmp(Engine):
         return dict(zip(map(str, lexicons[known].tolist()), weights[known].tolist(), strict=True))
 
     def search(self, queries, k, threads=1, *, alpha: float = 1.0, beta: float = 1.0, **knobs):
-        """One query after the other, on one thread: the library offers no other way in memory."""
         ids, scores = ranking.empty(len(queries), k)
         for row, weights in enumerate(queries):
             if weights and k:
@@ -79,11 +82,3 @@ class Bmp(Engine):
                 size = sum(score > 0 for score in found)
                 ids[row, :size], scores[row, :size] = [int(name) for name in names[:size]], found[:size]
         return ranking.sort_rows(ids, scores)
-
-
-def _bmp():
-    try:
-        import bmp
-    except ImportError:
-        raise absent("bmp", "engines") from None
-    return bmp

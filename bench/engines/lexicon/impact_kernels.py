@@ -1,16 +1,19 @@
-"""The compiled half of `impact`: how posting lists are packed, and how they are scored.
+"""Compiled code of `impact`: packs posting lists and scores them.
 
 Documents are cut into blocks of BLOCK, and the posting list of a lexicon into a segment per block. A segment is
-    sparse  one uint16 per posting, by impact descending: the document's place in the block (14 bits) and the code of a step (2 bits) that
-            takes the impact of the posting before it down to its own (the impact to start from is kept beside the segment). A larger fall
-            is made in several steps, by fillers that point past the block. Scoring so reads 2 bytes a posting and never multiplies.
-    dense   one uint8 impact per document of the block, where a quarter of them or more have the lexicon: added 32 at a time.
-A dense segment is known by its size, which no sparse one has.
+    sparse  one uint16 per posting, by impact descending: the document's place in the block (14 bits) and a code (2
+            bits) of the difference to the impact of the posting before it; `tops` holds the first impact. A larger
+            difference takes several steps: fillers, whose place is past the block. Scoring reads 2 bytes a posting and
+            does not multiply.
+    dense   one uint8 impact per document of the block, if a quarter of them or more have the lexicon; 32 are added at a
+            time.
+A dense segment is recognised by its size, which no sparse one has.
 
-Impacts of 16 bits are stored as two lists, of their low and of their high bytes, the latter with 256 times the query's weight.
+Impacts of 16 bits are stored as two lists, of their low and of their high bytes; the latter is scored with 256 times
+the query's weight.
 
-A query is scored block by block: its accumulators (32 KB where scores fit 16 bits) stay in the first-level cache, and its worst kept score is
-the bar that a group of accumulators must pass to be looked at.
+A query is scored block by block, so that its accumulators (32 KB if scores fit 16 bits) stay in the L1 cache. The k-th
+best score so far is the threshold that a group of accumulators must exceed to be examined.
 """
 
 import numba
@@ -18,14 +21,14 @@ import numpy as np
 
 PLACE_BITS = 14
 BLOCK = 16_128  # documents: a multiple of GROUP that leaves places for fillers
-GROUP = 128  # accumulators compared with the bar at once
+GROUP = 128  # accumulators compared with the threshold at once
 FILLER = 2**PLACE_BITS - 1
 ACCUMULATORS = 2**PLACE_BITS
-STEPS = (0, 1, 2, 5)  # the 2-bit codes; of the sets tried the one that needs the fewest fillers
-FILLERS = 127  # at most in a segment: a fall of s needs at most s / 2, and falls add up to 254
-DENSE_FROM = (
-    BLOCK // 4
-)  # postings: from an eighth on it is 5% faster and 4% to 19% larger, from a half on 4% smaller and up to 20% slower
+STEPS = (0, 1, 2, 5)  # differences that the 2-bit codes stand for; of the sets tried, the one with the fewest fillers
+FILLERS = 127  # maximum in a segment: a difference of s needs at most s / 2, and differences add up to 254
+# Postings from which a segment is dense. An eighth is 5% faster and 4% to 19% larger, a half 4% smaller and up to 20%
+# slower.
+DENSE_FROM = BLOCK // 4
 DENSE_SIZE = BLOCK // 2  # in units of uint16
 
 U8, U64 = np.uint8, np.uint64
@@ -33,7 +36,7 @@ U8, U64 = np.uint8, np.uint64
 
 @numba.njit(cache=True, nogil=True)
 def longest(indptr, weights):
-    """The largest squared length of a row."""
+    """The largest squared length of a row, int64."""
     best = 0
     for row in range(indptr.size - 1):
         squares = 0
@@ -45,7 +48,11 @@ def longest(indptr, weights):
 
 @numba.njit(cache=True, nogil=True)
 def pack(indptr, lexicons, weights, planes, sizes, tops):
-    """The segments of one block of documents, one after the other; fills the size and the highest impact of each list (V x planes)."""
+    """The segments of one block of documents, concatenated, as uint16.
+
+    indptr, lexicons, weights: CSR rows of the block. planes: bytes of an impact. Fills `sizes` (in uint16) and `tops`
+    (highest impact) of the V x planes segments.
+    """
     documents, impacts, ends = _by_list_and_impact(indptr, lexicons, weights, planes, sizes.size)
     packed = np.empty(2 * impacts.size + FILLERS * sizes.size, np.uint16)
     columns = packed.view(U8)
@@ -61,7 +68,7 @@ def pack(indptr, lexicons, weights, planes, sizes, tops):
         else:
             impact = np.int64(tops[row])
             for i in range(start, stop):
-                at = _step_down(impact - np.int64(impacts[i]), documents[i], packed, at)
+                at = _write_posting(impact - np.int64(impacts[i]), documents[i], packed, at)
                 impact = np.int64(impacts[i])
         sizes[row] = at - begin
         start = stop
@@ -70,14 +77,12 @@ def pack(indptr, lexicons, weights, planes, sizes, tops):
 
 @numba.njit(cache=True, nogil=True)
 def _by_list_and_impact(indptr, lexicons, weights, planes, lists):
-    """Documents and impacts (bytes other than 0), sorted by list, impact descending, document; and where each list ends. Two counting sorts."""
+    """Documents and non-zero impact bytes by list, impact descending, document; ends of lists. Two counting sorts."""
     starts, ends = np.zeros(257, np.int64), np.zeros(lists + 1, np.int64)
     for i in range(indptr[-1]):
         for plane in range(planes):
             impact = (np.int64(weights[i]) >> (8 * plane)) & 255
-            starts[256 - impact] += (
-                1  # one past the place of its own, so that the sum below is where each impact starts
-            )
+            starts[256 - impact] += 1  # one place later, so that the cumulative sum is the start of each impact
             if impact:
                 ends[lexicons[i] * planes + plane + 1] += 1
     starts, ends = np.cumsum(starts), np.cumsum(ends)
@@ -93,21 +98,21 @@ def _by_list_and_impact(indptr, lexicons, weights, planes, lists):
                     row_of[at], document_of[at], impact_of[at] = lexicons[i] * planes + plane, document, impact
     documents, impacts = np.empty(total, np.uint16), np.empty(total, U8)
     for i in range(total):
-        at = ends[row_of[i]]  # the start of its list, moved on to its end
+        at = ends[row_of[i]]  # the start of its list, advanced to its end
         ends[row_of[i]] = at + 1
         documents[at], impacts[at] = document_of[i], impact_of[i]
     return documents, impacts, ends
 
 
 @numba.njit(cache=True, nogil=True)
-def _step_down(fall, document, packed, at):
-    """Writes a posting and the fillers before it; returns the place after it."""
+def _write_posting(difference, document, packed, at):
+    """Writes a posting, and before it the fillers that the difference of impacts takes; returns the place after it."""
     while True:
-        code = 3 if fall >= STEPS[3] else 2 if fall >= STEPS[2] else fall
-        fall -= STEPS[code]
-        packed[at] = (code << PLACE_BITS) | (FILLER if fall else document)
+        code = 3 if difference >= STEPS[3] else 2 if difference >= STEPS[2] else difference
+        difference -= STEPS[code]
+        packed[at] = (code << PLACE_BITS) | (FILLER if difference else document)
         at += 1
-        if not fall:
+        if not difference:
             return at
 
 
@@ -139,15 +144,16 @@ def search(
     bars,
     keys,
 ):
-    """Fills `keys` (Q, k) for the queries and the blocks of two (first, last): best first, 0 where there is none.
+    """Fills `keys` (Q, k) for a range of queries and of blocks, both (first, end): best first, 0 as padding.
 
-    A key is score << id_bits | (2**id_bits - 1 - id): its order is the order of results. weights: in the type of the accumulators, which
-    are zero before and after. columns: the postings seen as bytes. bars: for each query a score that k documents have, shared by the threads
-    that search different blocks for it. It only rises; one of two updates at once may be lost, which costs time and no result.
+    A key is score << id_bits | (2**id_bits - 1 - id), so that keys sort as results do. weights: in the type of the
+    accumulators, which are zero before and after. columns: the postings viewed as bytes. bars: for each query a score
+    that k documents reach, shared by threads that search other blocks for it. It only rises; of two simultaneous
+    updates one may be lost, which costs time but no result.
     """
     steps = np.zeros(4, np.uint64)
     for query in range(queries[0], queries[1]):
-        kept, found = keys[query], 0
+        heap, found = keys[query], 0
         for block in range(of_blocks[0], of_blocks[1]):
             for i in range(indptr[query], indptr[query + 1]):
                 segment = U64(rows[i]) * U64(blocks) + U64(block)
@@ -156,19 +162,19 @@ def search(
                     _add_dense(columns[U64(2) * start : U64(2) * stop], weights[i], accumulators)
                 else:
                     _add_sparse(postings[start:stop], U64(weights[i]), U64(tops[segment]), steps, accumulators)
-            found = _collect(accumulators, block * BLOCK, U64(id_bits), bars[query], kept, found)
-            if found == kept.size:
-                bars[query] = max(bars[query], kept[0] >> U64(id_bits))
+            found = _collect(accumulators, block * BLOCK, U64(id_bits), bars[query], heap, found)
+            if found == heap.size:
+                bars[query] = max(bars[query], heap[0] >> U64(id_bits))
         for place in range(found - 1, -1, -1):  # the heap gives the worst first
-            key = kept[0]
-            kept[0] = kept[place]
-            _sink(kept, place)
-            kept[place] = key
+            key = heap[0]
+            heap[0] = heap[place]
+            _sink(heap, place)
+            heap[place] = key
 
 
 @numba.njit(cache=True, nogil=True)
 def _add_sparse(postings, weight, top, steps, accumulators):
-    """Adds weight x impact; `steps` is scratch. Products fall from posting to posting by one of four values, so none is multiplied."""
+    """Adds weight x impact. `steps` is scratch: products of neighbouring postings differ by one of four values."""
     product = weight * top
     steps[1], steps[2], steps[3] = weight * U64(STEPS[1]), weight * U64(STEPS[2]), weight * U64(STEPS[3])
     for i in range(postings.size):
@@ -185,10 +191,11 @@ def _add_dense(column, weight, accumulators):
 
 @numba.njit(cache=True, nogil=True)
 def _collect(accumulators, first, id_bits, reached, keys, found):
-    """Puts the scores of a block into the min-heap keys[:found] where they belong to the best, clears them; returns the new `found`.
+    """Puts the best scores of a block into the min-heap keys[:found], clears the accumulators; returns the new `found`.
 
-    A later document with the score of the worst key has a higher id and never replaces it, so only scores above the bar are looked at.
-    Other threads may have `reached` a higher one, with documents of higher ids: those who equal it still count.
+    A later document with the score of the worst key has a higher id and never replaces it, so only scores above the
+    threshold count. Other threads may have `reached` a higher score, by documents of higher ids: a score equal to it
+    still counts.
     """
     mask = (U64(1) << id_bits) - U64(1)
     lowest = max(reached, U64(1)) - U64(1)
@@ -243,7 +250,7 @@ def _sink(keys, size):
 
 @numba.njit(cache=True, nogil=True)
 def unpack(keys, id_bits, ids, scores):
-    """Ids and scores of keys; those of 0 leave what is there."""
+    """Writes the ids and scores of keys; leaves `ids` and `scores` unchanged where a key is 0."""
     mask = (U64(1) << U64(id_bits)) - U64(1)
     for query in range(keys.shape[0]):
         for place in range(keys.shape[1]):

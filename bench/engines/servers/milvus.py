@@ -1,19 +1,20 @@
 """Milvus: sparse vectors in an inverted index, searched exactly; dense vectors in HNSW, IVF or flat indexes.
 
-Embedded it is milvus-lite, a database in the index's folder. **It is Milvus's interface over Python and FAISS, not Milvus**: posting lists are Python
-dictionaries, and each request walks over all items, so its rates say nothing of a server's. By URL (LEXLIP_BENCH_MILVUS_URL) it is a server.
-The client waits and asks again by itself when a server is busy.
+Embedded it is milvus-lite, a database in the index's folder. **milvus-lite is Milvus's API over Python and FAISS, not
+Milvus**: posting lists are Python dicts and each request visits all items, so its QPS is no estimate of a server's. By
+URL (LEXLIP_BENCH_MILVUS_URL) it is a server, whose client retries by itself while the server is busy.
 
 milvus-lite needs faiss-cpu, so it cannot be installed beside faiss-gpu.
 """
 
 from pathlib import Path
 
-from bench.engines import BY_URL
-from bench.engines.dense import faiss_common
+from bench.engines.contract import BY_URL
+from bench.engines.dense import faiss_index
 from bench.engines.servers import common as servers
+from bench.engines.servers import environment
 from bench.engines.servers.common import ServerEngine, Store
-from models.errors import absent
+from models.errors import require
 
 ID, VECTOR = "id", "item"
 FILE = "milvus.db"
@@ -21,7 +22,7 @@ FILE = "milvus.db"
 
 class _Milvus(ServerEngine):
     product = "MILVUS"
-    parts = ("bench.engines.servers.common", "bench.engines.dense.faiss_common")
+    other_modules = ("bench.engines.servers.common", "bench.engines.dense.faiss_index")
     index_type: str
 
     def _store(self, folder, collection, served):
@@ -29,26 +30,32 @@ class _Milvus(ServerEngine):
 
 
 class Milvus(_Milvus):
-    """Lexicon vectors. Scores are sums of float32 or float64: exact for impacts while they stay below 2**24."""
+    """Inverted index of lexicon vectors, exact: scores are float sums, exact for impacts below 2**24."""
 
     name, kind, exact, weights = "milvus", "lexicon", True, (None, 8, 16)
     index_type = "SPARSE_INVERTED_INDEX"
 
 
 class MilvusFlat(_Milvus):
+    """Exhaustive search over float32 vectors; exact."""
+
     name, kind, exact = "milvus-flat", "dense", True
     index_type = "FLAT"
 
 
 class MilvusHnsw(_Milvus):
-    """m: neighbours per node; ef_construction, ef: candidates kept while inserting, searching; `ef` is at least the number of results asked for."""
+    """HNSW graph over float32 vectors, approximate.
+
+    m: neighbours per node. ef_construction: candidates kept while inserting. Search knob `ef`: candidates kept while
+    searching, at least the number of results.
+    """
 
     name, kind, exact = "milvus-hnsw", "dense", False
     index_type = "HNSW"
 
 
 class MilvusIvf(_Milvus):
-    """Float32 vectors in lists, as many as the FAISS engines have; nprobe: lists that a query looks at."""
+    """Inverted lists of float32 vectors, approximate. As many lists as FAISS. Search knob `nprobe`: lists scanned."""
 
     name, kind, exact = "milvus-ivf-flat", "dense", False
     index_type = "IVF_FLAT"
@@ -58,22 +65,15 @@ class MilvusStore(Store):
     """A collection of a server, or of a database file."""
 
     def __init__(self, index_type: str, collection: str, file: Path | None):
-        try:
-            from pymilvus import DataType, MilvusClient
-        except ImportError:
-            raise absent("pymilvus", "milvus") from None
-        self.index_type, self.collection, self.file, self.types = index_type, collection, file, DataType
+        pymilvus = require("pymilvus", "milvus")
+        self.index_type, self.collection, self.file, self.types = index_type, collection, file, pymilvus.DataType
         if file:
-            try:
-                from milvus_lite.server_manager import server_manager_instance
-            except ImportError:
-                raise absent("milvus-lite", "milvus") from None
-            self.lite = server_manager_instance
-            self.client = MilvusClient(str(file), timeout=servers.TIMEOUT_SECONDS)
+            self.lite = require("milvus_lite.server_manager", "milvus", "milvus-lite").server_manager_instance
+            self.client = pymilvus.MilvusClient(str(file), timeout=servers.TIMEOUT_SECONDS)
         else:
-            log_on = {name.lower(): servers.setting("MILVUS", name) for name in ("USER", "PASSWORD")}
-            log_on["token"] = servers.setting("MILVUS", "API_KEY")
-            self.client = MilvusClient(servers.url("MILVUS"), **log_on, timeout=servers.TIMEOUT_SECONDS)
+            log_on = {name.lower(): environment.setting("MILVUS", name) for name in ("USER", "PASSWORD")}
+            log_on["token"] = environment.setting("MILVUS", "API_KEY")
+            self.client = pymilvus.MilvusClient(environment.url("MILVUS"), **log_on, timeout=servers.TIMEOUT_SECONDS)
 
     def create(self, vectors, threads, *, m: int = 16, ef_construction: int = 100, **knobs):
         sparse = self.index_type == "SPARSE_INVERTED_INDEX"
@@ -85,14 +85,13 @@ class MilvusStore(Store):
             schema.add_field(VECTOR, self.types.FLOAT_VECTOR, dim=vectors.dimension)
         of_type = {
             "HNSW": {"M": m, "efConstruction": ef_construction},
-            "IVF_FLAT": {"nlist": faiss_common.lists(vectors.count)},
+            "IVF_FLAT": {"nlist": faiss_index.lists(vectors.count)},
         }
         built = of_type.get(self.index_type, {})
         self.index = self.client.prepare_index_params()
-        # milvus-lite reads them in a dictionary of their own, where pymilvus 2 put them, and else takes its defaults without a word
-        self.index.add_index(
-            VECTOR, index_type=self.index_type, metric_type="IP", params={"params": built} if self.file else built
-        )
+        # milvus-lite reads nested parameters, as pymilvus 2 sent them, and silently takes its defaults otherwise
+        parameters = {"params": built} if self.file else built
+        self.index.add_index(VECTOR, index_type=self.index_type, metric_type="IP", params=parameters)
         self.drop()
         self.client.create_collection(self.collection, schema=schema)
 
@@ -102,35 +101,29 @@ class MilvusStore(Store):
 
     def finish(self):
         self.client.flush(self.collection, timeout=servers.INDEXING_SECONDS)
-        self.client.create_index(self.collection, self.index, timeout=servers.INDEXING_SECONDS)  # which waits for it
+        self.client.create_index(self.collection, self.index, timeout=servers.INDEXING_SECONDS)  # waits
         self.load()
 
     def load(self):
         self.client.load_collection(self.collection, timeout=servers.INDEXING_SECONDS)
 
     def count(self):
-        return self.client.query(self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong")[0][
-            "count(*)"
-        ]
+        field = "count(*)"
+        [row] = self.client.query(self.collection, filter="", output_fields=[field], consistency_level="Strong")
+        return row[field]
 
     def query(self, vector):
         return dict(zip(*vector, strict=True)) if isinstance(vector, tuple) else vector
 
-    def ask(self, queries, k, *, ef: int = 64, nprobe: int = 16, **knobs):
+    def search(self, queries, k, *, ef: int = 64, nprobe: int = 16, **knobs):
         of_type = {
             "SPARSE_INVERTED_INDEX": {"drop_ratio_search": 0.0},
             "HNSW": {"ef": max(ef, k)},
             "IVF_FLAT": {"nprobe": nprobe},
         }
         parameters = {"metric_type": "IP", "params": of_type.get(self.index_type, {})}
-        answers = self.client.search(
-            self.collection,
-            queries,
-            limit=k,
-            anns_field=VECTOR,
-            search_params=parameters,
-            timeout=servers.TIMEOUT_SECONDS,
-        )
+        options = {"anns_field": VECTOR, "search_params": parameters, "timeout": servers.TIMEOUT_SECONDS}
+        answers = self.client.search(self.collection, queries, limit=k, **options)
         return [[(hit[ID], hit["distance"]) for hit in hits] for hits in answers]
 
     def drop(self):

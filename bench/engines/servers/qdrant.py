@@ -1,28 +1,31 @@
 """Qdrant: sparse vectors in an inverted index, searched exactly; dense vectors in an HNSW graph.
 
-Embedded it is `qdrant-edge-py`, Qdrant's own segments and indexes in this process, and not the local mode of `qdrant-client`, which is brute
-force in Python. By URL (LEXLIP_BENCH_QDRANT_URL) it is the same collection on a server, over HTTP.
+Embedded it is `qdrant-edge-py`, Qdrant's own segments and indexes in this process, not the local mode of
+`qdrant-client`, which is brute force in Python. By URL (LEXLIP_BENCH_QDRANT_URL) it is the same collection on a server,
+over HTTP.
 
 Notable choices
-- Everything is indexed and the graph is searched at every size (thresholds of 1 and 10 KB): by default Qdrant scans small collections.
-- The embedded one holds one segment and Python's lock: a query, or a batch, is answered on one thread whatever `threads` says.
-- Its files are laid out in advance, so that bytes on disk are the blocks that hold data.
+- All items are indexed and the graph is searched at every size (thresholds of 1 and 10 KB); Qdrant's defaults scan
+  small collections.
+- The embedded form has one segment and holds the GIL: queries run on one thread, whatever `threads` is.
+- Its files are preallocated, so bytes on disk count the blocks that hold data.
 """
 
 import shutil
 import time
 from pathlib import Path
 
-from bench.engines import BY_URL
+from bench.engines.contract import BY_URL, index_files
 from bench.engines.servers import common as servers
+from bench.engines.servers import environment
 from bench.engines.servers.common import ServerEngine, Store
-from models.errors import InputError, absent
+from models.errors import InputError, require
 
 VECTOR = "item"
 SHARD = "shard"
 INDEX_FROM_KB, SCAN_BELOW_KB = 1, 10
 POLL_SECONDS = 0.1
-BLOCK = 512  # bytes of the unit that st_blocks counts in
+BLOCK = 512  # bytes, the unit of st_blocks
 
 
 class _Qdrant(ServerEngine):
@@ -32,24 +35,25 @@ class _Qdrant(ServerEngine):
         return ServerStore(self.kind, collection) if served == BY_URL else EdgeStore(self.kind, folder / SHARD)
 
     def bytes_on_disk(self, folder):
-        if (bytes_there := super().bytes_on_disk(folder)) is None:
-            return None
-        about = [file.stat() for file in Path(folder).rglob("*") if file.is_file()]
-        return (
-            min(bytes_there, sum(BLOCK * file.st_blocks for file in about))
-            if hasattr(about[0], "st_blocks")
-            else bytes_there
-        )
+        size = super().bytes_on_disk(folder)
+        about = [file.stat() for file in index_files(folder)]
+        if size is None or not hasattr(about[0], "st_blocks"):
+            return size
+        return min(size, sum(BLOCK * file.st_blocks for file in about))
 
 
 class Qdrant(_Qdrant):
-    """Lexicon vectors. Scores are sums of float32: exact for impacts while they stay below 2**24."""
+    """Inverted index of lexicon vectors, exact: scores are float32 sums, exact for impacts below 2**24. No knobs."""
 
     name, kind, exact, weights = "qdrant", "lexicon", True, (None, 8, 16)
 
 
 class QdrantHnsw(_Qdrant):
-    """m: neighbours per node (twice that at the bottom); ef_construction, ef: candidates kept while inserting, searching."""
+    """HNSW graph over float32 vectors, approximate.
+
+    m: neighbours per node (twice that at the bottom). ef_construction: candidates kept while inserting. Search knob
+    `ef`: candidates kept while searching.
+    """
 
     name, kind, exact = "qdrant-hnsw", "dense", False
 
@@ -58,11 +62,8 @@ class EdgeStore(Store):
     """A shard in this process."""
 
     def __init__(self, kind: str, path: Path):
-        try:
-            import qdrant_edge
-        except ImportError:
-            raise absent("qdrant-edge-py", "qdrant") from None
-        self.edge, self.kind, self.path, self.shard = qdrant_edge, kind, path, None
+        self.edge = require("qdrant_edge", "qdrant", "qdrant-edge-py")
+        self.kind, self.path, self.shard = kind, path, None
 
     def create(self, vectors, threads, *, m: int = 16, ef_construction: int = 100, **knobs):
         edge = self.edge
@@ -70,15 +71,13 @@ class EdgeStore(Store):
             of_kind = {"sparse_vectors": {VECTOR: edge.EdgeSparseVectorParams()}}
         else:
             graph = edge.HnswIndexConfig(m, ef_construction, SCAN_BELOW_KB, max_indexing_threads=threads)
-            of_kind = {
-                "vectors": {VECTOR: edge.EdgeVectorParams(vectors.dimension, edge.Distance.Dot, hnsw_config=graph)}
-            }
+            dense = edge.EdgeVectorParams(vectors.dimension, edge.Distance.Dot, hnsw_config=graph)
+            of_kind = {"vectors": {VECTOR: dense}}
         optimizers = edge.EdgeOptimizersConfig(indexing_threshold=INDEX_FROM_KB, default_segment_number=1)
         self.drop()
         self.path.mkdir(parents=True)
-        self.shard = edge.EdgeShard.create(
-            str(self.path), edge.EdgeConfig(**of_kind, optimizers=optimizers, wal_enabled=False)
-        )
+        configuration = edge.EdgeConfig(**of_kind, optimizers=optimizers, wal_enabled=False)
+        self.shard = edge.EdgeShard.create(str(self.path), configuration)
 
     def add(self, ids, rows):
         points = [self.edge.Point(item, {VECTOR: self._vector(vector)}) for item, vector in servers.items(ids, rows)]
@@ -88,7 +87,7 @@ class EdgeStore(Store):
         self.shard.optimize()
         self.shard.flush()
         self.close()
-        self.load()  # the first one adds to its configuration, whose size an index states
+        self.load()  # the first load changes the configuration file, whose size and CRC-32 an index records
 
     def load(self):
         self.shard = self.edge.EdgeShard.load(str(self.path))
@@ -99,7 +98,7 @@ class EdgeStore(Store):
     def query(self, vector):
         return self.edge.Query.Nearest(self._vector(vector), using=VECTOR)
 
-    def ask(self, queries, k, *, ef: int | None = None, **knobs):
+    def search(self, queries, k, *, ef: int | None = None, **knobs):
         parameters = self.edge.SearchParams(hnsw_ef=ef)
         requests = [self.edge.QueryRequest(k, query=query, params=parameters) for query in queries]
         answers = self.shard.query_batch(self.edge.QueryBatchRequest(requests))
@@ -119,16 +118,13 @@ class EdgeStore(Store):
 
 
 class ServerStore(Store):
-    """A collection of a server, by its HTTP interface."""
+    """A collection on a server, over HTTP."""
 
     def __init__(self, kind: str, collection: str):
-        try:
-            from qdrant_client import QdrantClient, models
-        except ImportError:
-            raise absent("qdrant-client", "qdrant") from None
-        key = servers.setting("QDRANT", "API_KEY") or None
-        self.client = QdrantClient(url=servers.url("QDRANT"), api_key=key, timeout=servers.TIMEOUT_SECONDS)
-        self.models, self.kind, self.collection = models, kind, collection
+        package = require("qdrant_client", "qdrant", "qdrant-client")
+        address, key = environment.url("QDRANT"), environment.setting("QDRANT", "API_KEY") or None
+        self.client = package.QdrantClient(url=address, api_key=key, timeout=servers.TIMEOUT_SECONDS)
+        self.models, self.kind, self.collection = package.models, kind, collection
 
     def create(self, vectors, threads, *, m: int = 16, ef_construction: int = 100, **knobs):
         models = self.models
@@ -143,36 +139,32 @@ class ServerStore(Store):
         self.client.create_collection(self.collection, **of_kind, optimizers_config=optimizers)
 
     def add(self, ids, rows):
-        """The client's own `parallel` is left at 1: its processes print a traceback of what fails, and raise an error that does not say what it was."""
-        points = [
-            self.models.PointStruct(id=item, vector={VECTOR: self.query(vector)})
-            for item, vector in servers.items(ids, rows)
-        ]
-        self.client.upload_points(
-            self.collection, points, batch_size=len(points), max_retries=servers.RETRIES, wait=True
-        )
+        """Leaves the client's `parallel` at 1: its processes print tracebacks and raise errors without their cause."""
+        point = self.models.PointStruct
+        points = [point(id=item, vector={VECTOR: self.query(vector)}) for item, vector in servers.items(ids, rows)]
+        options = {"batch_size": len(points), "max_retries": servers.RETRIES, "wait": True}
+        self.client.upload_points(self.collection, points, **options)
 
     def finish(self):
         end = time.monotonic() + servers.INDEXING_SECONDS
         while (status := self.client.get_collection(self.collection).status) != self.models.CollectionStatus.GREEN:
             if status == self.models.CollectionStatus.RED or time.monotonic() > end:
-                raise InputError(
-                    f"{self.collection}: its status is {status.value}, expected green within {servers.INDEXING_SECONDS} s"
-                )
+                expected = f"expected green within {servers.INDEXING_SECONDS} s"
+                raise InputError(f"{self.collection}: its status is {status.value}, {expected}")
             time.sleep(POLL_SECONDS)
 
     def load(self):
-        pass  # the server has it ready
+        pass  # a server keeps it ready
 
     def count(self):
         return self.client.count(self.collection, exact=True).count
 
     def query(self, vector):
-        return (
-            self.models.SparseVector(indices=vector[0], values=vector[1]) if self.kind == "lexicon" else vector.tolist()
-        )
+        if self.kind == "dense":
+            return vector.tolist()
+        return self.models.SparseVector(indices=vector[0], values=vector[1])
 
-    def ask(self, queries, k, *, ef: int | None = None, **knobs):
+    def search(self, queries, k, *, ef: int | None = None, **knobs):
         models = self.models
         of_all = {"using": VECTOR, "limit": k, "params": models.SearchParams(hnsw_ef=ef), "with_payload": False}
         requests = [models.QueryRequest(query=query, **of_all) for query in queries]
@@ -180,7 +172,7 @@ class ServerStore(Store):
         return [[(hit.id, hit.score) for hit in answer.points] for answer in answers]
 
     def drop(self):
-        self.client.delete_collection(self.collection)  # False when there is none
+        self.client.delete_collection(self.collection)  # returns False if there is none
 
     def close(self):
         self.client.close()

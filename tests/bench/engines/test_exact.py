@@ -1,4 +1,4 @@
-"""Brute force over shards against scipy and numpy over everything; recall by scores."""
+"""Brute force over shards against all products at once; recall by scores."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_dense_scores_may_be_negative():
     assert best.tolist() == [[1.0, 0.5, -1.0, -np.inf, -np.inf]]
 
 
-def test_true_scores_are_of_the_ids_given():
+def test_true_scores_of_given_ids():
     documents = sp.csr_array(np.array([[2, 0], [0, 3], [5, 5]], np.uint8))
     scores = exact.true_scores(
         in_shards(documents, 2), sp.csr_array(np.array([[200, 1]], np.uint8)), np.array([[2, 0, -1]])
@@ -49,11 +49,7 @@ def test_true_scores_are_of_the_ids_given():
     ("found", "best", "expected"),
     [
         ([[9, 7]], [[9, 7]], 1.0),
-        (
-            [[7, 7]],
-            [[9, 7]],
-            1.0,
-        ),  # items that tie with the 2nd: two of them, though one at 9 was missed, reach the bar
+        ([[7, 7]], [[9, 7]], 1.0),  # two items tie with the 2nd: both reach its score, though the one at 9 is missing
         ([[9, 6]], [[9, 7]], 0.5),
         ([[9, -np.inf]], [[9, -np.inf]], 1.0),
         ([[9, 7], [-np.inf, -np.inf]], [[9, 7], [4, 2]], 0.5),
@@ -62,12 +58,12 @@ def test_true_scores_are_of_the_ids_given():
         ([[0.5, 0.2499]], [[0.5, 0.25]], 0.5),
     ],
 )
-def test_recall_counts_what_reaches_the_kth_score(found, best, expected):
+def test_recall_counts_scores_that_reach_the_kth(found, best, expected):
     assert exact.recall(np.array(found, float), np.array(best, float), 2) == expected
 
 
 def test_integer_scores_keep_all_their_bits():
-    """Scores of 16-bit impacts pass 2**24: rounded to float32, the best one stood above what any engine can return."""
+    """Scores of 16-bit impacts exceed 2**24; rounded to float32, the best one could exceed every engine's result."""
     documents = sp.csr_array(np.array([[40_001, 3], [40_003, 1], [9, 9]], np.uint16))
     queries = sp.csr_array(np.array([[60_001, 1]], np.uint16))
     best = exact.best_scores(in_shards(documents, 2), queries, 2)

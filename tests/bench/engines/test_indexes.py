@@ -1,4 +1,4 @@
-"""What lies on disk is what was written, or it is named."""
+"""A changed, truncated or missing file is refused by name; indexes are built once."""
 
 import errno
 import os
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from bench.engines.indexes import build_index, open_index
 from bench.scale import worker
 from bench.vectors.impacts import Impacts
-from bench.vectors.read import LexiconVectors, open_vectors, write_vectors
+from bench.vectors.read import LexiconVectors, open_vectors
+from bench.vectors.write import write_vectors
 from models import files
+from models.errors import InputError
 from models.files import BrokenFileError, crc32, mapped_array, read_json, write_json
 
 VALUE = {"name": "ä", "nested": {"1": [0.1, None, 1e300], "10": -0.0}, "count": 7}
@@ -34,19 +36,19 @@ def index(tmp_path_factory):
     return build_index(tmp_path_factory.mktemp("home"), "impact", vectors, "v").folder
 
 
-def test_a_checksum_is_that_of_the_standard(tmp_path, monkeypatch):
+def test_crc32_is_the_standard_one(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"123456789")
     assert crc32(tmp_path / "file") == 0xCBF43926  # the check value of CRC-32/ISO-HDLC
-    monkeypatch.setattr(files, "PIECE", 4)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 4)
     assert crc32(tmp_path / "file") == 0xCBF43926
     (tmp_path / "file").write_bytes(b"")
     assert crc32(tmp_path / "file") == 0
 
 
 @pytest.mark.parametrize("name", ["postings.npy", "offsets.npy", "impacts.npy", "impact.json"])
-@settings(max_examples=20)
+@settings(max_examples=10)
 @anywhere
-def test_a_changed_bit_of_an_index_is_named(index, tmp_path_factory, name, place, bit):
+def test_a_flipped_bit_of_an_index_is_refused(index, tmp_path_factory, name, place, bit):
     folder = shutil.copytree(index, tmp_path_factory.mktemp("index") / "x")
     (folder / name).write_bytes(flipped((folder / name).read_bytes(), place, bit))
     with pytest.raises(
@@ -55,9 +57,9 @@ def test_a_changed_bit_of_an_index_is_named(index, tmp_path_factory, name, place
         open_index(folder)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @anywhere
-def test_a_changed_bit_of_its_description_is_named_or_changes_nothing(index, tmp_path_factory, place, bit):
+def test_a_flipped_bit_of_an_index_description_is_refused_or_harmless(index, tmp_path_factory, place, bit):
     path = tmp_path_factory.mktemp("index") / "index.json"
     path.write_bytes(flipped((index / "index.json").read_bytes(), place, bit))
     try:
@@ -68,7 +70,7 @@ def test_a_changed_bit_of_its_description_is_named_or_changes_nothing(index, tmp
         assert found.items() >= read_json(index / "index.json").items()
 
 
-def test_an_index_without_its_description_says_how_to_make_it(index, tmp_path):
+def test_an_index_without_its_description_is_refused_with_a_remedy(index, tmp_path):
     folder = shutil.copytree(index, tmp_path / "x")
     (folder / "index.json").unlink()
     with pytest.raises(BrokenFileError, match=r"index\.json: no such file; remove .* or use --force to build it again"):
@@ -78,15 +80,15 @@ def test_an_index_without_its_description_says_how_to_make_it(index, tmp_path):
 @pytest.mark.parametrize(
     "value", [VALUE, [], ["a", "é"], {1: "a", 10: "b", 2: "c"}, {"value": [1]}, {"value": {"seal": 3}}]
 )
-def test_a_sealed_file_gives_what_was_written(tmp_path, value):
+def test_a_sealed_file_is_read_as_written(tmp_path, value):
     write_json(tmp_path / "a.json", value, seal=True)
     expected = {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
     assert read_json(tmp_path / "a.json") == expected
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @anywhere
-def test_a_changed_bit_of_a_sealed_file_is_named_or_changes_nothing(tmp_path_factory, place, bit):
+def test_a_flipped_bit_of_a_sealed_file_is_refused_or_harmless(tmp_path_factory, place, bit):
     path = tmp_path_factory.mktemp("sealed") / "a.json"
     write_json(path, VALUE, seal=True)
     path.write_bytes(flipped(path.read_bytes(), place, bit))
@@ -98,33 +100,33 @@ def test_a_changed_bit_of_a_sealed_file_is_named_or_changes_nothing(tmp_path_fac
         assert found.items() >= VALUE.items()
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @anywhere
-def test_a_changed_bit_of_an_array_that_a_job_left_is_named_or_changes_nothing(tmp_path_factory, place, bit):
+def test_a_flipped_bit_of_a_job_result_is_refused_or_harmless(tmp_path_factory, place, bit):
     path, array = tmp_path_factory.mktemp("job") / "best.npz", np.arange(60, dtype=np.float64).reshape(6, 10)
-    worker._save(path, array)
-    assert np.array_equal(worker.load(path), array)
+    worker.save_array(path, array)
+    assert np.array_equal(worker.load_array(path), array)
     path.write_bytes(flipped(path.read_bytes(), place, bit))
     try:
-        found = worker.load(path)
+        found = worker.load_array(path)
     except BrokenFileError as error:
         assert str(error).startswith(f"{path}: missing, truncated or changed")
     else:
         assert np.array_equal(found, array)
 
 
-@settings(max_examples=60)
+@settings(max_examples=15)
 @anywhere
 @pytest.mark.parametrize(
     "name", ["00000.indptr.npy", "00000.weights.npy", "00000.ids.npy", "meta.json", "vocabulary.json"]
 )
-def test_a_changed_bit_of_vectors_is_named_or_changes_nothing(tmp_path_factory, name, place, bit):
+def test_a_flipped_bit_of_vectors_is_refused_or_harmless(tmp_path_factory, name, place, bit):
     folder = tmp_path_factory.mktemp("vectors") / "v"
     with write_vectors(folder, "lexicon", 3, vocabulary=["a", "b", "c"]) as writer:
         writer.append(np.eye(3, dtype=np.float32), ["x", "y", "z"])
     (folder / name).write_bytes(flipped((folder / name).read_bytes(), place, bit))
     if name.endswith(".npy"):
-        with pytest.raises(BrokenFileError, match=rf"{name}: its content has changed since it was written"):
+        with pytest.raises(BrokenFileError, match=rf"{name}: changed since it was written"):
             open_vectors(folder)
         return
     try:
@@ -135,7 +137,7 @@ def test_a_changed_bit_of_vectors_is_named_or_changes_nothing(tmp_path_factory, 
         assert (found.ids, found.vocabulary) == (["x", "y", "z"], ["a", "b", "c"])
 
 
-def test_vectors_are_read_once_in_a_process_and_again_when_they_change(tmp_path, monkeypatch):
+def test_vectors_are_checked_once_per_process_and_again_after_a_change(tmp_path, monkeypatch):
     from bench.vectors import read as vectors
 
     with write_vectors(tmp_path / "v", "dense", 2) as writer:
@@ -156,8 +158,8 @@ def test_vectors_are_read_once_in_a_process_and_again_when_they_change(tmp_path,
     assert read.count("00000.values.npy") == 2
 
 
-def test_an_error_on_a_full_disk_is_that_of_the_disk(tmp_path, monkeypatch):
-    """What libraries say of a full disk: numpy an OSError without a number, faiss a RuntimeError."""
+def test_a_library_error_on_a_full_disk_is_a_disk_error(tmp_path, monkeypatch):
+    """On a full disk numpy raises an OSError without errno, faiss a RuntimeError."""
     usage = shutil.disk_usage(tmp_path)
     for error in (OSError("20 requested and 0 written"), RuntimeError("fwrite failed")):
         with pytest.raises(type(error), match=str(error)), files.atomic_folder(tmp_path / "x"):
@@ -173,9 +175,33 @@ def test_an_error_on_a_full_disk_is_that_of_the_disk(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_mapped_array_takes_its_room_at_once(tmp_path):
+def test_a_mapped_array_allocates_its_blocks_at_once(tmp_path):
     array = mapped_array(tmp_path / "a.npy", np.uint16, (300_000,))
     assert os.stat(tmp_path / "a.npy").st_blocks * 512 >= 600_000
     array[:] = np.arange(300_000) % 60_000
     array.flush()
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.arange(300_000) % 60_000)
+
+
+def test_an_index_is_built_once_and_again_with_force(tmp_path, monkeypatch):
+    vectors = Impacts(LexiconVectors.of(np.eye(4, dtype=np.float32)), bits=8)
+    first = build_index(tmp_path, "impact", vectors, "v")
+    stamp = (first.folder / "index.json").stat().st_mtime_ns
+    assert build_index(tmp_path, "impact", vectors, "v") == first
+    assert (first.folder / "index.json").stat().st_mtime_ns == stamp
+    build_index(tmp_path, "impact", vectors, "v", force=True)
+    assert (first.folder / "index.json").stat().st_mtime_ns != stamp
+    others = [
+        build_index(tmp_path, "scipy", vectors, "v"),
+        build_index(tmp_path, "impact", vectors, "w"),
+        build_index(tmp_path, "impact", Impacts(vectors.vectors, top_k=2, bits=8), "v"),
+        build_index(tmp_path, "impact", Impacts(vectors.vectors, bits=16), "v"),
+        build_index(tmp_path, "impact", Impacts(vectors.vectors, bits=8, scale=50), "v"),
+    ]
+    assert len({first.id, *(other.id for other in others)}) == 6
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(InputError):
+        build_index(tmp_path, "impact", LexiconVectors.of(np.eye(4, dtype=np.float32)), "v")
+    assert list((tmp_path / "indexes").iterdir() if (tmp_path / "indexes").exists() else []) == []

@@ -1,13 +1,10 @@
-"""The engines of search servers, for real: embedded (qdrant-edge, milvus-lite), and by URL where a server runs.
+"""Search servers x build knobs x search knobs: embedded (qdrant-edge, milvus-lite), and by URL where a server runs.
 
-milvus-lite also serves by gRPC, so that road of `milvus` is taken here; those of the others with LEXLIP_BENCH_QDRANT_URL, LEXLIP_BENCH_OPENSEARCH_URL
-or LEXLIP_BENCH_MILVUS_URL in the environment of the tests. `test_engines_servers_by_url.py` reads what they send.
+milvus-lite also serves by gRPC, so `milvus` is tested by URL here; the others with LEXLIP_BENCH_QDRANT_URL,
+LEXLIP_BENCH_OPENSEARCH_URL or LEXLIP_BENCH_MILVUS_URL in the environment.
 """
 
 import importlib.util
-import os
-import shutil
-import sys
 import uuid
 from dataclasses import dataclass, field
 
@@ -19,19 +16,20 @@ from bench import engines
 from bench.engines import exact
 from bench.engines.indexes import build_index, open_index
 from bench.engines.servers import common as servers
-from bench.scale import run as scale
+from bench.engines.servers.environment import setting, variable
 from bench.vectors.impacts import Impacts
 from bench.vectors.read import DenseVectors, LexiconVectors
-from models.errors import AbsentError, InputError
+from models.errors import InputError
 
+pytestmark = pytest.mark.nightly
 ITEMS, QUERIES, LEXICONS, DIMENSION = 400, 12, 200, 16
-GIVEN = {product: servers.setting(product, "URL") for product in ("QDRANT", "MILVUS", "OPENSEARCH")}
+GIVEN = {product: setting(product, "URL") for product in ("QDRANT", "MILVUS", "OPENSEARCH")}
 CLIENTS = {"qdrant": "qdrant_edge", "milvus": "milvus_lite", "opensearch": "opensearchpy"}
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """weak, strong: search knobs that look at little and at nearly all; floor: recall@10 of the strong ones, 1.0 when exact."""
+    """weak, strong: search knobs that examine little and nearly everything. floor: recall@10 of the strong ones."""
 
     name: str
     bits: int | None = None
@@ -67,7 +65,7 @@ CASES = [
 
 
 def sparse(count: int, seed: int) -> sp.csr_array:
-    """The last row without lexicons."""
+    """Rows of lexicons; the last row has none."""
     rows = sp.random_array(
         (count - 1, LEXICONS), density=0.06, random_state=np.random.default_rng(seed), dtype=np.float32, format="csr"
     )
@@ -80,7 +78,7 @@ def dense(count: int, seed: int) -> np.ndarray:
 
 
 def made_for(case: Case):
-    """Documents and queries of the case's kind."""
+    """Documents and queries for a case."""
     if engines.get(case.name).kind == "dense":
         values = dense(ITEMS, 0)
         return DenseVectors([values[:250], values[250:]], DIMENSION), dense(QUERIES, 1)
@@ -92,7 +90,7 @@ def made_for(case: Case):
 
 
 def built(name, vectors, folder, **knobs):
-    """The folder of a new index, with a name of its own, which a server sees."""
+    """Folder of a new index; its random name is that of the server's collection."""
     folder = folder / f"test{uuid.uuid4().hex[:12]}"
     folder.mkdir()
     engines.get(name).build(vectors, folder, 2, **knobs)
@@ -101,10 +99,10 @@ def built(name, vectors, folder, **knobs):
 
 @pytest.fixture(scope="module", autouse=True)
 def embedded():
-    """No server unless a test names one."""
+    """Embedded unless a test sets a URL."""
     with pytest.MonkeyPatch.context() as patch:
         for product in GIVEN:
-            patch.delenv(servers.variable(product, "URL"), raising=False)
+            patch.delenv(variable(product, "URL"), raising=False)
         yield
 
 
@@ -133,15 +131,15 @@ def urls(milvus_url):
     scope="module",
 )
 def opened(request, tmp_path_factory):
-    """An open engine, its case, queries, and documents."""
+    """An open engine, its case, queries and documents."""
     case, served = request.param
     product = case.product.upper()
     with pytest.MonkeyPatch.context() as patch:
         if served == "by URL":
             url = request.getfixturevalue("urls")[product]
             if not url:
-                pytest.skip(f"{servers.variable(product, 'URL')} is not set")
-            patch.setenv(servers.variable(product, "URL"), url)
+                pytest.skip(f"{variable(product, 'URL')} is not set")
+            patch.setenv(variable(product, "URL"), url)
         elif product == "OPENSEARCH":
             pytest.skip("opensearch has no embedded form")
         elif importlib.util.find_spec(CLIENTS[case.product]) is None:
@@ -187,7 +185,7 @@ def test_recall_rises_with_the_search_knob(opened):
             recall(documents, queries, engine.search(engine.prepare(queries), 10, **knobs)[0])
             for knobs in (case.weak, case.strong)
         ]
-        # A server of Milvus has no index of a segment of under 1,024 items: it looks at all of them.
+        # a Milvus server scans segments of fewer than 1,024 items
         assert found[0] <= found[1] if (case.product, engine.served) == ("milvus", "by URL") else found[0] < found[1]
 
 
@@ -215,8 +213,8 @@ def test_no_query_and_more_results_than_items(opened):
     ).all()  # a graph need not reach every item
 
 
-def test_what_there_is_on_disk(opened, tmp_path):
-    """Of a server's collection what it says: nothing (Qdrant, Milvus), or a number (OpenSearch)."""
+def test_bytes_on_disk(opened, tmp_path):
+    """Of a server's collection what the server reports: nothing (Qdrant, Milvus), or a size (OpenSearch)."""
     engine, case, _, documents = opened
     folder = built(case.name, documents, tmp_path, **case.build)
     found = engines.get(case.name).bytes_on_disk(folder)
@@ -249,8 +247,8 @@ def test_few_items(local, count, tmp_path):
     assert ids[0].tolist() == [0, -1, -1][:count] + [-1] * (3 - count) and np.isneginf(scores[ids == -1]).all()
 
 
-def test_an_index_is_opened_as_it_was_built_and_refused_when_changed(local, tmp_path):
-    """Opening and searching leave every byte as it was, which `open_index` compares; one that is changed is named."""
+def test_opening_changes_no_file_and_a_changed_file_is_refused(local, tmp_path):
+    """`open_index` compares the CRC-32 of every file, so opening and searching must leave all bytes unchanged."""
     documents, queries = made_for(local)
     index = build_index(tmp_path, local.name, documents, "vectors", **local.build)
     assert index.bytes > 0 and index.folder.name in servers.collection(index.folder)
@@ -263,7 +261,7 @@ def test_an_index_is_opened_as_it_was_built_and_refused_when_changed(local, tmp_
         open_index(index.folder)
 
 
-def test_what_a_client_says_of_broken_files_is_one_line(local, tmp_path):
+def test_client_errors_about_broken_files_are_one_line(local, tmp_path):
     documents, _ = made_for(local)
     folder = built(local.name, documents, tmp_path, **local.build)
     for file in folder.rglob("*"):
@@ -272,101 +270,3 @@ def test_what_a_client_says_of_broken_files_is_one_line(local, tmp_path):
     with pytest.raises(InputError, match=rf"^{local.name}: \w+: [^\n]+$|expected {ITEMS}") as refused:
         engines.get(local.name).open(folder)
     assert refused.value.__cause__ is None and refused.value.__suppress_context__
-
-
-def test_another_number_of_items_is_refused(tmp_path):
-    pytest.importorskip("qdrant_edge")
-    folders = [built("qdrant-hnsw", DenseVectors.of(dense(count, 0)), tmp_path) for count in (5, 6)]
-    shutil.copy(folders[1] / servers.ABOUT, folders[0] / servers.ABOUT)
-    with pytest.raises(InputError, match="5 items .*, expected 6"):
-        engines.get("qdrant-hnsw").open(folders[0])
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "package"),
-    [
-        ("qdrant", "qdrant_edge", "qdrant-edge-py"),
-        ("milvus", "pymilvus", "pymilvus"),
-        ("milvus-flat", "milvus_lite.server_manager", "milvus-lite"),
-    ],
-)
-def test_an_absent_package_is_named_with_its_extra(name, module, package, tmp_path, monkeypatch):
-    if package == "milvus-lite":
-        pytest.importorskip("pymilvus")
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(
-        AbsentError, match=rf"'{package}' is not installed; pip install 'lexlip-bench\[{name.partition('-')[0]}\]'"
-    ):
-        engines.get(name).build(DenseVectors.of(dense(3, 0)), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "module"), [("qdrant", "qdrant_client"), ("milvus", "pymilvus"), ("opensearch-hnsw", "opensearchpy")]
-)
-def test_by_url_an_absent_client_is_named_too(name, module, tmp_path, monkeypatch):
-    monkeypatch.setenv(servers.variable(name.partition("-")[0].upper(), "URL"), "http://127.0.0.1:9")
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(AbsentError, match=rf"is not installed; pip install 'lexlip-bench\[{name.partition('-')[0]}\]'"):
-        engines.get(name).build(DenseVectors.of(dense(3, 0)), tmp_path)
-
-
-def test_opensearch_without_a_server_is_absent_and_says_what_to_set(tmp_path):
-    with pytest.raises(AbsentError, match="LEXLIP_BENCH_OPENSEARCH_URL is not set: opensearch has no embedded form"):
-        engines.get("opensearch").build(LexiconVectors.of(np.eye(3, dtype=np.float32)), tmp_path)
-
-
-def test_they_run_only_when_named(monkeypatch):
-    mine = {case.name for case in CASES}
-    assert mine == set(engines.names()) - set(engines.unasked())
-    helped = " ".join(scale.parser().format_help().split())
-    everything, named = helped.split("only when named: ")
-    assert all(name in named for name in mine) and not any(f" {name}," in everything for name in mine)
-    for name in mine:
-        assert all(knobs["served"] == "embedded" for knobs in engines.grid(name, "build"))
-        assert all("served" not in knobs for knobs in engines.grid(name, "search"))
-    monkeypatch.setenv("LEXLIP_BENCH_QDRANT_URL", "http://127.0.0.1:9")
-    assert engines.grid("qdrant", "build") == [{"served": "by URL"}] and engines.grid("impact", "build") == [{}]
-
-
-def test_names_of_collections(tmp_path):
-    """The same for an index and for the hidden folder that it is built in."""
-    names = {servers.collection(tmp_path / name) for name in ("0ab1", ".0ab1.some-host.org-77-0.partial")}
-    assert names == {"lexlip_bench_0ab1"}
-
-
-def test_lucene_keeps_nine_bits_of_a_feature():
-    """Why 8-bit impacts lose nothing in OpenSearch: its field of rank features is Lucene's, here asked without a server."""
-    if importlib.util.find_spec("jnius") is None:  # whose import starts Java, without Lucene
-        pytest.skip("the extra 'lucene' is not installed")
-    from bench.engines.lexicon.lucene import _autoclass
-
-    java = {name.rpartition(".")[2]: _autoclass()(f"org.apache.lucene.{name}") for name in (
-        "document.FeatureField", "document.Document", "store.ByteBuffersDirectory", "index.IndexWriter", "index.IndexWriterConfig",
-        "index.DirectoryReader", "search.IndexSearcher", "search.BoostQuery", "analysis.core.KeywordAnalyzer",
-    )}  # fmt: skip
-    directory = java["ByteBuffersDirectory"]()
-    writer = java["IndexWriter"](directory, java["IndexWriterConfig"](java["KeywordAnalyzer"]()))
-    for weight in (1, 2, 100, 255, 511, 513, 65535):
-        document = java["Document"]()
-        document.add(java["FeatureField"]("item", "l7", float(weight)))
-        writer.addDocument(document)
-    writer.close()
-    searcher = java["IndexSearcher"](java["DirectoryReader"].open(directory).getContext())
-    query = java["BoostQuery"](java["FeatureField"].newLinearQuery("item", "l7", 1.0), 255.0)
-    found = sorted(hit.score / 255 for hit in searcher.search(query, 10).scoreDocs)
-    assert found == [1, 2, 100, 255, 511, 512, 65408]
-
-
-def test_the_command_removes_indexes_with_their_collections(tmp_path, capsys):
-    pytest.importorskip("qdrant_edge")
-    vectors = LexiconVectors.of(np.eye(4, dtype=np.float32))
-    first, second = (build_index(tmp_path, "qdrant", vectors, name, served="embedded") for name in "ab")
-    others = build_index(tmp_path, "scipy", vectors, "c")
-    assert servers.cli.run(servers.main, servers.parser(), ["--home", str(tmp_path), "nothing"]) == 2
-    assert "nothing: no index of a server engine" in capsys.readouterr().err
-    assert servers.cli.run(servers.main, servers.parser(), ["--home", str(tmp_path), first.id]) == 0
-    assert capsys.readouterr().out == f"removed {first.id} (qdrant, embedded)\n"
-    assert not first.folder.exists() and second.folder.exists()
-    servers.cli.run(servers.main, servers.parser(), ["--home", str(tmp_path)])
-    assert not second.folder.exists() and others.folder.exists()
-    assert os.listdir(tmp_path / "indexes") == [others.id]

@@ -1,0 +1,105 @@
+"""Traps of the lexicon libraries: each test shows one; where it fails, the library has changed."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from bench import engines
+from bench.vectors.impacts import Impacts
+from bench.vectors.read import LexiconVectors
+from models.errors import InputError
+from tests.bench.engines.small import ITEMS, brute_force, vectors_for
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(importlib.util.find_spec("jnius") is None, reason="the extra 'lucene' is not installed")
+def test_lucene_counts_a_lexicon_that_every_document_has(tmp_path):
+    """As `impact` does; a similarity with an inverse document frequency would ignore it."""
+    weights = np.array([[0.03, 0.05, 0], [0.03, 0, 0.07], [0.03, 0.01, 0.01]], np.float32)
+    documents = Impacts(LexiconVectors.of(weights), None, 8)
+    queries = Impacts(LexiconVectors.of(np.array([[0.02, 0.01, 0.01]], np.float32)), None, 8).rows(0, 1)
+    found = {}
+    for name in ("impact", "lucene"):
+        (tmp_path / name).mkdir()
+        engines.get(name).build(documents, tmp_path / name)
+        with engines.get(name).open(tmp_path / name) as engine:
+            found[name] = engine.search(engine.prepare(queries), 3)[1][0].tolist()
+    assert found == {"impact": [13, 11, 8], "lucene": [13, 11, 8]}
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not os.environ.get("LEXLIP_BENCH_PISA_PYTHON"), reason="pisa is not installed")
+def test_pisa_refuses_a_broken_index(tmp_path):
+    documents, queries, _ = vectors_for(engines.get("pisa"), 8)
+    engines.get("pisa").build(documents, tmp_path)
+    for file in tmp_path.glob("quantized*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="pisa: its process exited"):
+        engine = engines.get("pisa").open(tmp_path)
+        engine.search(engine.prepare(queries), 10)
+
+
+def test_why_bmp_is_not_called_exact(tmp_path):
+    """Query weights have 32 steps, and the last block is not visited. If this fails, the library has changed."""
+    weights = np.array([[number, 1] for number in range(1, 101)], np.uint8)
+    pytest.importorskip("bmp")
+    engines.get("bmp").build(LexiconVectors.of(weights), tmp_path, block=32)
+    with engines.get("bmp").open(tmp_path) as engine:
+        queries = engine.prepare(sp.csr_array(np.array([[50, 0], [200, 2]], np.uint8)))
+        ids, scores = engine.search(queries, 100)
+        assert (ids[0] >= 0).sum() == 68 and ids[0, :68].tolist() == list(range(99, 31, -1))
+        assert scores[0, :68].tolist() == [32.0 * weight for weight in range(100, 32, -1)]
+        assert (scores[1, :68] - scores[0, :68] == 1).all()  # a weight of 1% of the largest is rounded up to a step
+
+
+def test_bmp_gets_no_query_lexicon_that_no_document_has(tmp_path):
+    pytest.importorskip("bmp")
+    engines.get("bmp").build(LexiconVectors.of(np.array([[1, 0, 0], [0, 2, 0]], np.uint8)), tmp_path)
+    with engines.get("bmp").open(tmp_path) as engine:
+        assert (engine.search(engine.prepare(sp.csr_array(np.array([[0, 0, 9]], np.uint8))), 2)[0] == -1).all()
+
+
+FIRST_SEARCH = """
+import sys
+from pathlib import Path
+import scipy.sparse as sp
+from bench import engines
+engine = engines.get("sindi").open(Path(sys.argv[1]))
+queries = sp.csr_array([[1.0] * 8] * 64, dtype="float32")
+print(engine.search(engine.prepare(queries), 5, 8)[0].shape)
+"""
+
+
+@pytest.mark.nightly
+def test_the_first_search_of_sindi_may_use_several_threads(tmp_path):
+    """The binding deadlocks in about half of the runs if two threads search first; `open` therefore searches once."""
+    pytest.importorskip("pyvsag")
+    engines.get("sindi").build(LexiconVectors.of(np.ones((50, 8), np.float32)), tmp_path, quantised=False)
+    for _ in range(3):
+        command = [sys.executable, "-c", FIRST_SEARCH, str(tmp_path)]
+        answered = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+        assert answered.stdout.strip() == "(64, 5)"
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_sindi_returns_only_matching_items(quantised, tmp_path):
+    """The library leaves array tails uninitialised if fewer than k items match; freed arrays look like results here."""
+    pytest.importorskip("pyvsag")
+    documents, queries, products = vectors_for(engines.get("sindi"), 8)
+    engines.get("sindi").build(documents, tmp_path, quantised=quantised)
+    with engines.get("sindi").open(tmp_path) as engine:
+        for _ in range(20):
+            np.arange(ITEMS, dtype=np.int64), np.linspace(-9, 0, ITEMS, dtype=np.float32)
+            ids, scores = engine.search(engine.prepare(queries), ITEMS)
+            for row, of_row in zip(ids, products, strict=True):
+                assert set(row[row >= 0]) <= set(np.flatnonzero(of_row))
+    if not quantised:
+        assert np.array_equal(scores, brute_force(products, ITEMS, positive=True)[1])
