@@ -1,0 +1,1 @@
+"""What is measured of a model: recall, classification, sparsity, disagreement, lexicon views, export."""

@@ -1,69 +1,94 @@
-"""The functions that turn rankings, counts and latencies into metrics; `bench.tasks.metrics` says what each is called and means.
+"""Metric functions over ranks, sizes and latencies. `bench/store/metrics.yaml` defines each metric. numpy only.
 
-Those of retrieval take `ranks` (for each query the 1-based ranks of its relevant items among the retrieved ones, ascending; empty when none
-was retrieved), `relevant` (for each query the number of relevant items in the gallery) and `depth` (how many were retrieved). numpy only.
+Arguments of the retrieval metrics:
+    ranks      per query, the 1-based ranks of its relevant items among the retrieved ones, ascending; empty if none
+    was retrieved relevant   per query, the number of relevant items in the gallery depth      number of results
+    retrieved per query
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# --- per query --------------------------------------------------------------------------------------------------------------------
+# --- per query ---
 
 
 def first_rank(ranks: Sequence[Sequence[int]], missing: float) -> np.ndarray:
-    """(Q,) float64 rank of the first relevant item of each query; `missing` where none was retrieved."""
+    """(Q,) float64: rank of the first relevant item; `missing` for a query that retrieved none."""
     return np.array([r[0] if len(r) else missing for r in ranks], dtype=np.float64)
 
 
 def success(ranks: Sequence[Sequence[int]], k: int) -> np.ndarray:
-    """(Q,) float64: 1 where at least one relevant item is among the top k, else 0. Its mean is Success@K, which the field prints as R@K."""
+    """(Q,) float64: 1 if at least one relevant item is in the top k, else 0.
+
+    Trap: the mean is Success@K. Image-text retrieval prints it as "R@K", but it is not the recall of trec_eval.
+    """
     return (first_rank(ranks, np.inf) <= k).astype(np.float64)
 
 
 def trec_recall(ranks: Sequence[Sequence[int]], relevant: Sequence[int], k: int) -> np.ndarray:
-    """(Q,) float64: share of a query's relevant items that are among the top k. 0 where a query has no relevant item, as trec_eval."""
+    """(Q,) float64: share of a query's relevant items in the top k.
+
+    Trap: 0 for a query without relevant items, as in trec_eval; such a query is not left out.
+    """
     found = np.array([np.searchsorted(np.asarray(r), k, side="right") for r in ranks], dtype=np.float64)
     return found / np.maximum(np.asarray(relevant, dtype=np.float64), 1)
 
 
-# --- over the queries -------------------------------------------------------------------------------------------------------------
+# --- over all queries ---
 
 
 def success_at(k: int, ranks, relevant, depth: int) -> float:
-    """Success@K, the "R@K" of image-text retrieval. `depth` must reach k."""
-    _reach(k, depth)
+    """Success@K, the "R@K" of image-text retrieval: mean of `success`. Raises ValueError if depth < k."""
+    _check_depth(k, depth)
     return float(success(ranks, k).mean())
 
 
 def trec_recall_at(k: int, ranks, relevant, depth: int) -> float:
-    """recall_K of trec_eval, averaged over queries. `depth` must reach k."""
-    _reach(k, depth)
+    """recall_K of trec_eval: mean of `trec_recall`. Raises ValueError if depth < k.
+
+    Trap: with n relevant items per query it cannot exceed K / n: five captions per image limit recall@1 to 0.2.
+    """
+    _check_depth(k, depth)
     return float(trec_recall(ranks, relevant, k).mean())
 
 
 def median_rank(ranks, relevant, depth: int) -> float:
     """Median over queries of the rank of the first relevant item.
 
-    The trap: an item that was not retrieved counts as rank depth + 1, so a value above `depth` only says "beyond depth". With
-    depth = gallery size nothing is hidden, but for lexicon engines, which do not return documents of score 0.
+    Trap: an item that was not retrieved counts as rank depth + 1, so a value above `depth` means "beyond depth". This
+    also holds if depth is the gallery size: lexicon engines do not return documents of score 0.
     """
     return float(np.median(first_rank(ranks, depth + 1)))
 
 
-def flops_per_pair(query_share: np.ndarray, document_share: np.ndarray) -> float:
-    """Expected multiply-adds of one query-document score over an inverted index.
+def r_precision(ranks: Sequence[Sequence[int]], relevant: Sequence[int]) -> float:
+    """R-Precision: share of the top R that is relevant, mean over queries; R is a query's number of relevant items.
 
-    sum over lexicons v of P(v active in a query) * P(v active in a document), the FLOPS of SPLADE (Formal et al., 2021,
-    arXiv 2107.05720) taken between queries and documents. Arguments: (V,) shares in 0..1. A dense score of dimension D costs D.
+    relevant: at least 1 for each query. Trap: `ranks` must cover the largest R; relevant items beyond R do not count.
     """
-    return float(np.dot(np.asarray(query_share, np.float64), np.asarray(document_share, np.float64)))
+    found = [np.searchsorted(of_query, count, side="right") for of_query, count in zip(ranks, relevant, strict=True)]
+    return float(np.mean([hits / count for hits, count in zip(found, relevant, strict=True)]))
+
+
+def map_at_r(ranks: Sequence[Sequence[int]], relevant: Sequence[int]) -> float:
+    """mAP@R (Musgrave et al., 2020, arXiv 2003.08505), mean over queries.
+
+    Per query: sum over the relevant items in the top R of the precision at their rank, divided by R. Arguments as in
+    `r_precision`. Trap: not average precision (AP), which counts relevant items beyond rank R too.
+    """
+    values = []
+    for of_query, count in zip(ranks, relevant, strict=True):
+        found = np.asarray(of_query)[: np.searchsorted(of_query, count, side="right")]
+        values.append(float((np.arange(1, len(found) + 1) / found).sum() / count))
+    return float(np.mean(values))
 
 
 def overlap(found: np.ndarray, exact: np.ndarray, k: int) -> float:
     """Share of the exact top k that an engine returned: mean over queries of |found & exact| / |exact|.
 
-    Arguments: ids (Q, >= k) int64, padded with -1. Queries whose exact result is empty are left out; 1.0 when all are.
+    Arguments: ids (Q, >= k) int64, padded with -1. Trap: queries with an empty exact result are left out; 1.0 if all
+    are.
     """
     shares = []
     for got, want in zip(found[:, :k], exact[:, :k], strict=True):
@@ -74,33 +99,18 @@ def overlap(found: np.ndarray, exact: np.ndarray, k: int) -> float:
 
 
 def mean_per_class(ranks: Sequence[Sequence[int]], classes: Sequence[int]) -> float:
-    """Accuracy of each class by itself, averaged over the classes that have items: none weighs more for being frequent.
+    """Top-1 accuracy per class, averaged over the classes that have items, so that frequent classes weigh no more.
 
-    Arguments: ranks of each item's own class, and that class (N,), N at least 1.
+    ranks: per item, [rank of its own class]; classes: (N,) int, the class of each item, N at least 1.
+    Trap: differs from overall accuracy if the classes have different sizes.
     """
-    right, classes = success(ranks, 1), np.asarray(classes, np.int64)
+    correct, classes = success(ranks, 1), np.asarray(classes, np.int64)
     items = np.bincount(classes)
-    return float((np.bincount(classes, weights=right)[items > 0] / items[items > 0]).mean())
-
-
-def gini(sizes: np.ndarray) -> float:
-    """Gini coefficient of non-negative sizes: 0 when all are equal, towards 1 when one has all; 0 where there are none."""
-    ordered = np.sort(np.asarray(sizes, np.float64))
-    if not ordered.sum():
-        return 0.0
-    return float(
-        2 * np.dot(np.arange(1, len(ordered) + 1), ordered) / (len(ordered) * ordered.sum())
-        - (len(ordered) + 1) / len(ordered)
-    )
-
-
-def percentile(latencies_us: np.ndarray, share: float) -> float:
-    """The smallest measured latency that at least `share` per cent of the queries do not exceed (no interpolation)."""
-    return float(np.percentile(np.asarray(latencies_us, np.float64), share, method="inverted_cdf"))
+    return float((np.bincount(classes, weights=correct)[items > 0] / items[items > 0]).mean())
 
 
 def evaluate(ranks, relevant, depth: int) -> dict[str, float]:
-    """All retrieval metrics that `depth` allows: {"recall@1": ..., "trec_recall@1": ..., "median_rank": ...}."""
+    """All retrieval metrics that `depth` permits: {"recall@1": ..., "trec_recall@1": ..., ..., "median_rank": ...}."""
     values = {}
     for k in (1, 5, 10):
         if k <= depth:
@@ -109,6 +119,29 @@ def evaluate(ranks, relevant, depth: int) -> dict[str, float]:
     return values | {"median_rank": median_rank(ranks, relevant, depth)}
 
 
-def _reach(k: int, depth: int) -> None:
+# --- distributions ---
+
+
+def gini(sizes: np.ndarray) -> float:
+    """Gini coefficient of non-negative sizes: 0 if all are equal, towards 1 if one has everything.
+
+    Trap: 0 for no sizes and for sizes that are all zero, where the coefficient is not defined.
+    """
+    ordered = np.sort(np.asarray(sizes, np.float64))
+    if not ordered.sum():
+        return 0.0
+    weighted = 2 * np.dot(np.arange(1, len(ordered) + 1), ordered) / (len(ordered) * ordered.sum())
+    return float(weighted - (len(ordered) + 1) / len(ordered))
+
+
+def percentile(latencies_us: np.ndarray, share: float) -> float:
+    """The smallest measured latency that at least `share` per cent of the queries do not exceed.
+
+    Trap: no interpolation, unlike numpy's default: the result is always one of the measured values.
+    """
+    return float(np.percentile(np.asarray(latencies_us, np.float64), share, method="inverted_cdf"))
+
+
+def _check_depth(k: int, depth: int) -> None:
     if k > depth:
-        raise ValueError(f"recall@{k} cannot be told from {depth} retrieved items")
+        raise ValueError(f"recall@{k} needs at least {k} retrieved items, got {depth}")

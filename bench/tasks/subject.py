@@ -1,37 +1,161 @@
-"""Where the records of a model's measurements on a corpus begin alike."""
+"""What is measured: a model (`Subject`), images of a corpus (`Slice`), and one of each in a home (`Measurement`).
+
+Tasks take a `Measurement` or a `Subject` whole. The model is opened once per subject and each slice is encoded once
+per measurement, both at first use: a measurement whose points all exist loads no model.
+"""
+
+import argparse
+import functools
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from bench.store import cli
-from bench.store.records import Point
-from bench.vectors.encode import Encoder
+from bench.store.records import Point, RecordStore
+from bench.vectors import encode
+from bench.vectors.encode import Encoded
+from bench.vectors.encoder import PRECISIONS, Encoder
+from models.errors import InputError
 
 
-def begun(
-    task: str,
-    encoder: Encoder,
-    corpus,
-    split: str,
-    images: int | None,
-    *,
-    variant: str = "",
-    seed: int | None = None,
-    profile: str = "",
-    config_id: str = "",
-    command: str = "",
-) -> Point:
-    """The point of a task on images 0..`images` of a split, without what only the task knows. Does not load the model.
+@dataclass(frozen=True)
+class Subject:
+    """A model under measurement, with the fields that all its records share.
 
-    corpus: whatever has a name and a fingerprint. command: this process's own unless given.
+    model: checkpoint folder, or the `open_clip:` name of a pre-trained model (`models.pretrained.open_clip`).
+    config_id: id of the training configuration. command: the command to record; the running command if empty.
+    precision: what the model computes in, "float32" or "bfloat16".
     """
-    return Point(
-        task=task,
-        corpus=corpus.name,
-        split=split,
-        images=images,
-        profile=profile,
-        variant=variant,
-        seed=seed,
-        config_id=config_id,
-        data_id=corpus.fingerprint,
-        checkpoint_id=encoder.id,
-        command=command or cli.command_line(),
-    )
+
+    model: Path | str
+    variant: str = ""
+    seed: int | None = None
+    profile: str = ""
+    config_id: str = ""
+    command: str = ""
+    precision: str = "float32"
+
+    @classmethod
+    def of(cls, arguments) -> "Subject":
+        """The subject of a command with the flags of `add_subject`."""
+        named = {"variant": arguments.variant, "seed": arguments.seed, "profile": arguments.profile}
+        if getattr(arguments, "model", None):
+            from models.pretrained import open_clip
+
+            named["variant"] = named["variant"] or open_clip.variant(arguments.model)
+            return cls(arguments.model, **named, precision=arguments.precision)
+        named["variant"] = named["variant"] or arguments.checkpoint.resolve().name
+        return cls(arguments.checkpoint, **named, precision=getattr(arguments, "precision", PRECISIONS[0]))
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded at first use. Raises InputError for an unknown precision, later for a broken checkpoint."""
+        return Encoder(self.model, self.precision)
+
+    def require_lexicons(self) -> None:
+        """Raises InputError for a model of dense vectors."""
+        if self.encoder.kind != "lexicon":
+            kind = self.encoder.kind
+            raise InputError(f"{self.model}: a model of {kind} vectors; expected a model of lexicon vectors")
+
+    def point(self, task: str, corpus, split: str, images: int | None, **fields) -> Point:
+        """The point of a task on images 0..`images` of a split. Does not load the model.
+
+        corpus: anything with `name` and `fingerprint`. fields: further fields of the point; they override the common
+        ones.
+        """
+        common = {
+            "task": task,
+            "corpus": corpus.name,
+            "split": split,
+            "images": images,
+            "profile": self.profile,
+            "variant": self.variant,
+            "seed": self.seed,
+            "config_id": self.config_id,
+            "data_id": corpus.fingerprint,
+            "checkpoint_id": self.encoder.id,
+            "command": self.command or cli.command_line(),
+        }
+        return Point(**common | fields)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Images 0..`images` of a split of a corpus, and their captions."""
+
+    corpus: Any
+    split: str = "test"
+    images: int = 1000
+
+    @classmethod
+    def open(cls, spec: str | dict, split: str = "test", images: int = 1000) -> "Slice":
+        """Opens the corpus of a specification. Raises InputError for an unknown corpus or split and for images < 1."""
+        if images < 1:
+            raise InputError(f"images {images}: expected at least 1")
+        from bench import corpora
+
+        corpus = corpora.open_corpus(spec)
+        corpora.check_split(corpus, split)
+        return cls(corpus, split, images)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A subject on a slice, with records and vectors in `home`. force: measure and encode again what exists."""
+
+    home: Path
+    subject: Subject
+    slice: Slice
+    force: bool = False
+
+    @functools.cached_property
+    def store(self) -> RecordStore:
+        return RecordStore(self.home)
+
+    @functools.cached_property
+    def encoded(self) -> Encoded:
+        """Vectors of the slice, encoded unless they exist. Raises InputError for a broken checkpoint."""
+        corpus, split, images = self.slice.corpus, self.slice.split, self.slice.images
+        return encode.encode(self.home, self.subject.encoder, corpus, split, images, self.force)
+
+    def point(self, task: str, **fields) -> Point:
+        """The point of a task, with the fields of subject and slice and the kind of the vectors."""
+        of_slice = (self.slice.corpus, self.slice.split, self.slice.images)
+        return self.subject.point(task, *of_slice, **{"kind": self.encoded.kind} | fields)
+
+    def exists(self, point: Point) -> bool:
+        """Whether the point is recorded and need not be measured (never with `force`)."""
+        return not self.force and self.store.has(point)
+
+
+def add_subject(flags: argparse.ArgumentParser, pretrained: bool = True) -> None:
+    """Adds the flags that name a model in the records; pretrained: also `--model` and `--precision`."""
+    if pretrained:
+        model = flags.add_mutually_exclusive_group(required=True)
+        model.add_argument("--checkpoint", type=Path, help="checkpoint folder")
+        model.add_argument(
+            "--model",
+            help="pre-trained model: open_clip:ARCHITECTURE/TAG, fetched from the hub; open_clip:ARCHITECTURE/FILE of "
+            "weights; open_clip:local-dir:FOLDER. recall sets the corpus to its resolution unless --corpus states one: "
+            "'{name: scenes, pixels: 64}'",
+        )
+        flags.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the model computes in")
+    else:
+        flags.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    flags.add_argument("--variant", default="", help="variant in the records; name of the folder or model unless given")
+    flags.add_argument("--seed", type=int, default=None, help="training seed in the records")
+    flags.add_argument("--profile", default="", help="profile in the records")
+
+
+def at_pixels(spec: str | dict, pixels: int) -> str | dict:
+    """A corpus specification with `pixels` set to a model's resolution, unless it states them or the corpus has none.
+
+    Pre-trained models take 224 pixels or more: images of the default 64 pixels, enlarged, would measure the blur.
+    """
+    from bench.corpora import CORPORA, corpus_class
+
+    stated = {"name": spec} if isinstance(spec, str) else spec
+    corpus = corpus_class(stated["name"]) if stated.get("name") in CORPORA else None
+    return {"pixels": pixels} | stated if corpus and "pixels" in inspect.signature(corpus).parameters else spec

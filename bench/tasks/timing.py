@@ -1,8 +1,8 @@
-"""How fast an open index answers: latency of single queries, and throughput, each measured by itself.
+"""Speed of an open index: latency of single queries and throughput of a batch, measured separately.
 
-QPS is queries completed over wall time, never 1 / latency. Threads are pinned for every library in the process (BLAS and OpenMP through
-threadpoolctl; engines get their number as an argument) and stated in the record. Queries are brought to the engine's own form before the
-clock starts (`Engine.prepare`); encoding a text is measured apart.
+QPS is queries completed over wall time, never 1 / latency. Threads are pinned for every library in the process (BLAS
+and OpenMP through threadpoolctl; engines take their number as an argument) and stated in the record. Queries are
+converted to the engine's own form before the clock starts (`Engine.prepare`). Query encoding is not included.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ WARM_UP_QUERIES = 32
 
 @dataclass(frozen=True)
 class Timing:
-    """How to measure. A pass ends after `seconds`, so a slow engine answers fewer of the queries; the record says how many."""
+    """Options of a timed search. The first pass ends after `seconds`; the record states how many queries it ran."""
 
     queries: int = 1000  # evenly spaced through the query list
     depth: int = 10  # results per query; the rate depends on it as much as on the engine
@@ -35,22 +35,22 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured over the first `queries` of the queries given."""
+    """Result over the first `queries` of the given queries."""
 
     values: dict[str, float]  # metric -> value
     queries: int
-    latency_us: np.ndarray | None  # (queries,) median of each query's repeats; None for a batch
-    ids: np.ndarray  # (queries, depth) what the timed search returned
+    latency_us: np.ndarray | None  # (queries,) median over the repeats; None for a batch
+    ids: np.ndarray  # (queries, depth) int64, results of the timed search
     note: str
     seconds: float
-    other_cores: float = 0.0  # kept busy by other processes meanwhile
+    other_cores: float = 0.0  # cores used by other processes at the same time
 
 
 @contextlib.contextmanager
 def pinned(threads: int) -> Iterator[None]:
-    """Holds the process on `threads` cores and its thread pools at that number, and the garbage collector off.
+    """Binds the process to `threads` cores, limits its thread pools to that number and disables garbage collection.
 
-    Cores are what no library can get round: one that starts threads of its own shares them. (Linux; elsewhere the pools alone are held.)
+    No library can bypass the binding: threads that it starts share the cores. Not on Linux: only the pools are limited.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -66,7 +66,7 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 def _bind(allowed: list[int]) -> None:
-    """Every thread that this process has now to these cores; those it starts later follow the one that starts them."""
+    """Binds all current threads of this process to these cores; threads started later inherit the binding."""
     if allowed:
         for thread in os.listdir("/proc/self/task"):
             with contextlib.suppress(ProcessLookupError):
@@ -74,7 +74,7 @@ def _bind(allowed: list[int]) -> None:
 
 
 def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
-    """One query at a time: the latency of each, and the rate of a client that waits for each answer before it asks again."""
+    """One query at a time: the latency of each, and the rate of a client that waits for each result."""
     prepared = [engine.prepare(queries[i : i + 1], **knobs) for i in range(queries.shape[0])]
     began = time.perf_counter()
     passes, rates, found = [], [], []
@@ -93,24 +93,19 @@ def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
                     break
             rates.append(len(latencies) / ((before - start) / 1e9))
             passes.append(latencies)
-            prepared = prepared[: len(latencies)]  # later passes answer the same queries
+            prepared = prepared[: len(latencies)]  # later passes run the same queries
     latency_us = np.array(passes, np.float64) / 1000  # (repeats, queries)
     values = {"qps": float(np.median(rates))}
     for share in (50, 95, 99):
         values[f"latency_p{share}_us"] = evaluation.percentile(latency_us.ravel(), share)
-    note = _join(
-        other.note(),
-        _spread(rates),
-        f"{len(prepared)} of {queries.shape[0]} queries" if len(prepared) < queries.shape[0] else "",
-    )
-    seconds = time.perf_counter() - began
-    return Measured(
-        values, len(prepared), np.median(latency_us, axis=0), np.concatenate(found), note, seconds, other.cores
-    )
+    fewer = f"{len(prepared)} of {queries.shape[0]} queries" if len(prepared) < queries.shape[0] else ""
+    note, seconds = _join(other.note(), _spread(rates), fewer), time.perf_counter() - began
+    medians, ids = np.median(latency_us, axis=0), np.concatenate(found)
+    return Measured(values, len(prepared), medians, ids, note, seconds, other.cores)
 
 
 def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
-    """All queries in one call: the rate of an engine that may share work between them, on `timing.threads` threads."""
+    """All queries in one call, on `timing.threads` threads: the rate of an engine that may share work between them."""
     prepared = engine.prepare(queries, **knobs)
     began = time.perf_counter()
     rates = []
@@ -124,15 +119,6 @@ def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
                 break
     note, seconds = _join(other.note(), _spread(rates)), time.perf_counter() - began
     return Measured({"qps": float(np.median(rates))}, queries.shape[0], None, ids, note, seconds, other.cores)
-
-
-def evenly(count: int, wanted: int) -> np.ndarray:
-    """At most `wanted` places out of `count`, evenly spaced from the first to the last."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64))
-        if count
-        else np.zeros(0, np.int64)
-    )
 
 
 def _spread(rates: list[float]) -> str:

@@ -8,20 +8,15 @@ import pytest
 from bench.corpora import open_corpus
 from bench.store import cli
 from bench.store.records import RecordStore
-from bench.tasks import bm25 as text_floor
-from bench.tasks.bm25 import held_out_caption, measure_text_floor, names, rank
+from bench.tasks import bm25
+from bench.tasks.bm25 import held_out_caption, measure_bm25, names, rank
+from bench.tasks.subject import Slice
 from models.errors import InputError
 
 SCENES = {"name": "scenes", "concepts": 200}
 
 
-@pytest.fixture
-def of_words(monkeypatch, word_corpus):
-    monkeypatch.setattr(text_floor, "open_corpus", lambda spec: word_corpus)
-    return word_corpus
-
-
-def test_scores_are_those_of_the_formula():
+def test_scores_agree_with_the_formula():
     """Lucene's BM25: idf = ln(1 + (N - df + 0.5) / (df + 0.5)), tf / (tf + k1 (1 - b + b length / mean length))."""
     documents = ["dog beach", "dog dog canyon", "apple"]
     ids, scores = rank(documents, ["two dogs", "the apple on a beach", "above the", "zebra"], depth=3)
@@ -39,12 +34,12 @@ def test_equal_scores_are_in_the_order_of_the_documents():
     assert ids.tolist() == [[0, 1, 2], [0, 2, 1]]
 
 
-def test_documents_without_words_are_refused():
-    with pytest.raises(InputError, match="2 documents without a word"):
+def test_documents_of_stop_words_are_refused():
+    with pytest.raises(InputError, match="2 documents contain only stop words"):
         rank(["the", ""], ["a dog"], 1)
 
 
-def test_names_are_the_facts_and_no_word_of_a_caption():
+def test_documents_are_the_facts_of_a_scene():
     corpus = open_corpus(SCENES)
     documents, queries = names(corpus, "test", 30)
     for i, (image_id, group, text) in enumerate(zip(documents.ids, documents.groups, documents.texts, strict=True)):
@@ -56,7 +51,7 @@ def test_names_are_the_facts_and_no_word_of_a_caption():
 
 def test_scenes_by_names(tmp_path):
     store = RecordStore(tmp_path)
-    point_id = measure_text_floor(store, SCENES, images=30, profile="smoke")
+    point_id = measure_bm25(tmp_path, Slice.open(SCENES, images=30), "smoke")
     rows, queries = store.read(), store.queries(point_id)
     values = dict(zip(rows.metric, rows.value, strict=True))
     identity = rows.iloc[0]
@@ -69,26 +64,26 @@ def test_scenes_by_names(tmp_path):
     assert 0.5 < values["recall@1"] < 1, "names say much of a caption, not all"
 
 
-def test_what_is_there_is_not_measured_again(tmp_path, monkeypatch):
+def test_recorded_points_are_not_measured_again(tmp_path, monkeypatch):
     store = RecordStore(tmp_path)
-    point_id = measure_text_floor(store, SCENES, images=5)
+    point_id = measure_bm25(tmp_path, Slice.open(SCENES, images=5))
     with monkeypatch.context() as never:
-        never.setattr(text_floor, "rank", None)
-        assert measure_text_floor(store, SCENES, images=5) == point_id
+        never.setattr(bm25, "rank", None)
+        assert measure_bm25(tmp_path, Slice.open(SCENES, images=5)) == point_id
     stamp = (store.folder / f"{point_id}.parquet").stat().st_mtime_ns
-    assert measure_text_floor(store, SCENES, images=5, force=True) == point_id
+    assert measure_bm25(tmp_path, Slice.open(SCENES, images=5), force=True) == point_id
     assert (store.folder / f"{point_id}.parquet").stat().st_mtime_ns > stamp
 
 
-def test_elsewhere_by_a_held_out_caption_that_is_never_a_query(tmp_path, of_words):
-    documents, queries = held_out_caption(of_words, "test", 60)
-    captions = list(of_words.captions("test", 0, 60))
+def test_a_corpus_without_facts_uses_a_held_out_caption(tmp_path, word_corpus):
+    documents, queries = held_out_caption(word_corpus, "test", 60)
+    captions = list(word_corpus.captions("test", 0, 60))
     assert documents.texts == [text for _, text, _ in captions[::2]] and documents.ids == [
         image for *_, image in captions[::2]
     ]
     assert queries.ids == [caption_id for caption_id, *_ in captions[1::2]]
     store = RecordStore(tmp_path)
-    queries = store.queries(measure_text_floor(store, "words", images=60))
+    queries = store.queries(measure_bm25(tmp_path, Slice(word_corpus, "test", 60)))
     assert not queries.query_id.str.endswith("#0").any() and len(queries) == 60
     rows = store.read()
     assert '"documents":"held_out_caption"' in rows.knobs.iloc[0] and "first caption" in rows.note.iloc[0]
@@ -101,18 +96,18 @@ def test_elsewhere_by_a_held_out_caption_that_is_never_a_query(tmp_path, of_word
     )
 
 
-def test_one_caption_for_each_image_is_too_few(tmp_path, of_words, monkeypatch):
-    whole = type(of_words).captions
-    monkeypatch.setattr(type(of_words), "captions", lambda *arguments: list(whole(*arguments))[::2])
-    with pytest.raises(InputError, match="corpus words: one caption for each image"):
-        measure_text_floor(RecordStore(tmp_path), "words", images=5)
-    monkeypatch.setattr(type(of_words), "captions", lambda *_: iter(list(whole(of_words, "test", 0, 3))))
+def test_one_caption_per_image_is_refused(tmp_path, word_corpus, monkeypatch):
+    whole = type(word_corpus).captions
+    monkeypatch.setattr(type(word_corpus), "captions", lambda *arguments: list(whole(*arguments))[::2])
+    with pytest.raises(InputError, match="corpus words: one caption per image"):
+        measure_bm25(tmp_path, Slice(word_corpus, "test", 5))
+    monkeypatch.setattr(type(word_corpus), "captions", lambda *_: iter(list(whole(word_corpus, "test", 0, 3))))
     with pytest.raises(InputError, match="captions of 3 images, expected 5"):
-        measure_text_floor(RecordStore(tmp_path), "words", images=5)
+        measure_bm25(tmp_path, Slice(word_corpus, "test", 5))
 
 
 def run(*argv):
-    return cli.run(text_floor.main, text_floor.parser(), [str(argument) for argument in argv])
+    return cli.run(bm25.main, bm25.parser(), [str(argument) for argument in argv])
 
 
 def test_command(tmp_path, capsys):

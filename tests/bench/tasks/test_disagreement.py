@@ -1,214 +1,164 @@
-"""What two models put first where they disagree most, and heat maps, against brute force over tiny models that were not trained."""
+"""Queries on which two models disagree most, against brute force over tiny untrained models."""
 
 import io
+import itertools
 import json
-import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
-from bench.corpora import open_corpus
 from bench.store import cli
-from bench.store.records import EXAMPLES_SCHEMA, RecordStore
-from bench.tasks import disagreement as inside
-from bench.tasks.disagreement import look_inside
+from bench.store.records import RecordStore
+from bench.tasks import disagreement
+from bench.tasks.disagreement import gap_values, measure_disagreement
 from bench.tasks.rank_gap import RANK_GAP
-from bench.tasks.recall import measure_recall
-from bench.vectors.encode import Encoder, encode
+from bench.tasks.retrieval.examples import HEAT_MAPS
+from bench.tasks.subject import Slice
+from bench.vectors.encode import encode
+from bench.vectors.encoder import Encoder
 from bench.vectors.impacts import prune, quantise
-from models import checkpoint
-from models.config import ClipConfig, HeadConfig, ImageConfig, LexLIPConfig, ModelConfig, TextConfig
 from models.errors import InputError
-from models.tokenizer import LexiconTokenizer
 
-SPEC = {"name": "scenes", "concepts": 12, "pixels": 64}
-IMAGES, TOP_KS = 8, 32
-MEASURED = {"top_k": (TOP_KS,)}
+SHOWN = 5
 
 
 @pytest.fixture(scope="module")
-def corpus():
-    return open_corpus(SPEC)
+def compared(measured):
+    """The measured home, with disagreement measured: home, and per model (recall point, disagreement point)."""
+    store = RecordStore(measured.home)
+    before = {path: path.read_bytes() for path in store.folder.iterdir()}
+    ids = measure_disagreement(measured.home, measured.subjects, measured.slice, measured.top_k)
+    assert all(path.read_bytes() == content for path, content in before.items()), "no other record changes"
+    rows = store.read().drop_duplicates("point_id").set_index("point_id")
+    yield [(json.loads(rows.knobs[point_id])["recall"], point_id) for point_id in ids]
+    for path in set(store.folder.iterdir()) - set(before):
+        path.unlink()
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory, corpus):
-    """A home in which a LexLIP and a CLIP were measured, and the looking inside is done; their checkpoints and the ids of their points."""
-    home = tmp_path_factory.mktemp("home")
-    tokenizer = LexiconTokenizer.train(
-        [text for _, text, _ in corpus.captions("train", 0, 40)], vocabulary_size=90, max_tokens=24
+def first_ranks(store, recall_id) -> dict[str, int]:
+    return {row.query_id: int(row.ranks[0]) for row in store.queries(recall_id).itertuples()}
+
+
+def rank_gaps(store, compared) -> dict[str, int]:
+    ours, theirs = (first_ranks(store, recall_id) for recall_id, _ in compared)
+    return {query: ours[query] - theirs[query] for query in ours}
+
+
+def furthest_queries(gaps: dict[str, int], sign: int) -> list[str]:
+    return sorted((q for q in gaps if sign * gaps[q] > 0), key=lambda q: (-sign * gaps[q], q))[:SHOWN]
+
+
+def test_points_of_both_models(measured, compared):
+    """Their values follow from the recorded ranks; their fields are those of the recall points."""
+    store = RecordStore(measured.home)
+    rows, gaps = store.read(), pd.Series(rank_gaps(store, compared))
+    for (recall_id, point_id), (other_id, _), gap in zip(compared, reversed(compared), (gaps, -gaps), strict=True):
+        mine, recall = (rows[rows.point_id == found].reset_index(drop=True) for found in (point_id, recall_id))
+        values = mine.set_index("metric").value
+        assert values.to_dict() == {"ranked_lower": (gap > 0).sum(), "rank_gap_max": max(0, gap.max())}
+        assert json.loads(mine.knobs[0]) == {"recall": recall_id, "against": other_id}
+        same = ["corpus", "split", "images", "variant", "seed", "profile", "config_id", "data_id", "checkpoint_id"]
+        same += ["vectors_id", "index_id", "engine", "top_k", "bits", "depth", "direction", "kind", "exact", "queries"]
+        pd.testing.assert_series_equal(mine.loc[0, same], recall.loc[0, same])
+        assert mine.task[0] == "disagreement" and store.queries(point_id) is None
+
+
+def test_values_of_hand_made_gaps():
+    assert gap_values(pd.Series([3, -2, 0, 1])) == {"ranked_lower": 2, "rank_gap_max": 3.0}
+    assert (
+        gap_values(pd.Series([-2.0]))
+        == gap_values(pd.Series([], dtype=float))
+        == {
+            "ranked_lower": 0,
+            "rank_gap_max": 0.0,
+        }
     )
-    folders = []
-    for kind in ("lexlip", "clip"):
-        torch.manual_seed(3)
-        config = ModelConfig(
-            kind=kind,
-            image=ImageConfig(layers=1, width=16, heads=2, pixels=64, patch=16, stem="patch"),
-            text=TextConfig(layers=1, width=16, heads=2, max_tokens=24, vocabulary=len(tokenizer), embedding_std=0.5),
-            lexlip=LexLIPConfig(head=HeadConfig(image_bias=-0.5)),
-            clip=ClipConfig(embedding=8),
-        )
-        folders.append(home / kind)
-        checkpoint.save(checkpoint.create(config, tokenizer), folders[-1])
-        named = {"variant": kind, "seed": 0, "profile": "tiny", "command": "again"}
-        measure_recall(
-            RecordStore(home),
-            home,
-            folders[-1],
-            SPEC,
-            images=IMAGES,
-            timing=False,
-            hard_negatives=False,
-            examples=6,
-            **MEASURED,
-            **named,
-        )
-    before = {path: path.read_bytes() for path in (home / "results").iterdir()}
-    ids = look_inside(RecordStore(home), home, folders, SPEC, images=IMAGES, **MEASURED)
-    return home, folders, ids, before
 
 
-@pytest.fixture
-def copied(measured, tmp_path):
-    """A home of its own with the same content, and its checkpoints."""
-    home = shutil.copytree(measured[0], tmp_path / "home")
-    return home, [home / "lexlip", home / "clip"]
-
-
-def first_ranks(store, point_id) -> dict[str, int]:
-    return {row.query_id: row.ranks[0] for row in store.queries(point_id).itertuples()}
-
-
-def worst_queries(store, ids) -> list[list[str]]:
-    ours, theirs = (first_ranks(store, point_id) for point_id in ids)
-    gaps = {query: int(ours[query]) - int(theirs[query]) for query in ours}
-    return [sorted((q for q in gaps if sign * gaps[q] > 0), key=lambda q: (-sign * gaps[q], q))[:5] for sign in (1, -1)]
-
-
-def test_results_are_of_the_queries_furthest_apart_by_brute_force(measured, corpus):
-    """Scores and first places from a product of all pairs, captions and pictures from the corpus."""
-    home, folders, ids, _ = measured
-    store, chosen = RecordStore(home), worst_queries(RecordStore(home), ids)
-    captions = {query: (text, image) for query, text, image in corpus.captions("test", 0, IMAGES)}
-    assert len(chosen[0]) == len(chosen[1]) == 5
-    for folder, point_id in zip(folders, ids, strict=True):
-        encoded = encode(home, Encoder(folder), corpus, "test", IMAGES)
-        queries, gallery = encoded.captions.rows(0, encoded.captions.count), encoded.images.rows(0, IMAGES)
+def test_examples_are_the_first_and_the_relevant_image_by_brute_force(measured, compared, scenes):
+    """Scores and first places from a product of all pairs; captions and images from the corpus."""
+    store = RecordStore(measured.home)
+    gaps, images = rank_gaps(store, compared), measured.slice.images
+    chosen = [*furthest_queries(gaps, 1), *furthest_queries(gaps, -1)]
+    captions = {query: (text, image) for query, text, image in scenes.captions("test", 0, images)}
+    assert len(chosen) == 2 * SHOWN
+    for subject, (recall_id, point_id) in zip(measured.subjects, compared, strict=True):
+        encoded = encode(measured.home, subject.encoder, scenes, "test", images)
+        queries, gallery = encoded.captions.rows(0, encoded.captions.count), encoded.images.rows(0, images)
         if encoded.kind == "lexicon":
-            queries, gallery = (
-                quantise(queries).astype(int).toarray(),
-                quantise(prune(gallery, TOP_KS)).astype(int).toarray(),
-            )
+            pruned = prune(gallery, measured.top_k[0])
+            queries, gallery = (quantise(side).astype(int).toarray() for side in (queries, pruned))
         scores = pd.DataFrame(queries @ gallery.T, index=encoded.captions.ids, columns=encoded.images.ids)
-        rows = store.examples(point_id)
-        rows = rows[rows.chosen == RANK_GAP]
-        assert list(dict.fromkeys(rows.query_id)) == [*chosen[0], *chosen[1]]
+        rows, ranks = store.examples(point_id), first_ranks(store, recall_id)
+        assert set(rows.chosen) == {RANK_GAP} and list(dict.fromkeys(rows.query_id)) == chosen
         for query_id, found in rows.groupby("query_id"):
             text, image = captions[query_id]
             assert set(found["query"]) == {text} and found[found.relevant].image_id.tolist() == [image]
             first = found[found["rank"] == 1].image_id.item()
             assert scores.loc[query_id, first] == pytest.approx(scores.loc[query_id].max(), abs=1e-6)
-            assert found[found.relevant]["rank"].item() == first_ranks(store, point_id)[query_id]
+            assert found[found.relevant]["rank"].item() == ranks[query_id]
             assert len(found) == (1 if first == image else 2)
             for row in found.itertuples():
                 assert row.score == pytest.approx(scores.loc[query_id, row.image_id], abs=1e-5)
                 assert Image.open(io.BytesIO(row.image)).size == (64, 64)
 
 
-def test_heat_maps_are_the_models_own_logits_token_by_token(measured, corpus):
-    """Each against the head run on one token state at a time; its highest against the pooled logit that the weight is made of."""
-    home, folders, ids, _ = measured
-    model = Encoder(folders[0]).model
-    pictures = dict(corpus.images("test", 0, IMAGES))
-    rows = RecordStore(home).examples(ids[0]).dropna(subset="heat_maps")
-    for row in rows.itertuples():
-        with torch.inference_mode():
-            hidden_BLD, pooled = model.image_states(torch.from_numpy(pictures[row.image_id][None]))
-            by_token_LV = np.stack([model.image.head(state_D).numpy() for state_D in hidden_BLD[0]])
-        maps, matched = json.loads(row.heat_maps), json.loads(row.lexicons)
-        assert [name for name, *_ in maps] == [name for name, *_ in matched[:4]] and maps
-        for name, first_pooled, logits in maps:
-            v = model.vocabulary.index(name)
-            assert first_pooled == 0 and logits == pytest.approx(by_token_LV[:, v].tolist(), abs=1e-4)
-            assert max(logits) == pytest.approx(float(pooled.logits_BV[0, v]), abs=1e-4)
-
-
-def test_which_pictures_have_heat_maps(measured):
-    home, _, ids, _ = measured
-    store = RecordStore(home)
-    rows, chosen = store.examples(ids[0]), worst_queries(store, ids)
+def test_heat_maps_are_of_the_query_furthest_apart_in_each_direction(measured, compared):
+    store = RecordStore(measured.home)
+    gaps = rank_gaps(store, compared)
+    (_, lexicon), (_, dense) = compared
+    rows = store.examples(lexicon)
     heated = rows[rows.heat_maps.notna()]
-    spaced = list(dict.fromkeys(rows[rows.chosen != RANK_GAP].query_id))
-    assert len(spaced) == 6
-    of_spaced = heated[heated.chosen != RANK_GAP]
-    assert of_spaced.query_id.tolist() == [spaced[i] for i in (0, 2, 3, 5)] and set(of_spaced["rank"]) == {1}
-    assert set(heated[heated.chosen == RANK_GAP].query_id) == {chosen[0][0], chosen[1][0]}
-    assert store.examples(ids[1]).heat_maps.isna().all(), "dense vectors have no lexicons"
+    assert set(heated.query_id) == {furthest_queries(gaps, 1)[0], furthest_queries(gaps, -1)[0]}
+    for row in heated.itertuples():
+        maps, matched = json.loads(row.heat_maps), json.loads(row.lexicons)
+        assert maps and [name for name, *_ in maps] == [name for name, *_ in matched[:HEAT_MAPS]]
+    assert store.examples(dense).heat_maps.isna().all(), "dense vectors have no lexicons"
 
 
-def test_the_points_and_what_was_shown_before_stay(measured):
-    home, _, ids, before = measured
-    changed = [path.name for path in (home / "results").iterdir() if path.read_bytes() != before.get(path)]
-    assert sorted(changed) == sorted(f"{point_id}.examples.parquet" for point_id in ids)
-    for point_id in ids:
-        old = pd.read_parquet(io.BytesIO(before[home / "results" / f"{point_id}.examples.parquet"])).drop(
-            columns="heat_maps"
-        )
-        now = RecordStore(home).examples(point_id).drop(columns="heat_maps")
-        pd.testing.assert_frame_equal(now[now.chosen != RANK_GAP], old, check_dtype=False)
-
-
-def test_what_is_there_is_not_made_again(copied, monkeypatch):
-    home, folders = copied
-    stamps = {path: path.stat().st_mtime_ns for path in home.rglob("*.*")}
+def test_recorded_points_are_not_measured_again(compared, copied, monkeypatch):
+    stamps = {path: path.stat().st_mtime_ns for path in copied.home.rglob("*.*")}
     monkeypatch.setattr(Encoder, "model", property(lambda self: pytest.fail("a model was loaded")))
-    look_inside(RecordStore(home), home, folders, SPEC, images=IMAGES, **MEASURED)
-    assert {path: path.stat().st_mtime_ns for path in home.rglob("*.*")} == stamps
+    measure_disagreement(copied.home, copied.subjects, copied.slice, copied.top_k)
+    assert {path: path.stat().st_mtime_ns for path in copied.home.rglob("*.*")} == stamps
 
 
-def test_examples_of_an_earlier_version_are_added_to(copied, measured):
-    home, folders = copied
-    store, (_, _, ids, _) = RecordStore(home), measured
-    wanted = [store.examples(point_id) for point_id in ids]
-    for point_id in ids:
-        path = store.folder / f"{point_id}.examples.parquet"
-        rows = pd.read_parquet(path)
-        rows[rows.chosen != RANK_GAP].drop(columns=["chosen", "heat_maps"]).to_parquet(path)
-        assert list(store.examples(point_id).columns) == EXAMPLES_SCHEMA.names[:-2]
-    assert look_inside(store, home, folders, SPEC, images=IMAGES, **MEASURED) == ids
-    for point_id, rows in zip(ids, wanted, strict=True):
-        pd.testing.assert_frame_equal(store.examples(point_id), rows)
+def test_the_command(compared, copied, capsys):
+    models = itertools.chain(
+        *zip(("--checkpoint", "--baseline"), (subject.model for subject in copied.subjects), strict=True)
+    )
+    flags = ["--home", copied.home, *models, "--corpus", json.dumps({"name": "scenes", "concepts": 12, "pixels": 64})]
+    flags = [str(flag) for flag in [*flags, "--images", copied.slice.images]]
+    before = {point_id: RecordStore(copied.home).examples(point_id) for _, point_id in compared}
+    assert cli.run(disagreement.main, disagreement.parser(), [*flags, "--force"]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(before)
+    for point_id, examples in before.items():
+        pd.testing.assert_frame_equal(RecordStore(copied.home).examples(point_id), examples)
+    assert cli.run(disagreement.main, disagreement.parser(), [*flags[:-1], "7"]) == 2
+    assert "no recall of this checkpoint on 7 images" in (err := capsys.readouterr().err) and err.count("\n") == 1
 
 
-def test_the_command(copied, measured, capsys):
-    home, folders = copied
-    corpus = ("--corpus", json.dumps(SPEC))
-    flags = [
-        str(flag)
-        for flag in ("--home", home, "--checkpoint", folders[0], "--baseline", folders[1], *corpus, "--images", IMAGES)
+def test_missing_recall_and_missing_ranks_are_named(compared, copied, scenes):
+    with pytest.raises(InputError, match="lexlip: no recall of this checkpoint on 7 images of scenes, test; measure"):
+        measure_disagreement(copied.home, copied.subjects, Slice(scenes, "test", 7))
+    recall_id = compared[1][0]
+    (copied.home / "results" / f"{recall_id}.queries.parquet").unlink()
+    with pytest.raises(InputError, match=f"{recall_id}: no per-query ranks"):
+        measure_disagreement(copied.home, copied.subjects, copied.slice, copied.top_k)
+
+
+def test_an_image_that_was_not_retrieved_has_no_rank(compared, copied):
+    """It counts as one rank beyond the depth, and is an example all the same."""
+    store = RecordStore(copied.home)
+    (recall_id, _), (other_id, _) = compared
+    best = min(first_ranks(store, other_id).items(), key=lambda item: item[1])[0]
+    queries = store.queries(recall_id)
+    queries["ranks"] = [
+        [] if query_id == best else ranks for query_id, ranks in zip(queries.query_id, queries.ranks, strict=True)
     ]
-    assert cli.run(inside.main, inside.parser(), [*flags, "--force"]) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == measured[2]
-    for point_id in measured[2]:
-        pd.testing.assert_frame_equal(RecordStore(home).examples(point_id), RecordStore(measured[0]).examples(point_id))
-
-
-def test_what_was_not_measured_is_one_line(copied, capsys):
-    home, folders = copied
-    with pytest.raises(
-        InputError, match="lexlip: no recall of this checkpoint on 7 images of scenes, test; measure it"
-    ):
-        look_inside(RecordStore(home), home, folders, SPEC, images=7)
-    flags = ["--home", str(home), "--checkpoint", str(folders[0]), "--baseline", str(folders[1]), "--images", "7"]
-    assert cli.run(inside.main, inside.parser(), flags) == 2
-    assert "no recall of this checkpoint" in (err := capsys.readouterr().err) and err.count("\n") == 1
-
-
-def test_ranks_that_were_lost_are_named(copied, measured):
-    home, folders = copied
-    (home / "results" / f"{measured[2][1]}.queries.parquet").unlink()
-    with pytest.raises(InputError, match=f"{measured[2][1]}: no ranks of each query"):
-        look_inside(RecordStore(home), home, folders, SPEC, images=IMAGES, **MEASURED)
+    queries.to_parquet(store.folder / f"{recall_id}.queries.parquet")
+    point_id, _ = measure_disagreement(copied.home, copied.subjects, copied.slice, copied.top_k, force=True)
+    rows = store.examples(point_id)
+    relevant = rows[(rows.query_id == best) & rows.relevant]
+    assert rows.query_id[0] == best and (relevant["rank"].isna() | relevant["rank"].eq(1)).tolist() == [True]

@@ -1,6 +1,7 @@
-"""The command, on a CLIP checkpoint: what it writes, prints, and leaves alone."""
+"""`lexlip-bench export` on a CLIP checkpoint: files, output, and folders that it does not touch."""
 
 import json
+import sys
 
 import numpy as np
 import onnxruntime
@@ -43,6 +44,7 @@ def command(*flags) -> int:
     return cli.run(export.main, export.parser(), [str(flag) for flag in flags])
 
 
+@pytest.mark.nightly
 def test_a_checkpoint_becomes_onnx(saved, tmp_path, capsys):
     folder, model = saved
     out = tmp_path / "made" / "clip-onnx"
@@ -66,7 +68,7 @@ def test_a_checkpoint_becomes_onnx(saved, tmp_path, capsys):
 
     assert command("--checkpoint", folder, "--format", "onnx", "--out", out) == 2
     assert capsys.readouterr().err.endswith(
-        f"{out}: is there already; expected a new folder, or --force to replace an earlier export\n"
+        f"{out}: exists already; expected a new folder, or --force to replace an earlier export\n"
     )
 
 
@@ -77,14 +79,19 @@ def test_force_replaces_an_earlier_export_and_nothing_else(saved, tmp_path, caps
             (folder / "new").touch()
             return {"largest_difference": {"text": 0.0}}
 
-    monkeypatch.setitem(export.FORMATS, "onnx", Format)
+    monkeypatch.setitem(export.FORMATS, "onnx", "a_format")
+    monkeypatch.setitem(sys.modules, "a_format", Format)
     own, earlier = tmp_path / "own", tmp_path / "earlier"
     for folder, name in ((own, "thesis.tex"), (earlier, "export.json")):
         folder.mkdir()
         (folder / name).touch()
+    new = tmp_path / "new"
+    assert command("--checkpoint", saved[0], "--format", "onnx", "--out", new) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("text   differs from the model by at most 0.0e+00")
+    assert json.loads((new / "export.json").read_text())["checkpoint"] == checkpoint.fingerprint(saved[0])
     flags = ("--checkpoint", saved[0], "--format", "onnx", "--force", "--out")
     assert command(*flags, own) == 2
-    assert "own: is there already; expected a new folder\n" in capsys.readouterr().err
+    assert "own: exists already; expected a new folder\n" in capsys.readouterr().err
     assert [file.name for file in own.iterdir()] == ["thesis.tex"]
     assert command(*flags, earlier) == 0
     assert {file.name for file in earlier.iterdir()} == {"export.json", "new"}

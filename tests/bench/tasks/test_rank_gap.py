@@ -22,7 +22,7 @@ def table(ranks, order) -> pd.DataFrame:
 @settings(max_examples=20)
 @given(RANKS, st.randoms(use_true_random=False))
 def test_by_brute_force(ranks, random):
-    """The queries stand in any order; what was not retrieved stands just below the 10 and 8 results that were asked for."""
+    """Queries in any order; an item that was not retrieved counts as rank depth + 1, of depths 10 and 8."""
     orders = [random.sample(range(len(ranks)), len(ranks)) for _ in range(2)]
     both = paired(*(table([pair[side] for pair in ranks], orders[side]) for side in range(2)), 10, 8)
     gaps = {f"q{i:02}": min(ours, 11) - min(theirs, 9) for i, (ours, theirs) in enumerate(ranks)}
@@ -35,10 +35,10 @@ def test_by_brute_force(ranks, random):
         assert found.query_id.tolist() == worst and found.apart.tolist() == [abs(gaps[query]) for query in worst]
 
 
-def test_without_a_depth_the_lowest_rank_stands_for_it():
+def test_without_a_depth_the_largest_rank_replaces_it():
     both = paired(table([1.0, 4.0, math.inf], range(3)), table([1.0, 1.0, 2.0], range(3)), float("nan"), 10)
     assert both.gap.tolist() == [0, 3, 3]
-    assert furthest(both, True).query_id.tolist() == ["q01", "q02"], "of equals the first by id"
+    assert furthest(both, True).query_id.tolist() == ["q01", "q02"], "ties by query id"
     assert furthest(both, False).empty
 
 

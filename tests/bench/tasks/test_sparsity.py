@@ -1,4 +1,6 @@
-"""Sparsity diagnostics, each figure against values worked out by hand."""
+"""Sparsity of lexicon vectors: each metric against values computed by hand."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,10 +8,9 @@ import scipy.sparse as sp
 
 from bench.store import cli
 from bench.store.records import RecordStore
-from bench.tasks import evaluation
-from bench.tasks import sparsity as diagnostics
-from bench.tasks.sparsity import active, agreement, caption_tokens, mean_of_owners, measure_diagnostics, postings
-from bench.vectors.encode import Encoder
+from bench.tasks import evaluation, sparsity
+from bench.tasks.sparsity import active, agreement, caption_tokens, mean_of_owners, measure_sparsity, postings
+from bench.tasks.subject import Measurement, Slice, Subject
 from models.errors import InputError
 from models.tokenizer import NO_WORD, LexiconTokenizer
 
@@ -20,7 +21,7 @@ def csr(rows):
     return sp.csr_array(np.array(rows, np.float32))
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------------------
+# --- by hand ---
 
 
 def test_active_lexicons_by_hand():
@@ -42,7 +43,7 @@ def test_posting_lists_by_hand():
     )
 
 
-def test_half_of_the_documents_is_not_always_on():
+def test_a_list_of_half_the_documents_is_not_always_on():
     assert postings(np.array([2, 3]), 4)["always_on_lexicons"] == 1
 
 
@@ -75,7 +76,7 @@ def test_agreement_by_hand():
     )
 
 
-def test_vectors_of_zeros_have_no_precision_and_no_recall():
+def test_zero_vectors_have_no_precision():
     nothing, tokens = csr(np.zeros((2, 3))), csr([[1, 0, 0], [0, 1, 1]])
     assert agreement(nothing, tokens, nothing) == {"caption_recall": 0.0}
     assert postings(np.zeros(3, int), 2) == {
@@ -88,7 +89,7 @@ def test_vectors_of_zeros_have_no_precision_and_no_recall():
     }
 
 
-def test_word_tokens_of_captions_are_without_special_ones():
+def test_word_tokens_exclude_special_tokens():
     tokenizer = LexiconTokenizer.train(
         ["red cat", "red dog", "red cat", "blue dog"] * 3, vocabulary_size=80, max_tokens=5
     )
@@ -109,7 +110,7 @@ def test_mean_of_the_captions_of_an_image():
     assert found.toarray().tolist() == [[0.5, 0.5], [0, 0], [4, 4]]
 
 
-# --- measured ---------------------------------------------------------------------------------------------------------------------
+# --- measured ---
 
 
 class Tokens:
@@ -130,19 +131,16 @@ class Tokens:
 
 
 @pytest.fixture
-def encoder(words, tmp_path):
-    made = Encoder(tmp_path / "lexicon")
-    made.model.tokenizer = Tokens(made.vocabulary)
-    return made
+def measurement(words, word_corpus, tmp_path):
+    subject = Subject(tmp_path / "lexicon", "v", 2)
+    subject.encoder.model.tokenizer = Tokens(subject.encoder.vocabulary)
+    return Measurement(tmp_path, subject, Slice(word_corpus, "test", IMAGES))
 
 
 @pytest.mark.parametrize("top_k", [None, 4])
-def test_a_point_is_what_the_vectors_say(encoder, word_corpus, word_model, tmp_path, monkeypatch, top_k):
-    store = RecordStore(tmp_path)
-    point_id = measure_diagnostics(
-        store, tmp_path, encoder, word_corpus, images=IMAGES, top_k=top_k, variant="v", seed=2
-    )
-    rows = store.read()
+def test_a_point_agrees_with_the_vectors(measurement, word_corpus, word_model, tmp_path, monkeypatch, top_k):
+    point_id = measure_sparsity(measurement, top_k)
+    rows = measurement.store.read()
     assert set(rows.point_id) == {point_id} and set(rows.task) == {"sparsity"} and set(rows.variant) == {"v"}
     assert rows.top_k[0] == top_k if top_k else rows.top_k.isna().all()
     value = rows.set_index("metric").value
@@ -164,30 +162,28 @@ def test_a_point_is_what_the_vectors_say(encoder, word_corpus, word_model, tmp_p
     )
     assert value["caption_recall"] == pytest.approx(((has & said).sum(axis=1) / 3).mean())
 
-    monkeypatch.setattr(store, "write", lambda *_: pytest.fail("measured again"))
-    assert (
-        measure_diagnostics(store, tmp_path, encoder, word_corpus, images=IMAGES, top_k=top_k, variant="v", seed=2)
-        == point_id
-    )
+    monkeypatch.setattr(RecordStore, "write", lambda *_: pytest.fail("measured again"))
+    assert measure_sparsity(measurement, top_k) == point_id
 
 
-def test_a_model_that_says_nothing(encoder, word_corpus, tmp_path):
+def test_a_model_without_active_lexicons(measurement, tmp_path):
+    encoder = measurement.subject.encoder
     encoder.model.encode_image = encoder.model.encode_text = lambda items: np.zeros(
         (len(items), len(encoder.vocabulary)), np.float32
     )
-    measure_diagnostics(RecordStore(tmp_path), tmp_path, encoder, word_corpus, images=IMAGES)
+    measure_sparsity(measurement)
     value = RecordStore(tmp_path).read().set_index("metric").value
     assert value["empty_items"] == IMAGES and value["active_p95"] == value["caption_recall"] == 0
     assert "caption_precision" not in value.index and value["dead_lexicons"] == value["dimension"]
 
 
-def test_what_is_refused(encoder, words, word_corpus, tmp_path, capsys):
-    store = RecordStore(tmp_path)
-    with pytest.raises(InputError, match="dense vectors.*expected one of lexicon vectors"):
-        measure_diagnostics(store, tmp_path, Encoder(tmp_path / "dense"), word_corpus)
-    for bad in ({"images": 0}, {"top_k": 0}):
-        with pytest.raises(InputError, match=f"{next(iter(bad))} 0"):
-            measure_diagnostics(store, tmp_path, encoder, word_corpus, **bad)
+def test_dense_vectors_and_bad_numbers_are_refused(measurement, tmp_path, capsys):
+    with pytest.raises(InputError, match="dense vectors; expected a model of lexicon vectors"):
+        measure_sparsity(replace(measurement, subject=Subject(tmp_path / "dense")))
+    with pytest.raises(InputError, match="top_k 0"):
+        measure_sparsity(measurement, top_k=0)
+    with pytest.raises(InputError, match="images 0"):
+        Slice.open("words", "test", 0)
     flags = [
         "--checkpoint",
         str(tmp_path / "dense"),
@@ -196,5 +192,5 @@ def test_what_is_refused(encoder, words, word_corpus, tmp_path, capsys):
         "--home",
         str(tmp_path),
     ]
-    assert cli.run(diagnostics.main, diagnostics.parser(), flags) == 2
+    assert cli.run(sparsity.main, sparsity.parser(), flags) == 2
     assert "dense" in (err := capsys.readouterr().err) and err.count("\n") == 1

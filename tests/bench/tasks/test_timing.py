@@ -13,6 +13,7 @@ from bench.engines.dummy import Dummy
 from bench.tasks import timing as measure
 from bench.tasks.timing import Timing
 from bench.vectors.read import DenseVectors
+from bench.vectors.statistics import evenly
 
 
 class Recorder(Dummy):
@@ -34,7 +35,7 @@ class Recorder(Dummy):
 QUERIES = np.arange(6.0)[:, None]
 
 
-def test_single_asks_one_query_at_a_time_prepared_and_pinned():
+def test_single_runs_one_prepared_query_at_a_time_pinned():
     engine = Recorder()
     measured = measure.single(engine, QUERIES, Timing(depth=3, repeats=2, threads=1), knob=7)
     asked = [call[0] for call in engine.calls]
@@ -54,13 +55,13 @@ def test_values_follow_the_clock():
     assert measure.batched(Recorder(0.002), QUERIES, Timing(repeats=1)).values["qps"] <= 6 / 0.002
 
 
-def test_a_slow_engine_answers_fewer_queries_and_says_so():
+def test_a_slow_engine_runs_fewer_queries_and_the_note_states_it():
     measured = measure.single(Recorder(0.02), QUERIES, Timing(repeats=2, seconds=0.03))
     assert measured.queries < 6 and len(measured.ids) == measured.queries
     assert f"{measured.queries} of 6 queries" in measured.note
 
 
-def test_batched_asks_all_at_once():
+def test_batched_runs_all_queries_in_one_call():
     engine = Recorder()
     measured = measure.batched(engine, QUERIES, Timing(repeats=2, threads=2))
     assert [len(call[0]) for call in engine.calls] == [6, 6, 6]
@@ -72,7 +73,7 @@ def test_a_loaded_machine_is_noted(monkeypatch):
     assert measure.single(Recorder(), QUERIES, Timing()).note.startswith("loaded machine; median")
 
 
-def test_threads_and_cores_are_given_back():
+def test_threads_and_cores_are_restored():
     before, cores = faiss.omp_get_max_threads(), os.sched_getaffinity(0)
     with measure.pinned(1):
         assert faiss.omp_get_max_threads() == 1
@@ -86,16 +87,16 @@ def test_threads_and_cores_are_given_back():
     [(0, 3, []), (1, 3, [0]), (5, 9, [0, 1, 2, 3, 4]), (10, 4, [0, 3, 6, 9]), (5000, 1, [0])],
 )
 def test_evenly(count, wanted, places):
-    assert measure.evenly(count, wanted).tolist() == places
+    assert evenly(count, wanted).tolist() == places
 
 
-def test_dummy_finds_at_once(tmp_path):
+def test_dummy_returns_at_once(tmp_path):
     ids, scores = Recorder().search(QUERIES, 7)
     assert ids[0].tolist() == [0, 1, 2, 3, 4, -1, -1] and np.isneginf(scores[0, 5:]).all()
     assert ranking.empty(2, 0)[0].shape == (2, 0)
 
 
-def test_timing_an_engine_leaves_the_threads_of_torch_alone(tmp_path):
+def test_timing_does_not_change_the_threads_of_torch(tmp_path):
     """FAISS's thread count is OpenMP's: left at 1 it halved the speed of the training that came after a measurement."""
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()

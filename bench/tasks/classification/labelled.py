@@ -1,4 +1,4 @@
-"""Pictures with one class each: those of a corpus by its own facts, and a folder with one sub-folder for each class."""
+"""Images with one class each: of a corpus, labelled by its own facts, or of a folder with one sub-folder per class."""
 
 import functools
 import logging
@@ -8,29 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.corpora.readers.decode import BrokenImage, decode
-from bench.corpora.scenes.layout import COLOURS, TIMES
+from bench.corpora.scenes.columns import COLOURS, TIMES
 from bench.store import config
-from bench.tasks.timing import evenly
-from bench.vectors.encode_pass import batches
-from bench.vectors.rendering import render
+from bench.vectors.batches import batches, render
+from bench.vectors.statistics import evenly
 from models.errors import InputError
 from models.files import sha256
 
 log = logging.getLogger(__name__)
 
-SEARCHED = 50  # scenes looked at for each one asked for, before a kind of class is measured on fewer
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
+SEARCHED = 50  # scenes searched per image wanted, before a kind of class is measured on fewer images
+# As torchvision's ImageFolder:
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 Numbered = Iterable[tuple[int, np.ndarray]]
-"""Pictures (P, P, 3) uint8, each with its number."""
+"""Images (P, P, 3) uint8, each with its number."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures with one class each. `kind` says what the classes are.
+    """Images with one class each.
 
-    numbers: (N,) int64, ascending, of each picture in its source; ids: N strings; labels: (N,) int64, places in `classes`.
+    kind: what the classes are, such as "concept". numbers: (N,) int64, ascending, of each image in its source; ids:
+    N strings; labels: (N,) int64, indexes into `classes`.
     """
 
     kind: str
@@ -41,19 +41,20 @@ class Labelled:
 
 
 class FactsOf:
-    """Pictures of a corpus, labelled by the corpus's own facts. Raises InputError when it has none."""
+    """Images of a corpus, labelled by the corpus's own facts. Raises InputError if it has no facts."""
 
     def __init__(self, corpus):
         if not hasattr(corpus, "facts"):
             raise InputError(
-                f"corpus {corpus.name}: nothing says what its pictures show; expected scenes, or --folder with a sub-folder per class"
+                f"corpus {corpus.name}: has no facts about its images; expected scenes, or --folder with a sub-folder "
+                "per class"
             )
         self.corpus, self.name, self.fingerprint = corpus, corpus.name, corpus.fingerprint
 
     def labelled(self, split: str, images: int) -> list[Labelled]:
-        """For each kind of class the first `images` scenes that have one; a kind without any is left out with a warning.
+        """Per kind of class, the first `images` scenes with a label of that kind, from the first 50 x `images` scenes.
 
-        A kind with fewer among the first 50 x `images` scenes has those.
+        A kind may have fewer; a kind without any scene is left out with a warning.
         """
         corpus = self.corpus
         classes = {
@@ -76,57 +77,60 @@ class FactsOf:
             if all(len(scenes) == images for scenes in found.values()):
                 break
         for kind in [kind for kind, scenes in found.items() if not scenes]:
-            log.warning("zero-shot: no scene of %s has a %s, so it is not measured", split, kind)
+            log.warning("zero-shot: no scene of %s has a %s; not measured", split, kind)
             del found[kind]
         return [
             _labelled(kind, classes[kind], scenes, lambda i: corpus.image_id(split, i))
             for kind, scenes in found.items()
         ]
 
-    def pictures(self, split: str, numbers: list[int], pixels: int) -> Numbered:
+    def images(self, split: str, numbers: list[int], pixels: int) -> Numbered:
+        """The images with these numbers."""
         for batch in batches(numbers):
             spans = [(split, number, number + 1) for number in batch]
             yield from zip(batch, render(self.corpus, spans, {pixels}).of_size[pixels], strict=True)
 
 
 class ImageFolder:
-    """A folder with one sub-folder of pictures for each class, at any depth below it, as torchvision's class of that name reads it.
+    """A folder with one sub-folder per class, images at any depth below it, read as torchvision's `ImageFolder` does.
 
-    The name of a class is that of its sub-folder, with spaces for underscores. Raises InputError when there are fewer than two classes,
-    or a class without files that are pictures by their names.
+    The name of a class is that of its sub-folder, underscores replaced by spaces. Raises InputError for fewer than
+    two classes and for a class without image files.
     """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.name = f"folder:{self.folder.resolve().name}"
         if not self.folder.is_dir():
-            raise InputError(f"{folder}: no such folder; expected one with a sub-folder of pictures for each class")
+            raise InputError(f"{folder}: no such folder; expected a folder with one sub-folder of images per class")
         inside = sorted(path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         self.classes = [path.name.replace("_", " ") for path in inside]
         if len(set(self.classes)) < max(2, len(inside)):
             raise InputError(
-                f"{folder}: {len(inside)} sub-folders; expected at least two, one for each class, with different names"
+                f"{folder}: {len(inside)} sub-folders; expected at least two, one per class, with different names"
             )
         self.files, self.labels = [], []
         for label, path in enumerate(inside):
-            pictures = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
-            if not pictures:
-                raise InputError(f"{path}: no pictures; expected files that end in {', '.join(EXTENSIONS)}")
-            self.files += pictures
-            self.labels += [label] * len(pictures)
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            if not files:
+                raise InputError(f"{path}: no images; expected files that end in {', '.join(EXTENSIONS)}")
+            self.files += files
+            self.labels += [label] * len(files)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of the names and the content of all files."""
+        """Hash of the names and contents of all files."""
         return config.fingerprint([[self._id(number), sha256(file)] for number, file in enumerate(self.files)])
 
     def labelled(self, split: str, images: int | None) -> list[Labelled]:
-        """So many pictures, evenly spaced through all (None: all)."""
+        """`images` images, evenly spaced through all of them (None: all). split: not used."""
         which = evenly(len(self.files), len(self.files) if images is None else images)
         return [_labelled("folder", self.classes, [(i, self.labels[i]) for i in which], self._id)]
 
-    def pictures(self, split: str, numbers: list[int], pixels: int) -> Numbered:
-        """Those that can be decoded; the others are named in a warning."""
+    def images(self, split: str, numbers: list[int], pixels: int) -> Numbered:
+        """The images with these numbers; files that cannot be decoded are left out with a warning that names them."""
+        from bench.corpora.readers.decode import BrokenImage, decode
+
         for number in numbers:
             try:
                 yield number, decode(self.files[number].read_bytes(), str(self.files[number]), pixels)

@@ -1,4 +1,4 @@
-"""Zero-shot classification: hand-made similarities, classes by hand, scenes against their own facts, folders of the user's."""
+"""Zero-shot classification: similarities and classes by hand, scenes against their own facts, a user's folders."""
 
 import logging
 from types import SimpleNamespace
@@ -6,23 +6,28 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import torch
 from PIL import Image
 
-from bench.corpora.scenes.corpus import Scenes
 from bench.corpora.scenes.facts import Group, Scene
 from bench.store import cli
 from bench.store.records import RecordStore
-from bench.tasks import zero_shot
-from bench.tasks.zero_shot import FactsOf, ImageFolder, Prompts, accuracy, class_vectors, measure_zero_shot, own_ranks
-from bench.vectors.encode import Encoder, encode
-from models import checkpoint
-from models.config import ClipConfig, ImageConfig, ModelConfig, TextConfig
+from bench.tasks.classification import zero_shot
+from bench.tasks.classification.labelled import FactsOf, ImageFolder
+from bench.tasks.classification.zero_shot import (
+    Prompts,
+    ZeroShotOptions,
+    accuracy,
+    class_vectors,
+    measure_zero_shot,
+    own_ranks,
+)
+from bench.tasks.subject import Subject
+from bench.vectors.encode import encode
+from bench.vectors.encoder import Encoder
 from models.errors import InputError
-from models.tokenizer import LexiconTokenizer
 
 KINDS = ("lexicon", "dense")
-NAMES = Prompts(folder=("{}",))
+ALL = ZeroShotOptions(images=None, prompts=Prompts(folder=("{}",)))
 IMAGES = 6
 
 
@@ -31,18 +36,18 @@ def as_given(kind, values):
     return sp.csr_array(values) if kind == "lexicon" else values
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------------------
+# --- by hand ---
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranks_by_hand_with_ties_against_the_own_class(kind):
     classes = as_given(kind, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]])
     pictures = as_given(kind, [[3, 2, 1], [3, 2, 1], [3, 2, 1], [0, 0, 0]])
-    # scores 3, 2, 1, 2: class 0 is first, class 1 ties with class 3 at 2, class 2 is last; a vector of zeros is right about nothing
+    # scores 3, 2, 1, 2: class 0 is first, class 1 ties with class 3, class 2 is last; a zero vector never wins
     assert own_ranks(pictures, classes, np.array([0, 1, 2, 0])).tolist() == [1, 3, 4, 4]
 
 
-def test_accuracies_by_hand():
+def test_accuracy_by_hand():
     ranks, labels = np.array([1, 2, 1, 7]), np.array([0, 0, 1, 2])
     assert accuracy(ranks, labels, 7) == pytest.approx(
         {
@@ -87,10 +92,10 @@ def test_vectors_that_are_not_finite_are_refused():
         class_vectors(encoder, ["cat"], ("{}",))
 
 
-# --- prompts ----------------------------------------------------------------------------------------------------------------------
+# --- prompts ---
 
 
-def test_prompts_of_the_users_are_laid_over_ours(tmp_path):
+def test_user_prompts_override_the_defaults(tmp_path):
     (tmp_path / "own.yaml").write_text("place: ['over {}']\n")
     read = Prompts.read(tmp_path / "own.yaml")
     assert read.place == ("over {}",) and read.concept == Prompts.read().concept != ("{}",)
@@ -111,31 +116,7 @@ def test_unusable_prompts_are_refused(tmp_path, text, says):
         Prompts.read(tmp_path / "own.yaml")
 
 
-# --- scenes -----------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return Scenes(concepts=12)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory, scenes):
-    """Checkpoints of tiny models of both kinds, not trained."""
-    home = tmp_path_factory.mktemp("checkpoints")
-    tokenizer = LexiconTokenizer.train(
-        [text for _, text, _ in scenes.captions("train", 0, 40)], vocabulary_size=128, max_tokens=12
-    )
-    for name, kind in (("lexicon", "lexlip"), ("dense", "clip")):
-        torch.manual_seed(3)
-        config = ModelConfig(
-            kind=kind,
-            image=ImageConfig(layers=1, width=16, heads=2, pixels=64, patch=32, stem="patch"),
-            text=TextConfig(layers=1, width=16, heads=2, max_tokens=12, vocabulary=len(tokenizer), embedding_std=0.5),
-            clip=ClipConfig(embedding=8),
-        )
-        checkpoint.save(checkpoint.create(config, tokenizer), home / name)
-    return home
+# --- scenes ---
 
 
 def test_labels_of_scenes_are_their_facts(scenes):
@@ -157,7 +138,7 @@ def test_labels_of_scenes_are_their_facts(scenes):
         assert len(set(task.classes)) == len(task.classes)
 
 
-def test_a_kind_that_no_scene_has_is_left_out_aloud(caplog):
+def test_a_kind_without_scenes_is_left_out_with_a_warning(caplog):
     plain = Scene((Group("apple", 1, None, None, "noto", ()),), (), None, "lake", "night")
     corpus = SimpleNamespace(
         name="plain",
@@ -173,12 +154,10 @@ def test_a_kind_that_no_scene_has_is_left_out_aloud(caplog):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_points_are_those_of_the_model_by_hand(kind, folders, scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        zero_shot, "CODE", ("bench.tasks.zero_shot",)
-    )  # so that editing a model meanwhile does not measure again
-    store, encoder = RecordStore(tmp_path), Encoder(folders / kind)
-    ids = measure_zero_shot(store, encoder, scenes, images=IMAGES, variant="v", seed=1, profile="p")
+def test_points_agree_with_numpy_over_the_models_vectors(kind, tiny_models, scenes, tmp_path, monkeypatch):
+    store, subject = RecordStore(tmp_path), Subject(tiny_models[kind], "v", 1, "p")
+    encoder, options = subject.encoder, ZeroShotOptions(IMAGES)
+    ids = measure_zero_shot(tmp_path, subject, scenes, options=options)
     rows = store.read()
     assert rows.point_id.nunique() == len(ids) == 4
     assert set(rows.task) == {"zero_shot"} and set(rows.kind) == {kind} and set(rows.checkpoint_id) == {encoder.id}
@@ -205,32 +184,32 @@ def test_points_are_those_of_the_model_by_hand(kind, folders, scenes, tmp_path, 
         )
 
     monkeypatch.setattr(Encoder, "images", lambda *_: pytest.fail("measured again"))
-    assert measure_zero_shot(store, encoder, scenes, images=IMAGES, variant="v", seed=1, profile="p") == ids
+    assert measure_zero_shot(tmp_path, subject, scenes, options=options) == ids
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_that_are_known_are_not_made_again(kind, folders, scenes, tmp_path, monkeypatch):
-    encoder, stores = Encoder(folders / kind), [RecordStore(tmp_path / name) for name in ("without", "with")]
-    known = encode(tmp_path, encoder, scenes, "test", IMAGES).images
+def test_known_vectors_are_not_encoded_again(kind, tiny_models, scenes, tmp_path, monkeypatch):
+    subject, homes = Subject(tiny_models[kind]), [tmp_path / name for name in ("without", "with")]
+    known = encode(tmp_path, subject.encoder, scenes, "test", IMAGES).images
     made, images = [], Encoder.images
-    monkeypatch.setattr(Encoder, "images", lambda self, pictures: made.append(len(pictures)) or images(self, pictures))
+    monkeypatch.setattr(Encoder, "images", lambda self, batch: made.append(len(batch)) or images(self, batch))
     counts = []
-    for store, vectors in zip(stores, (None, known), strict=True):
+    for home, vectors in zip(homes, (None, known), strict=True):
         made.clear()
-        measure_zero_shot(store, encoder, scenes, images=IMAGES, known=vectors)
+        measure_zero_shot(home, subject, scenes, options=ZeroShotOptions(IMAGES, known=vectors))
         counts.append(sum(made))
     wanted = np.unique(np.concatenate([task.numbers for task in FactsOf(scenes).labelled("test", IMAGES)]))
     assert counts == [len(wanted), (wanted >= IMAGES).sum()] and counts[0] > counts[1] > 0
-    without, known_ones = (store.read()[["point_id", "metric", "value"]] for store in stores)
+    without, known_ones = (RecordStore(home).read()[["point_id", "metric", "value"]] for home in homes)
     assert without.equals(known_ones)
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------------------
+# --- folders ---
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Two classes of pictures that spell a word; one of them holds a sub-folder, a broken file, and one that is no picture by its name."""
+def image_folder(tmp_path):
+    """Two classes of images that spell a word; one has a sub-folder, a broken file, and a file that is not an image."""
     folder = tmp_path / "pets"
     for place, word in (("word7/one.png", 7), ("word7/more/two.PNG", 7), ("word_9/three.png", 9)):
         file = folder / place
@@ -244,11 +223,11 @@ def pictures(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_folder_is_classified_and_its_broken_picture_named(kind, pictures, words, tmp_path, caplog):
-    (pictures / "word_9").rename(pictures / "word9")
+def test_a_folder_is_classified_and_its_broken_image_named(kind, image_folder, words, tmp_path, caplog):
+    (image_folder / "word_9").rename(image_folder / "word9")
     store = RecordStore(tmp_path)
     with caplog.at_level(logging.WARNING):
-        (point_id,) = measure_zero_shot(store, Encoder(tmp_path / kind), ImageFolder(pictures), "", None, prompts=NAMES)
+        (point_id,) = measure_zero_shot(tmp_path, Subject(tmp_path / kind), ImageFolder(image_folder), "", ALL)
     rows = store.read().set_index("metric")
     assert rows.value["zero_shot_top1"] == rows.value["zero_shot_per_class"] == 1.0, "these vectors are easy"
     assert (rows.value["zero_shot_images"], rows.value["zero_shot_broken"], rows.queries.iloc[0]) == (3, 1, 4)
@@ -260,48 +239,48 @@ def test_a_folder_is_classified_and_its_broken_picture_named(kind, pictures, wor
     ]
 
 
-def test_names_of_classes_and_changed_pictures(pictures):
-    before = ImageFolder(pictures).fingerprint
-    assert ImageFolder(pictures).classes == ["word7", "word 9"] and ImageFolder(pictures).fingerprint == before
-    (pictures / "word7" / "torn.png").unlink()
-    assert ImageFolder(pictures).fingerprint != before
-    (task,) = ImageFolder(pictures).labelled("", 2)
+def test_class_names_and_fingerprint_of_a_folder(image_folder):
+    before = ImageFolder(image_folder).fingerprint
+    assert ImageFolder(image_folder).classes == ["word7", "word 9"] and ImageFolder(image_folder).fingerprint == before
+    (image_folder / "word7" / "torn.png").unlink()
+    assert ImageFolder(image_folder).fingerprint != before
+    (task,) = ImageFolder(image_folder).labelled("", 2)
     assert task.ids == ["word7/more/two.PNG", "word_9/three.png"], "evenly spaced, so of both classes"
 
 
-def test_what_is_no_folder_of_classes_is_refused(tmp_path, pictures):
+def test_a_folder_without_classes_is_refused(tmp_path, image_folder):
     with pytest.raises(InputError, match="none: no such folder"):
         ImageFolder(tmp_path / "none")
-    with pytest.raises(InputError, match="word9: no pictures"):
-        (pictures / "word9").mkdir()
-        ImageFolder(pictures)
-    (pictures / "word 9").mkdir()
+    with pytest.raises(InputError, match="word9: no images"):
+        (image_folder / "word9").mkdir()
+        ImageFolder(image_folder)
+    (image_folder / "word 9").mkdir()
     with pytest.raises(InputError, match="different names"):
-        ImageFolder(pictures)
+        ImageFolder(image_folder)
     with pytest.raises(InputError, match="1 sub-folders"):
-        ImageFolder(pictures / "word7")
+        ImageFolder(image_folder / "word7")
 
 
-def test_other_input_that_is_refused(words, word_corpus, tmp_path, pictures):
-    store, encoder = RecordStore(tmp_path), Encoder(tmp_path / "dense")
+def test_unsuitable_sources_are_refused(words, word_corpus, tmp_path, image_folder):
+    subject = Subject(tmp_path / "dense")
     with pytest.raises(InputError, match="corpus words: .*--folder"):
-        measure_zero_shot(store, encoder, word_corpus)
+        measure_zero_shot(tmp_path, subject, word_corpus)
     with pytest.raises(InputError, match="images 0"):
-        measure_zero_shot(store, encoder, ImageFolder(pictures), "", 0)
-    for file in pictures.rglob("*.[pP]*"):
+        measure_zero_shot(tmp_path, subject, ImageFolder(image_folder), "", ZeroShotOptions(0))
+    for file in image_folder.rglob("*.[pP]*"):
         file.write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 4 pictures"):
-        measure_zero_shot(store, encoder, ImageFolder(pictures), "", None, prompts=NAMES)
+    with pytest.raises(InputError, match="none of the 4 images"):
+        measure_zero_shot(tmp_path, subject, ImageFolder(image_folder), "", ALL)
 
 
-def test_the_command_prints_what_it_measured(words, pictures, tmp_path, capsys):
-    (pictures / "word_9").rename(pictures / "word9")
+def test_the_command_prints_what_it_measured(words, image_folder, tmp_path, capsys):
+    (image_folder / "word_9").rename(image_folder / "word9")
     (tmp_path / "own.yaml").write_text("folder: ['{}']\n")
     flags = [
         "--checkpoint",
         tmp_path / "lexicon",
         "--folder",
-        pictures,
+        image_folder,
         "--prompts",
         tmp_path / "own.yaml",
         "--home",

@@ -15,55 +15,31 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from bench.store import cli
-from bench.tasks.lexicon_views import views
-from bench.tasks.lexicon_views.views import WINNER, heat_map, heat_png, matched, page, read_image, top_lexicons, view
-from bench.vectors.encode import Encoder
-from models import checkpoint
-from models.config import ClipConfig, HeadConfig, ImageConfig, LexLIPConfig, ModelConfig, TextConfig
+from bench.tasks.subject import Subject
+from bench.tasks.views import lexicons
+from bench.tasks.views.heat import WINNER, heat_map
+from bench.tasks.views.lexicons import matched, token_logits, top_lexicons, view
+from bench.tasks.views.page import heat_png, page
 from models.errors import InputError
-from models.tokenizer import LexiconTokenizer
 
 HOSTILE = "<script>alert('x')</script> \"quoted\" & red"
 
 
 @pytest.fixture(scope="module")
-def make_encoder(tmp_path_factory):
-    """Encoder of a tiny model that was not trained; keyword arguments go to its lexicon heads."""
-    tokenizer = LexiconTokenizer.train(
-        ["two red balloons over a lake", "a script of a red apple"] * 2, vocabulary_size=90, max_tokens=16
-    )
-
-    def make(kind="lexlip", **head) -> Encoder:
-        torch.manual_seed(5)
-        config = ModelConfig(
-            kind=kind,
-            image=ImageConfig(layers=1, width=16, heads=2, pixels=16, patch=4, stem="patch"),
-            text=TextConfig(layers=1, width=16, heads=2, max_tokens=16, vocabulary=len(tokenizer), embedding_std=0.5),
-            lexlip=LexLIPConfig(head=HeadConfig(image_bias=-1.0, **head)),
-            clip=ClipConfig(embedding=8),
-        )
-        folder = tmp_path_factory.mktemp("model") / kind
-        checkpoint.save(checkpoint.create(config, tokenizer), folder)
-        return Encoder(folder)
-
-    return make
+def subject(tiny_models):
+    return Subject(tiny_models["lexicon"])
 
 
 @pytest.fixture(scope="module")
-def encoder(make_encoder):
-    return make_encoder()
-
-
-@pytest.fixture(scope="module")
-def picture():
-    return np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
+def image():
+    return np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
 
 
 def run(*flags) -> int:
-    return cli.run(views.main, views.parser(), [str(flag) for flag in flags])
+    return cli.run(lexicons.main, lexicons.parser(), [str(flag) for flag in flags])
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------------------
+# --- by hand ---
 
 
 def test_top_lexicons_by_hand():
@@ -103,40 +79,32 @@ def test_a_heat_map_by_hand():
     assert heat_map(np.arange(4.0)).patch == (1, 1), "no token before the patches"
 
 
-# --- against the model ------------------------------------------------------------------------------------------------------------
+# --- against the model ---
 
 
 @pytest.mark.parametrize("head", [{}, {"tokens": "content"}, {"pooling": "sum"}, {"shared": True}], ids=str)
-def test_the_winning_token_by_brute_force(make_encoder, picture, head):
-    encoder = make_encoder(**head)
-    model = encoder.model
-    weights_V, logits_LV = read_image(model, picture)
-    assert weights_V == pytest.approx(model.encode_image(picture[None])[0].numpy(), abs=1e-6)
+def test_the_winning_token_by_brute_force(make_model, image, head):
+    """Against the head run on one token state at a time, and the pooled logit that determines the weight."""
+    model = Subject(make_model("lexlip", **head)).encoder.model
+    weights_V, logits_LV = token_logits(model, image)
+    assert weights_V == pytest.approx(model.encode_image(image[None])[0].numpy(), abs=1e-6)
     with torch.inference_mode():
-        hidden_LD, highest_V = (
-            part[0]
-            for part in (lambda states: (states[0], states[1].logits_BV))(
-                model.image_states(torch.from_numpy(picture[None]))
-            )
-        )
-        by_token = [model.image.head(state_D).numpy() for state_D in hidden_LD]
-    pooled = range(1 if head.get("tokens") == "content" else 0, len(by_token))
+        hidden_BLD, pooled = model.image_states(torch.from_numpy(image[None]))
+        by_token = [model.image.head(state_D).numpy() for state_D in hidden_BLD[0]]
+    tokens = range(1 if head.get("tokens") == "content" else 0, len(by_token))
     for v in range(model.dimension):
         heat = heat_map(logits_LV[:, v], int(model.content_only))
-        best = max(by_token[token][v] for token in pooled)
-        assert heat.token in pooled and by_token[heat.token][v] == pytest.approx(best, abs=1e-5) == pytest.approx(
-            float(highest_V[v]), abs=1e-5
-        )
-        assert heat.patch == (None if heat.token == 0 else divmod(heat.token - 1, 4)) and heat.patches_HW.shape == (
-            4,
-            4,
-        )
+        best = max(by_token[token][v] for token in tokens)
+        assert heat.token in tokens and by_token[heat.token][v] == pytest.approx(best, abs=1e-5)
+        assert best == pytest.approx(float(pooled.logits_BV[0, v]), abs=1e-5)
+        assert heat.patch == (None if heat.token == 0 else divmod(heat.token - 1, 4))
+        assert heat.patches_HW.shape == (4, 4)
 
 
-def test_a_view_is_what_the_model_says(encoder, picture):
+def test_a_view_agrees_with_the_model(subject, image):
     text = "two red balloons over a lake"
-    seen = view(encoder, picture, text, 5)
-    image_V, text_V = encoder.images(picture[None])[0], encoder.texts([text])[0]
+    seen = view(subject, image, text, 5)
+    image_V, text_V = subject.encoder.images(image[None])[0], subject.encoder.texts([text])[0]
     assert seen["match"]["score"] == pytest.approx(float(image_V @ text_V), abs=1e-6)
     assert sum(row["share"] for row in seen["match"]["lexicons"]) == pytest.approx(1)
     assert seen["image"]["active"] == (image_V > 0).sum() and len(seen["text"]["lexicons"]) == 5
@@ -147,43 +115,41 @@ def test_a_view_is_what_the_model_says(encoder, picture):
         assert max(max(row) for row in heat["patches"]) >= 0 or heat["token"] == 0
 
 
-def test_dense_vectors_have_no_views(make_encoder, picture, tmp_path, capsys):
-    dense = make_encoder("clip")
-    with pytest.raises(InputError, match="dense vectors.*expected one of lexicon vectors"):
-        view(dense, picture, "red", 3)
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    assert (
-        run("--checkpoint", dense.source, "--image", tmp_path / "a.png", "--text", "red", "--out", tmp_path / "x.json")
-        == 2
-    )
+def test_dense_vectors_have_no_views(tiny_models, image, tmp_path, capsys):
+    dense = Subject(tiny_models["dense"])
+    with pytest.raises(InputError, match="dense vectors; expected a model of lexicon vectors"):
+        view(dense, image, "red", 3)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    flags = ["--image", tmp_path / "a.png", "--text", "red", "--out", tmp_path / "x.json"]
+    assert run("--checkpoint", dense.model, *flags) == 2
     assert "dense" in (err := capsys.readouterr().err) and err.count("\n") == 1 and not (tmp_path / "x.json").exists()
 
 
-# --- the page ---------------------------------------------------------------------------------------------------------------------
+# --- the page ---
 
 
-def test_a_heat_map_is_red_where_it_is_hot_and_frames_the_winner():
-    picture = np.full((16, 16, 3), 128, np.uint8)
-    shown = np.asarray(Image.open(io.BytesIO(heat_png(picture, np.array([[-3.0, 0.0], [0.0, 4.0]]), (1, 1)))))
+def test_a_heat_map_is_red_at_high_logits_and_frames_the_winner():
+    image = np.full((16, 16, 3), 128, np.uint8)
+    shown = np.asarray(Image.open(io.BytesIO(heat_png(image, np.array([[-3.0, 0.0], [0.0, 4.0]]), (1, 1)))))
     assert tuple(shown[96, 96]) == WINNER == tuple(shown[191, 191]) and shown[140, 140, 0] > shown[140, 140, 1] + 50
     assert shown[40, 40].tolist() == [128] * 3 == shown[40, 140].tolist(), "a negative logit is no heat"
-    plain = np.asarray(Image.open(io.BytesIO(heat_png(picture, np.full((2, 2), -1.0), None))))
+    plain = np.asarray(Image.open(io.BytesIO(heat_png(image, np.full((2, 2), -1.0), None))))
     assert (plain == 128).all()
 
 
-def test_hostile_lexicons_and_texts_are_escaped(encoder, picture):
-    seen = view(encoder, picture, HOSTILE, 4)
+def test_hostile_lexicons_and_texts_are_escaped(subject, image):
+    seen = view(subject, image, HOSTILE, 4)
     for row in [*seen["image"]["lexicons"], *seen["text"]["lexicons"], *seen["match"]["lexicons"], *seen["heat_maps"]]:
         row["lexicon"] = HOSTILE
     about = {"image": HOSTILE, "corpus": HOSTILE, "split": HOSTILE, "text": HOSTILE, "checkpoint": HOSTILE}
-    html = page(about, seen, picture)
+    html = page(about, seen, image)
     assert "<script" not in html and html.count("&lt;script&gt;") >= 4 + 4 + 5
     assert not re.search(r"\bon\w+\s*=\s*[\"']", html), "no attribute of an event"
 
 
-def test_a_page_holds_all_it_shows_and_runs_no_script(encoder, picture, tmp_path):
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    flags = ["--checkpoint", encoder.source, "--image", tmp_path / "a.png", "--text", HOSTILE, "--count", 3]
+def test_a_page_is_self_contained_and_has_no_script(subject, image, tmp_path):
+    Image.fromarray(image).save(tmp_path / "a.png")
+    flags = ["--checkpoint", subject.model, "--image", tmp_path / "a.png", "--text", HOSTILE, "--count", 3]
     assert run(*flags, "--out", tmp_path / "x.html") == run(*flags, "--out", tmp_path / "x.json") == 0
     html, data = (tmp_path / "x.html").read_text(), json.loads((tmp_path / "x.json").read_text())
     assert "<script" not in html and "http://" not in html and "https://" not in html
@@ -192,12 +158,12 @@ def test_a_page_holds_all_it_shows_and_runs_no_script(encoder, picture, tmp_path
     assert f"default-src 'none'; img-src data:; style-src 'sha256-{hashed}'" in html
     sources = re.findall(r'<img src="data:image/png;base64,([^"]+)"', html)
     assert len(sources) == html.count("<img") == 1 + len(data["heat_maps"])
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[0])))), picture)
-    assert data["about"]["text"] == HOSTILE and data["about"]["checkpoint"] == encoder.id
-    assert data["match"]["lexicons"] == view(encoder, picture, HOSTILE, 3)["match"]["lexicons"]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[0])))), image)
+    assert data["about"]["text"] == HOSTILE and data["about"]["checkpoint"] == subject.encoder.id
+    assert data["match"]["lexicons"] == view(subject, image, HOSTILE, 3)["match"]["lexicons"]
 
 
-def test_an_image_of_a_corpus_by_its_number(encoder, tmp_path):
+def test_an_image_of_a_corpus_by_its_number(subject, tmp_path):
     flags = [
         "--corpus",
         "{name: scenes, concepts: 12}",
@@ -208,7 +174,7 @@ def test_an_image_of_a_corpus_by_its_number(encoder, tmp_path):
         "--out",
         tmp_path / "x.json",
     ]
-    assert run("--checkpoint", encoder.source, *flags) == 0
+    assert run("--checkpoint", subject.model, *flags) == 0
     about = json.loads((tmp_path / "x.json").read_text())["about"]
     assert (about["image"], about["corpus"], about["split"]) == ("test-000003", "scenes", "test")
 
@@ -222,9 +188,9 @@ def test_an_image_of_a_corpus_by_its_number(encoder, tmp_path):
         (["--image", "torn.png", "--out", "x.json"], "torn.png"),
     ],
 )
-def test_what_is_refused(encoder, tmp_path, monkeypatch, capsys, flags, says):
+def test_bad_flags_are_one_line(subject, tmp_path, monkeypatch, capsys, flags, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert run("--checkpoint", encoder.source, "--text", "red", *flags) == 2
+    assert run("--checkpoint", subject.model, "--text", "red", *flags) == 2
     assert says in (err := capsys.readouterr().err) and err.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["torn.png"]

@@ -1,0 +1,1 @@
+"""Tasks that choose among texts: zero-shot classification and hard negatives."""

@@ -1,0 +1,46 @@
+"""All tasks of a trained variant, over one opened model and one encoding of each slice."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.tasks.classification.zero_shot import ZeroShotOptions, measure_zero_shot
+from bench.tasks.recall import measure_recall
+from bench.tasks.retrieval.settings import RecallOptions
+from bench.tasks.sparsity import measure_sparsity
+from bench.tasks.subject import Measurement, Slice, Subject
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `measure_variant` measures.
+
+    images: gallery size of each slice. slices: splits beside test on which recall alone is measured, if the corpus
+    has them. zero_shot: images per kind of class, 0 leaves the task out.
+    """
+
+    images: int = 1000
+    slices: tuple[str, ...] = ()
+    zero_shot: int = 500
+    recall: RecallOptions = RecallOptions()
+
+
+def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool = False) -> None:
+    """Measures a model on a corpus.
+
+    On test: recall, index, speed, hard negatives and examples; zero-shot classification if the corpus states what
+    its images show; sparsity if the vectors are lexicon vectors. On `plan.slices`: recall.
+    """
+    from bench import corpora
+
+    corpus = corpora.open_corpus(spec)
+    test = Measurement(home, subject, Slice(corpus, "test", plan.images), force)
+    measure_recall(test, plan.recall)
+    accuracy = replace(plan.recall, examples=0, timing=None, hard_negatives=False)
+    for split in plan.slices:
+        if split in corpus.splits:
+            measure_recall(replace(test, slice=Slice(corpus, split, plan.images)), accuracy)
+    if plan.zero_shot and hasattr(corpus, "facts"):
+        options = ZeroShotOptions(images=plan.zero_shot, known=test.encoded.images)
+        measure_zero_shot(home, subject, corpus, "test", options, force)
+    if test.encoded.kind == "lexicon":
+        measure_sparsity(test)

@@ -1,0 +1,1 @@
+"""Parts of the retrieval task: settings, one direction, qrels of COCO, examples."""

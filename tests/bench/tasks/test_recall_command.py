@@ -1,0 +1,123 @@
+"""`lexlip-bench recall`: flags, output, errors."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.store import cli
+from bench.store.records import RecordStore
+from bench.tasks import recall
+from bench.tasks.subject import at_pixels
+from models.pretrained.open_clip_model import open_clip
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def run(*argv):
+    return cli.run(recall.main, recall.parser(), [str(argument) for argument in argv])
+
+
+def test_command(tmp_path, words, capsys):
+    flags = ["--images", 20, "--top-k", "8,all", "--no-timing", "--corpus", "{name: words, seed: 0}"]
+    arguments = ["--checkpoint", tmp_path / "lexicon", "--home", tmp_path, *flags]
+    assert run(*arguments) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split()[:4] == ["direction", "engine", "top_k", "bits"] and len(out) == 1 + 2 * 4
+    rows = RecordStore(tmp_path).read()
+    assert set(rows.variant) == {"lexicon"}
+
+
+def test_a_pre_trained_model_is_measured_the_same_way(tmp_path, word_corpus, monkeypatch, capsys):
+    """A tiny open_clip model from a file: encoded, indexed, recorded under its name; --model excludes --checkpoint."""
+    monkeypatch.setattr("bench.corpora.open_corpus", lambda spec: word_corpus)
+    config = tmp_path / "tiny-recall-clip.json"
+    towers = {"layers": 1, "width": 16}
+    config.write_text(
+        json.dumps(
+            {
+                "embed_dim": 8,
+                "vision_cfg": {"image_size": 16, "patch_size": 8, "head_width": 8, **towers},
+                "text_cfg": {"context_length": 8, "vocab_size": 49408, "heads": 2, **towers},
+            }
+        )
+    )
+    open_clip.add_model_config(config)
+    torch.save(open_clip.create_model(config.stem).state_dict(), tmp_path / "weights.pt")
+    model = ("--model", f"open_clip:{config.stem}/{tmp_path / 'weights.pt'}")
+    flags = ("--home", tmp_path, "--images", 20, "--no-timing")
+    assert run(*model, *flags) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2
+    rows = RecordStore(tmp_path).read()
+    assert set(rows.variant) == {"clip_zeroshot:tiny-recall-clip/weights.pt"} and set(rows.kind) == {"dense"}
+    assert set(rows[rows.task == "retrieval"].engine) == {"faiss-flat"} and rows[
+        rows.metric == "flops_per_pair"
+    ].value.tolist() == [8.0, 8.0]
+    assert rows.checkpoint_id.nunique() == 1
+    assert run(*model, *flags, "--precision", "bfloat16") == 0
+    assert RecordStore(tmp_path).read().vectors_id.nunique() == 2 * rows.vectors_id.nunique()
+    assert at_pixels("scenes", 224) == {"name": "scenes", "pixels": 224} and at_pixels("none", 224) == "none"
+    assert at_pixels({"name": "scenes", "pixels": 64}, 224) == {"name": "scenes", "pixels": 64}, "stated pixels stay"
+    with pytest.raises(SystemExit, match="2"):
+        run(*model, *flags, "--checkpoint", tmp_path / "dense")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--top-k", "8,some"], "--top-k 8,some"), (["--top-k", "0"], "at least 1"), (["--images", "0"], "images 0")],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(tmp_path, words, capsys, flags, message):
+    assert run("--checkpoint", tmp_path / "lexicon", "--home", tmp_path, *flags) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path, words, capsys):
+    (tmp_path / "home").write_text("a file")
+    assert run("--checkpoint", tmp_path / "lexicon", "--home", tmp_path / "home", "--images", 5) == 2
+    assert "home" in (err := capsys.readouterr().err) and err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_records_stay(copied_words, words, monkeypatch, capsys):
+    before = len(RecordStore(copied_words).read())
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert run("--checkpoint", copied_words / "lexicon", "--home", copied_words, "--images", 10) == 2
+    assert "No space left" in (err := capsys.readouterr().err) and err.count("\n") == 1
+    assert len(RecordStore(copied_words).read()) == before
+    assert not list(copied_words.rglob("*.partial"))
+
+
+def test_a_missing_checkpoint_is_one_line(tmp_path, capsys):
+    assert run("--checkpoint", tmp_path / "none", "--home", tmp_path) == 2
+    assert "none" in (err := capsys.readouterr().err) and err.count("\n") == 1
+
+
+def test_a_rerun_imports_no_torch(copied):
+    """Recall of checkpoints whose points all exist: ids come from files; vectors and records are opened, no model."""
+    script = """
+import sys
+from pathlib import Path
+from bench.store.records import RecordStore
+from bench.tasks.recall import measure_recall
+from bench.tasks.retrieval.settings import RecallOptions
+from bench.tasks.subject import Measurement, Slice, Subject
+home, model, variant = map(Path, sys.argv[1:])
+RecordStore.write = None
+slice_ = Slice.open({"name": "scenes", "concepts": 12, "pixels": 64}, "test", 8)
+options = RecallOptions(top_k=(32,), timing=None, examples=6, hard_negatives=False)
+measure_recall(Measurement(home, Subject(model, str(variant), 0, "tiny", command="again"), slice_), options)
+print([name for name in ("torch", "transformers", "open_clip", "timm") if name in sys.modules])
+"""
+    for subject in copied.subjects:
+        command = [sys.executable, "-c", script, copied.home, subject.model, subject.variant]
+        done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.stdout.strip() == "[]", done.stdout + done.stderr
