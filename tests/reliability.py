@@ -1,7 +1,7 @@
 """Outcomes of tests marked `fault("sentence")` as records: `pytest -m fault --reliability-home HOME`.
 
-A fault counts as injected where the test ran, and as survived where it passed with its setup and teardown; one that was skipped leaves no
-record. A test may tell how many bytes of finished work were lost: `record_property("bytes_lost", 0)`.
+A fault counts as injected when the test ran, and as survived when it passed, setup and teardown included; a skipped
+test leaves no record. A test may report lost bytes of completed work: `record_property("bytes_lost", 0)`.
 """
 
 import shlex
@@ -16,9 +16,8 @@ PHASES = pytest.StashKey[dict[str, pytest.TestReport]]()
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--reliability-home", type=Path, help="home whose records are to hold the outcomes of tests marked `fault`"
-    )
+    text = "home that records the outcomes of tests marked `fault`"
+    parser.addoption("--reliability-home", type=Path, help=text)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,7 +32,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def _ran(phases: dict[str, pytest.TestReport]) -> bool:
-    """Whether the test was started, an expected failure included: what is skipped injects nothing."""
+    """Whether the test was run, expected failures included. A skipped test injects no fault."""
     return "call" in phases and (not phases["call"].skipped or hasattr(phases["call"], "wasxfail"))
 
 
@@ -41,14 +40,13 @@ def record(store: RecordStore, test: str, fault: str, phases: list[pytest.TestRe
     """Writes the outcome of one test."""
     failed = next((report for report in phases if not report.passed), None)
     lost = [value for name, value in phases[-1].user_properties if name == "bytes_lost"]
-    values = {"faults_injected": 1, "faults_survived": int(failed is None)} | (
-        {"fault_bytes_lost": sum(lost)} if lost else {}
-    )
+    values = {"faults_injected": 1, "faults_survived": int(failed is None)}
+    values |= {"fault_bytes_lost": sum(lost)} if lost else {}
     note = "" if failed is None else f"{failed.when}: {_why(failed)}"[:300]
     point = Point(
         "reliability",
         knobs={"fault": fault, "test": test},
-        code_id=code_fingerprint("bench", "models", "ablations"),
+        code_id=code_fingerprint("bench", "models", "ablations"),  # a fault can reach any of it
         command=shlex.join(["python", "-m", "pytest", "-m", "fault", test]),
     )
     store.write(point, values, note=note, seconds=sum(report.duration for report in phases))

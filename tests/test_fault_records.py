@@ -1,4 +1,4 @@
-"""The outcomes of tests marked `fault` become records, where pytest is told a home."""
+"""Outcomes of tests marked `fault` become records when pytest is given a home."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_teardown(breaks):
     pass
 
 @pytest.mark.fault("known to fail")
-@pytest.mark.xfail(reason="not mended yet")
+@pytest.mark.xfail(reason="not fixed yet")
 def test_known():
     assert False
 
@@ -46,7 +46,7 @@ def test_without_a_fault():
 """
 
 
-def test_faults_become_records_where_a_home_is_given(pytester, tmp_path):
+def test_faults_become_records_with_a_home(pytester, tmp_path):
     pytester.makepyfile(test_it=TESTS)
     pytester.makeini("[pytest]\nmarkers = fault(sentence): x")
     plugins = ["-p", "tests.reliability", "-p", "no:xdist", "-q"]

@@ -1,0 +1,1 @@
+"""Dense against lexicon search at scale: galleries, grid, sweep, the worker of its jobs, the soak test."""

@@ -1,8 +1,7 @@
-"""`python -m bench.scale`."""
+"""`python -m bench.scale`, the same as `lexlip-bench scale`."""
 
 import sys
 
-from bench.scale.run import main, parser
-from bench.store import cli
+from bench.__main__ import command
 
-sys.exit(cli.run(main, parser()))
+sys.exit(command("scale", sys.argv[1:], prog="python -m bench.scale"))

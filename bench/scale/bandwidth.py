@@ -1,4 +1,4 @@
-"""How fast this machine reads memory: the physical limit of an engine that has to read all postings of a query."""
+"""Memory bandwidth of this machine: the upper limit of an engine that reads every posting of a query."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,19 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-ARRAY_BYTES = 2**30  # several times the last-level cache of most machines, twice that of the largest
+ARRAY_BYTES = 2**30  # twice the largest last-level caches, so that reads come from memory
 PASSES = 7
 
 
 def memory_bandwidth(threads: int = 1) -> float:
-    """Bytes a second at which `threads` threads together read an array of 1 GiB, each a part of it: the median of some passes.
+    """Bytes per second at which `threads` threads together read an array of 1 GiB: the median of `PASSES` passes.
 
-    Takes half a second. Call it with as many cores as threads. The trap: in a virtual machine it shares the memory bus with others, so it
-    is to be measured beside the rate that it is compared with.
+    Takes half a second; needs as many cores as threads. The trap: a virtual machine shares the memory bus with others,
+    so measure it next to the rate that it is compared with.
     """
-    parts = np.array_split(
-        np.ones(ARRAY_BYTES // 8, np.uint64), threads
-    )  # ones: pages of zeros would all be the same page
+    values = np.ones(ARRAY_BYTES // 8, np.uint64)  # not zeros, whose pages may all map to one page of memory
+    parts = np.array_split(values, threads)
     rates = []
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(_sum, [part[:1] for part in parts]))  # compiles, and starts the threads

@@ -1,4 +1,4 @@
-"""What is swept: the grid that `sweep.yaml` holds, and the indexes that come of it at a gallery size."""
+"""The grid of a sweep (`sweep.yaml`), and the cells that it gives at a gallery size."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,16 +15,16 @@ GRID = Path(__file__).with_name("sweep.yaml")
 
 @dataclass(frozen=True)
 class Lexicons:
-    """What a lexicon index is built from: document lexicons kept and bits; and query lexicons kept (None = all)."""
+    """Weights that a lexicon index is built from and searched with; None = all lexicons, or float32 weights."""
 
-    top_k: int | None = 32
+    top_k: int | None = 32  # lexicons per document
     bits: int | None = 8
-    query_top_k: int | None = None
+    query_top_k: int | None = None  # lexicons per query
 
 
 @dataclass(frozen=True)
-class LeastBatch:
-    """Queries that a batch holds at least, by the kind of vectors."""
+class MinBatch:
+    """Minimum number of queries in a batch, by the kind of vectors."""
 
     lexicon: Count = 64
     dense: Count = 256
@@ -32,7 +32,7 @@ class LeastBatch:
 
 @dataclass(frozen=True)
 class Grid:
-    """What is swept, and how it is measured; `sweep.yaml` says what each means."""
+    """What is swept and how it is measured; `sweep.yaml` explains each key."""
 
     main: Lexicons = Lexicons()
     top_k: tuple[int, ...] = ()
@@ -42,86 +42,98 @@ class Grid:
     depth: Count = 10
     accuracy_depth: Count = 100
     queries: Count = 1000
-    checked: Count = 200
+    exact_queries: Count = 200
     rounds: Count = 3
     seconds: Positive = 1.0
     batch_seconds: Positive = 5.0
-    least_batch: LeastBatch = LeastBatch()
+    min_batch: MinBatch = MinBatch()
     modes: tuple[tuple[Literal["single", "batched"], Count | Literal["all"]], ...] = ()
     vocabularies: tuple[int, ...] = ()
     knobs: dict[str, dict[str, list]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path = GRID, overrides: tuple[str, ...] = ()) -> "Grid":
-        """The default grid, a file's, with dotted overrides such as `rounds=1`. Raises InputError."""
+        """The grid of a YAML file, the default one unless given, with dotted overrides such as `rounds=1`.
+
+        Raises InputError for an unknown key, engine or knob, and for a value of the wrong type.
+        """
         tree = config.read_yaml(file)
         for override in overrides:
             tree = config.merge(tree, config.parse_override(override))
         grid = config.build(cls, tree, str(file))
-        for name, chosen in grid.knobs.items():
-            engines.get(name)
-            for knob, values in chosen.items():
-                if knob not in engines.knob_names(name):
-                    raise InputError(
-                        f"{file}: knobs.{name}.{knob}: no such knob; expected {', '.join(engines.knob_names(name)) or 'none, it has no knobs'}"
-                    )
-                if not values:
-                    raise InputError(f"{file}: knobs.{name}.{knob}: expected at least one value")
+        for engine, chosen in grid.knobs.items():
+            _check_knobs(engine, chosen, f"{file}: knobs.{engine}")
         return grid
 
     @property
     def threaded(self) -> list[tuple[str, int]]:
-        """The modes with their number of threads; on one core "all" is 1 and not measured twice."""
-        return list(
-            dict.fromkeys((mode, cores() if threads == "all" else int(threads)) for mode, threads in self.modes)
-        )
+        """The modes with their number of threads. On one core "all" equals 1, and is not measured twice."""
+        modes = [(mode, cores() if threads == "all" else int(threads)) for mode, threads in self.modes]
+        return list(dict.fromkeys(modes))
+
+
+def _check_knobs(engine: str, chosen: dict[str, list], where: str) -> None:
+    engines.get(engine)
+    known = engines.knob_names(engine)
+    for knob, values in chosen.items():
+        if knob not in known:
+            raise InputError(f"{where}.{knob}: no such knob; expected {', '.join(known) or 'none, it has no knobs'}")
+        if not values:
+            raise InputError(f"{where}.{knob}: expected at least one value")
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One index to build and search: an engine with its build knobs over the first `count` items of a side, at each of the search knobs."""
+    """One index to build and search: an engine with build knobs over the first `count` items of a gallery."""
 
     engine: str
-    knobs: dict
+    knobs: dict  # of the build
     count: int
     lexicons: Lexicons | None  # None for dense vectors
-    searches: list[dict]
+    searches: list[dict]  # settings of the search knobs
 
     @property
     def sharded(self) -> bool:
+        """Whether the index is split over the nodes of a Ray cluster."""
         return self.engine.startswith(engines.SHARDED)
 
 
 def plan(kind: str, count: int, grid: Grid, chosen: list[str], largest: bool, shards: int | None = None) -> list[Cell]:
-    """The cells of one gallery size: each engine for this kind of vectors at the main setting, and at the largest size `impact` at all others.
+    """The cells of one gallery size: every chosen engine for this kind of vectors, at the main setting.
 
-    At the largest size every knob is swept; the smaller ones show how an engine grows, at the first value of each knob. shards: of each index.
+    At the largest size, every knob is swept, and `impact` runs at all other settings too. Smaller sizes show how an
+    engine grows, at the first value of each knob.
+    chosen: names of engines. shards: number of parts that each index is split into; None for a whole index.
     """
     cells = []
 
     def knobs(name: str, stage: str) -> list[dict]:
-        combined = engines.grid(name, stage, grid.knobs.get(name))
-        return combined if largest else combined[:1]
+        combinations = engines.grid(name, stage, grid.knobs.get(name))
+        return combinations if largest else combinations[:1]
 
     for name in chosen:
         engine = engines.get(name)
         if engine.kind not in (kind, "any"):
             continue
-        main = None if kind == "dense" else _taken(grid.main, engine.weights)
+        main = None if kind == "dense" else _accepted(grid.main, engine.weights)
         cells += [Cell(name, built, count, main, knobs(name, "search")) for built in knobs(name, "build")]
         if largest and name == "impact":
-            others = [replace(grid.main, top_k=top_k) for top_k in grid.top_k]
-            others += [replace(grid.main, bits=bits) for bits in grid.bits]
-            others += [replace(grid.main, query_top_k=top_k) for top_k in grid.query_top_k]
-            cells += [Cell(name, {}, count, other, [{}]) for other in dict.fromkeys(others) if other != main]
-    if shards:
-        return [
-            replace(cell, engine=f"{engines.SHARDED}{cell.engine}", knobs=cell.knobs | {"shards": shards})
-            for cell in cells
-        ]
-    return cells
+            cells += [Cell(name, {}, count, other, [{}]) for other in _other_settings(grid) if other != main]
+    return [_in_shards(cell, shards) for cell in cells] if shards else cells
 
 
-def _taken(main: Lexicons, weights: tuple[int | None, ...]) -> Lexicons:
-    """The main setting with the bits that an engine takes: those asked for, or else float32."""
+def _accepted(main: Lexicons, weights: tuple[int | None, ...]) -> Lexicons:
+    """The main setting, with float32 weights for an engine that does not accept its bits."""
     return main if main.bits in weights else replace(main, bits=None)
+
+
+def _other_settings(grid: Grid) -> list[Lexicons]:
+    """The main setting with one value changed, for each value of the grid."""
+    others = [replace(grid.main, top_k=top_k) for top_k in grid.top_k]
+    others += [replace(grid.main, bits=bits) for bits in grid.bits]
+    others += [replace(grid.main, query_top_k=top_k) for top_k in grid.query_top_k]
+    return list(dict.fromkeys(others))
+
+
+def _in_shards(cell: Cell, shards: int) -> Cell:
+    return replace(cell, engine=f"{engines.SHARDED}{cell.engine}", knobs=cell.knobs | {"shards": shards})

@@ -1,18 +1,18 @@
-"""Searches under full load for as long as asked, and looks at what the processes take meanwhile: `lexlip-bench soak --minutes 60`.
+"""Searches under full load and watches the resources of the serving processes: `lexlip-bench soak --minutes 60`.
 
-Each engine serves in a process of its own, all of them at once, each on all cores: single queries and batches through `bench.tasks.timing`,
-answers compared with the first ones, and in between the index opened and closed once more beside the open one. Memory, file handles and
-threads of a process and its children are sampled from outside. Exit code 1 when one of `JUDGED` grows beyond noise, an answer changed, or a
-process died.
+Each engine serves in its own process, all of them at once, each on all cores: single queries and batches through
+`bench.tasks.timing`, answers compared with the first ones; between passes the index is opened and closed once more
+beside the open one. Memory, file handles and threads of a process and its children are sampled from outside. The exit
+code is 1 when one of `CHECKED` grows beyond noise, an answer changed, or a process died.
 
-Growth is the median slope over all pairs of samples (Theil and Sen) after warm-up. It is beyond noise where the 95% interval of the slope
-lies above 0, and growth over the whole soak exceeds both `FLOORS` and three times the scatter about the line. A short soak therefore finds
-fast leaks only; the record says the slowest that it could have told.
+Growth is the median slope over all pairs of samples (Theil and Sen) after warm-up. It is beyond noise when the 95%
+interval of the slope lies above 0 and growth over the whole soak exceeds both `FLOORS` and three times the scatter
+about the line. A short soak therefore finds fast leaks only; the record states the minimum detectable growth.
 """
 
 import contextlib
 import multiprocessing
-import sys
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import scipy.sparse as sp
-from scipy.stats import median_abs_deviation, theilslopes
 
 from bench import engines
 from bench.engines.indexes import Index, build_index, open_index
@@ -30,19 +29,21 @@ from bench.store.machine import cores
 from bench.store.records import Point, RecordStore
 from bench.tasks import timing as measure
 from bench.tasks.timing import Timing
-from bench.vectors.impacts import Impacts
 from bench.vectors.read import DenseVectors, LexiconVectors
+from bench.vectors.statistics import evenly
 from models.errors import InputError
 from models.files import atomic_file
 
 FLOORS = {"memory": 4 << 20, "private": 4 << 20, "handles": 1.0, "threads": 1.0}
-"""What is sampled of a process with its children -> growth that is none. memory: PSS, its share of shared pages counted; private: USS."""
+"""Sampled quantity of a process with its children -> growth that does not count.
 
-JUDGED = ("private", "handles", "threads")
-"""Of which growth is a fault. Shared pages are not the process's own: their share changes when a neighbour ends, or a file is read again."""
+memory: PSS, with a proportional part of shared pages; private: USS."""
 
-SCATTER = 3.0  # times the median absolute deviation about the line that growth must exceed
-MOST_SAMPLES = 2000  # that a slope is taken over: it looks at all pairs
+CHECKED = ("private", "handles", "threads")
+"""Quantities whose growth is a failure. Shared memory is not: it also changes when another process ends."""
+
+SCATTER = 3.0  # growth must exceed this many times the median absolute deviation about the line
+MAX_SAMPLES = 2000  # for a slope, which takes all pairs of samples
 DIMENSION, VOCABULARY, LEXICONS, ZIPF = 128, 4096, 32, 1.1  # of the generated vectors
 CODE = (
     "bench.scale.soak",
@@ -55,31 +56,35 @@ CODE = (
 
 @dataclass(frozen=True)
 class Growth:
-    """Of one quantity, per hour: the slope with its 95% interval, and the least that could have been told from noise."""
+    """Growth of one quantity per hour: the slope with its 95% interval, and the minimum detectable growth."""
 
     slope: float
     low: float
     high: float
-    noticeable: float
+    detectable: float
 
     @property
     def beyond_noise(self) -> bool:
-        return self.low > 0 and self.slope > self.noticeable
+        """Whether the quantity grew."""
+        return self.low > 0 and self.slope > self.detectable
 
 
 def growth(seconds: np.ndarray, values: np.ndarray, floor: float) -> Growth:
-    """Growth of samples (N,) at their times (N,); `floor`: how much more at the end is none, in the unit of the values."""
-    chosen = measure.evenly(len(seconds), MOST_SAMPLES)
+    """Growth of samples (N,) taken at times (N,). floor: growth over the whole time that does not count."""
+    from scipy.stats import median_abs_deviation, theilslopes
+
+    chosen = evenly(len(seconds), MAX_SAMPLES)
     hours, values = np.asarray(seconds, np.float64)[chosen] / 3600, np.asarray(values, np.float64)[chosen]
     slope, intercept, low, high = theilslopes(values, hours, 0.95)
     scatter = median_abs_deviation(values - intercept - slope * hours, scale="normal")
-    return Growth(*map(float, (slope, low, high, max(floor, SCATTER * scatter) / (hours[-1] - hours[0]))))
+    detectable = max(floor, SCATTER * scatter) / (hours[-1] - hours[0])
+    return Growth(*map(float, (slope, low, high, detectable)))
 
 
 def serve(folder: Path, queries, depth: int, knobs: dict, seconds: float, stop, counts) -> None:
-    """Answers queries until `stop` is set, or the process that started this one has ended.
+    """Answers queries until `stop` is set, or the parent process has ended.
 
-    counts: queries answered, and those of them whose answer was another one than at first.
+    counts: [queries answered, queries whose answer differs from the first one], updated in place.
     """
     timing, first, parent = Timing(queries.shape[0], depth, 1, seconds, cores()), {}, multiprocessing.parent_process()
     with open_index(folder) as engine:
@@ -94,8 +99,14 @@ def serve(folder: Path, queries, depth: int, knobs: dict, seconds: float, stop, 
                 again.search(again.prepare(queries[:1], **knobs), depth, 1, **knobs)
 
 
+def _serve_until_stopped(*arguments) -> None:
+    """`serve` in a process of its own: Ctrl-C reaches it too, but its parent stops it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(*arguments)
+
+
 def sample(process: psutil.Process) -> dict[str, float]:
-    """`FLOORS`' quantities of a process and its children. Raises psutil.NoSuchProcess when it has ended."""
+    """The quantities of `FLOORS` of a process with its children. Raises psutil.NoSuchProcess when it has ended."""
     found = dict.fromkeys(FLOORS, 0.0)
     for each in (process, *process.children(recursive=True)):
         try:
@@ -106,18 +117,15 @@ def sample(process: psutil.Process) -> dict[str, float]:
             if each == process:
                 raise
             continue
-        of_one = {
-            "memory": getattr(memory, "pss", memory.rss),
-            "private": memory.uss,
-            "handles": handles,
-            "threads": threads,
-        }
-        found = {name: value + of_one[name] for name, value in found.items()}
+        found["memory"] += getattr(memory, "pss", memory.rss)
+        found["private"] += memory.uss
+        found["handles"] += handles
+        found["threads"] += threads
     return found
 
 
-class Soaked:
-    """An engine that serves in a process of its own; as a context manager it serves until the block ends."""
+class Service:
+    """An engine that serves in its own process, as a context manager, until the block ends."""
 
     def __init__(self, index: Index, queries, depth: int, seconds: float):
         spawning = multiprocessing.get_context("spawn")
@@ -125,9 +133,9 @@ class Soaked:
         self.samples: list[dict[str, float]] = []
         self._stop, self._counts = spawning.Event(), spawning.Array("q", 2)
         arguments = (index.folder, queries, depth, self.knobs, seconds, self._stop, self._counts)
-        self._process = spawning.Process(target=serve, args=arguments)
+        self._process = spawning.Process(target=_serve_until_stopped, args=arguments)
 
-    def __enter__(self) -> "Soaked":
+    def __enter__(self) -> "Service":
         self._process.start()
         self._watched = psutil.Process(self._process.pid)
         return self
@@ -141,35 +149,36 @@ class Soaked:
 
     @property
     def served(self) -> int:
+        """Queries answered so far."""
         return self._counts[0]
 
     @property
     def wrong(self) -> int:
+        """Queries whose answer differs from the first one."""
         return self._counts[1]
 
     @property
     def died(self) -> bool:
-        """Whether the process ended before it was asked to."""
+        """Whether the process ended before the block did."""
         return not self._process.is_alive() and not self._stop.is_set()
 
     @property
     def exit_code(self) -> int | None:
         return self._process.exitcode
 
-    def look(self, at: float) -> None:
-        """Takes a sample."""
-        try:
+    def take_sample(self, at: float) -> None:
+        """Samples the process, unless it has ended. at: seconds since the start of the soak."""
+        with contextlib.suppress(psutil.NoSuchProcess):
             self.samples.append({"seconds": at} | sample(self._watched))
-        except psutil.NoSuchProcess:
-            return
 
     def growths(self) -> dict[str, Growth]:
+        """Growth of each quantity of `FLOORS`."""
         table = pd.DataFrame(self.samples)
         return {name: growth(table.seconds, table[name], floor) for name, floor in FLOORS.items()}
 
 
 def generated(kind: str, items: int, queries: int, seed: int = 0):
-    """(documents, queries as rows): Gaussian dense vectors on the sphere, or lexicon vectors whose lexicons are drawn by Zipf's law."""
+    """Documents, and queries as rows: Gaussian dense vectors, or lexicon vectors by Zipf's law; L2-normalised."""
     rng = np.random.default_rng(seed)
     if kind == "dense":
         values = rng.standard_normal((items + queries, DIMENSION), dtype=np.float32)
@@ -188,24 +197,25 @@ def generated(kind: str, items: int, queries: int, seed: int = 0):
 
 
 def prepared(home: Path, name: str, items: int, queries: int, force: bool) -> tuple[Index, object]:
-    """The index of an engine over generated vectors, and the queries as it takes them. Raises InputError for an unknown or absent engine."""
+    """The index of an engine over generated vectors, and its queries. Raises InputError for an unknown engine."""
+    from bench.vectors.impacts import Impacts
+
     engine = engines.get(name)
     kind = "lexicon" if engine.kind == "any" else engine.kind
-    documents, asked = generated(kind, items, queries)
+    documents, query_rows = generated(kind, items, queries)
     if kind == "lexicon":
         bits = 8 if 8 in engine.weights else None
         documents = Impacts(documents, None, bits)
-        asked = Impacts(LexiconVectors.of(asked), None, bits).rows(0, queries)
-    made_from = ["soak", kind, items, DIMENSION, VOCABULARY, LEXICONS, ZIPF]
-    return build_index(
-        home, name, documents, config.fingerprint(made_from), cores(), force, **engines.grid(name, "build")[0]
-    ), asked
+        query_rows = Impacts(LexiconVectors.of(query_rows), None, bits).rows(0, queries)
+    vectors_id = config.fingerprint(["soak", kind, items, DIMENSION, VOCABULARY, LEXICONS, ZIPF])
+    knobs = engines.grid(name, "build")[0]
+    return build_index(home, name, documents, vectors_id, cores(), force, **knobs), query_rows
 
 
-def soak(services: list[Soaked], minutes: float, warm_up: float, every: float) -> float:
-    """Samples until the minutes after warm-up have passed or a process has died; the minutes that were sampled.
+def soak(services: list[Service], minutes: float, warm_up: float, every: float) -> float:
+    """Samples the services for some minutes after warm-up, or until one dies; returns the minutes that were sampled.
 
-    They begin when all have answered.
+    The clock starts when every service has answered.
     """
     while not all(service.served or service.died for service in services):
         time.sleep(every)
@@ -215,74 +225,78 @@ def soak(services: list[Soaked], minutes: float, warm_up: float, every: float) -
             bar.update(round(now) - bar.n)
             if now >= 60 * warm_up:
                 for service in services:
-                    service.look(now)
+                    service.take_sample(now)
             time.sleep(every)
     return max(0.0, (time.monotonic() - began) / 60 - warm_up)
 
 
-def main(arguments) -> None:
-    store, wanted = RecordStore(arguments.home), arguments.engines.split(",")
+def main(arguments) -> int:
+    """Builds the indexes, serves them all at once, records each; returns 1 when one failed, else 0."""
+    store, names = RecordStore(arguments.home), arguments.engines.split(",")
     if not arguments.minutes > 0 or arguments.minutes * 60 < 3 * arguments.every:
-        raise InputError(
-            f"--minutes {arguments.minutes:g}: expected at least three samples, {arguments.every:g} s apart"
-        )
-    made = [prepared(arguments.home, name, arguments.items, arguments.queries, arguments.force) for name in wanted]
-    services = [Soaked(index, queries, arguments.depth, arguments.seconds) for index, queries in made]
+        expected = f"expected at least three samples, {arguments.every:g} s apart"
+        raise InputError(f"--minutes {arguments.minutes:g}: {expected}")
+    made = [prepared(arguments.home, name, arguments.items, arguments.queries, arguments.force) for name in names]
+    services = [Service(index, queries, arguments.depth, arguments.seconds) for index, queries in made]
     with contextlib.ExitStack() as running:
         for service in services:
             running.enter_context(service)
         minutes = soak(services, arguments.minutes, arguments.warm_up, arguments.every)
         died = [service for service in services if service.died]
-    if any([_recorded(store, arguments, service, minutes, service in died) for service in services]):
-        sys.exit(1)
+    failed = [_record(store, arguments, service, minutes, service in died) for service in services]
+    return int(any(failed))
 
 
-def _recorded(store: RecordStore, arguments, service: Soaked, minutes: float, died: bool) -> bool:
-    """Writes and prints what became of an engine; whether it failed."""
-    knobs = service.knobs | {"soak": arguments.engines.split(","), "queries": arguments.queries}
-    point = Point(
-        "reliability", images=arguments.items, engine=service.index.engine, kind=engines.get(service.index.engine).kind, knobs=knobs,
-        depth=arguments.depth, threads=cores(), index_id=service.index.id, code_id=config.code_fingerprint(*CODE), command=cli.command_line(),
-    )  # fmt: skip
+def _record(store: RecordStore, arguments, service: Service, minutes: float, died: bool) -> bool:
+    """Writes and prints the result of an engine; returns whether it failed."""
+    name, point, seconds = service.index.engine, _point(arguments, service), 60 * minutes
     with atomic_file(store.folder.parent / "soaks" / f"{point.id}.csv") as partial:
         pd.DataFrame(service.samples).to_csv(partial, index=False)
     if died:
         note = f"the process ended after {minutes:.1f} minutes with exit code {service.exit_code}"
-        store.write(point, {"soak_minutes": minutes}, status="failed", note=note, seconds=60 * minutes)
-        print(f"{service.index.engine}: {note}")
+        store.write(point, {"soak_minutes": minutes}, status="failed", note=note, seconds=seconds)
+        print(f"{name}: {note}")
         return True
     growths = service.growths()
-    values = {
+    values = {f"soak_growth_{quantity}": found.slope for quantity, found in growths.items()} | {
         "soak_minutes": minutes,
         "soak_queries": service.served,
         "soak_wrong": service.wrong,
-        "soak_min_detectable": growths["private"].noticeable,
+        "soak_min_detectable": growths["private"].detectable,
     }
-    intervals = {name: f"{name} {found.low:+.4g} to {found.high:+.4g} an hour" for name, found in growths.items()}
-    note = "; ".join(f"beyond noise: {intervals[name]}" for name in JUDGED if growths[name].beyond_noise)
-    store.write(
-        point,
-        values | {f"soak_growth_{name}": found.slope for name, found in growths.items()},
-        note=note,
-        seconds=60 * minutes,
-    )
-    print(
-        f"{service.index.engine}: {minutes:.1f} min, {service.served:,} queries, {service.wrong:,} of them answered otherwise than at first"
-    )
+    intervals = {key: f"{key} {found.low:+.4g} to {found.high:+.4g} an hour" for key, found in growths.items()}
+    note = "; ".join(f"beyond noise: {intervals[key]}" for key in CHECKED if growths[key].beyond_noise)
+    store.write(point, values, note=note, seconds=seconds)
+    answers = f"{service.served:,} queries, {service.wrong:,} with another answer than at first"
+    print(f"{name}: {minutes:.1f} min, {answers}")
     print(*(f"  {interval}" for interval in intervals.values()), *([f"  {note}"] if note else []), sep="\n")
     return bool(note or service.wrong)
 
 
-def parser():
-    flags = cli.parser(
-        "Searches under full load and records what memory, file handles and threads do meanwhile.", writes=True
+def _point(arguments, service: Service) -> Point:
+    return Point(
+        task="reliability",
+        images=arguments.items,
+        engine=service.index.engine,
+        kind=engines.get(service.index.engine).kind,
+        knobs=service.knobs | {"soak": arguments.engines.split(","), "queries": arguments.queries},
+        depth=arguments.depth,
+        threads=cores(),
+        index_id=service.index.id,
+        code_id=config.code_fingerprint(*CODE),
+        command=cli.command_line(),
     )
-    flags.add_argument("--minutes", type=float, default=60.0, help="counted, after the warm-up")
-    flags.add_argument("--warm-up", type=float, default=1.0, help="minutes that are not counted")
+
+
+def parser():
+    """Flags of `lexlip-bench soak`."""
+    flags = cli.parser("Searches under full load and records growth of memory, file handles and threads.", writes=True)
+    flags.add_argument("--minutes", type=float, default=60.0, help="length after warm-up")
+    flags.add_argument("--warm-up", type=float, default=1.0, help="minutes before the first sample")
     flags.add_argument("--every", type=float, default=1.0, help="seconds between samples")
-    flags.add_argument("--engines", default="impact,faiss-hnsw", help="which serve, all at once, by commas")
-    flags.add_argument("--items", type=int, default=100_000, help="generated vectors that are searched")
-    flags.add_argument("--queries", type=int, default=1000, help="generated queries, asked again and again")
+    flags.add_argument("--engines", default="impact,faiss-hnsw", help="engines, separated by commas; all serve at once")
+    flags.add_argument("--items", type=int, default=100_000, help="generated vectors to search")
+    flags.add_argument("--queries", type=int, default=1000, help="generated queries, searched repeatedly")
     flags.add_argument("--depth", type=int, default=10, help="results per query")
-    flags.add_argument("--seconds", type=float, default=1.0, help="of a pass of single queries before one of batches")
+    flags.add_argument("--seconds", type=float, default=1.0, help="length of a pass of single queries between batches")
     return flags

@@ -1,9 +1,9 @@
-"""The jobs that run in a process of their own (`bench.store.isolated`): build an index, search it, find the exact answer, time a part of training.
+"""The jobs of a sweep, each in a process of its own (`bench.store.isolated`): build, exact answer, accuracy, timing.
 
-A job gets `request.json` in its folder and leaves `result.json` there, arrays beside it.
+`python -m bench.scale.worker JOB FOLDER` reads `request.json` in FOLDER and leaves `result.json` there, arrays beside
+it. Compiled packages (numba, an engine's library) are imported by the job that needs them.
 """
 
-import importlib
 import os
 import resource
 import sys
@@ -12,35 +12,22 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bench.engines import exact
 from bench.engines.indexes import build_index, open_index
-from bench.scale.bandwidth import memory_bandwidth
-from bench.store.isolated import REFUSED, end_with
+from bench.store.isolated import run_requested
 from bench.tasks import timing as measure
 from bench.tasks.timing import Timing
-from bench.vectors.impacts import Impacts
 from bench.vectors.read import open_vectors
-from models.errors import AbsentError, InputError
-from models.files import REFUSALS, BrokenFileError, atomic_file, read_json, write_json
+from bench.vectors.statistics import evenly
+from models.files import BrokenFileError, atomic_file
 
 KIB = 1024
 
 
-def vectors_of(spec: dict):
-    """Vectors as a request names them: a folder, how many of its items, and for lexicon vectors `top_k`, `bits`, `scale`."""
-    vectors = open_vectors(spec["folder"], check=False)  # the command that started this job has checked them
-    vectors = vectors if spec.get("count") is None else vectors.prefix(spec["count"])
-    return vectors if vectors.kind == "dense" else Impacts(vectors, spec["top_k"], spec["bits"], spec["scale"])
-
-
-def _queries_of(spec: dict):
-    vectors = vectors_of(spec)
-    everything = vectors.rows(0, vectors.count)
-    return everything[np.asarray(spec["which"])] if "which" in spec else everything
+# --- jobs: (request, folder) -> result --------------------------------------------------------------------------------
 
 
 def build(request: dict, folder: Path) -> dict:
-    """Builds an index unless it is there: its id, folder, bytes, seconds, and the peak memory of the process that built it."""
+    """Builds an index unless it exists: its id, folder, bytes, seconds, and the peak memory of this process."""
     documents = vectors_of(request["documents"])
     index = build_index(
         request["home"],
@@ -51,149 +38,139 @@ def build(request: dict, folder: Path) -> dict:
         request["force"],
         **request["knobs"],
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
     return {
         "id": index.id,
         "folder": str(index.folder),
         "bytes": index.bytes,
         "seconds": index.seconds,
         "cpu_seconds": index.cpu_seconds,
-        "peak_bytes": peak,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
     }
 
 
 def truth(request: dict, folder: Path) -> dict:
-    """The best exact scores of a sample of queries, saved as best.npz (Q, depth)."""
+    """The best exact scores of some queries, saved as best.npz (Q, depth)."""
+    from bench.engines import exact
+
     best = exact.best_scores(vectors_of(request["documents"]), _queries_of(request["queries"]), request["depth"])
-    _save(folder / "best.npz", best)
+    save_array(folder / "best.npz", best)
     return {}
 
 
 def accuracy(request: dict, folder: Path) -> dict:
-    """All queries at each setting of the search knobs: ids-<i>.npz (Q, depth); and memory after loading."""
-    queries, before = _queries_of(request["queries"]), _resident()
+    """Searches all queries at each setting of the search knobs: ids-<i>.npz (Q, depth), and memory after loading."""
+    queries, before = _queries_of(request["queries"]), _resident_bytes()
     with open_index(Path(request["folder"])) as engine:
         for number, knobs in enumerate(request["search"]):
             with measure.pinned(request["threads"]):
                 ids, _ = engine.search(engine.prepare(queries, **knobs), request["depth"], request["threads"], **knobs)
-            _save(folder / f"ids-{number}.npz", ids)
-        return {"resident_bytes": _resident() - before, "missing": engine.what_is_missing()} | _touched(engine, queries)
+            save_array(folder / f"ids-{number}.npz", ids)
+        result = {"resident_bytes": _resident_bytes() - before, "missing": engine.missing_parts()}
+        if hasattr(engine, "touched_bytes"):
+            result["touched_bytes"] = float(np.mean(engine.touched_bytes(queries)))
+    return result
 
 
 def timing(request: dict, folder: Path) -> dict:
-    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npz of single queries.
-
-    A batch holds as many queries as the engine would answer one by one in `batch_seconds`, at least `least_batch`: an engine that takes a
-    minute for all of them is timed over fewer.
-    """
+    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npz of single queries."""
     queries, passes = _queries_of(request["queries"]), []
     with open_index(Path(request["folder"])) as engine:
         for number, knobs in enumerate(request["search"]):
-            one_by_one = None
+            single_qps = None
             for place, (mode, threads) in enumerate(request["modes"]):
-                asked = queries
-                if mode == "batched" and one_by_one:
-                    wanted = max(request["least_batch"], int(one_by_one * threads * request["batch_seconds"]))
-                    asked = queries[measure.evenly(queries.shape[0], wanted)]
-                timed = Timing(asked.shape[0], request["depth"], 1, request["seconds"], threads)
-                measured = getattr(measure, mode)(engine, asked, timed, **knobs)
+                chosen = _batch(queries, request, threads, single_qps) if mode == "batched" else queries
+                timed = Timing(chosen.shape[0], request["depth"], 1, request["seconds"], threads)
+                measured = getattr(measure, mode)(engine, chosen, timed, **knobs)
                 if mode == "single":
-                    one_by_one = measured.values["qps"]
-                told = engine.told(measured.queries if mode == "single" else 1)
-                other = (
-                    0.0 if engine.elsewhere else measured.other_cores
-                )  # work done elsewhere on this machine would count
-                passes.append(
-                    {
-                        "qps": measured.values["qps"],
-                        "queries": measured.queries,
-                        "other_cores": other,
-                        "told": told,
-                        "elsewhere": engine.elsewhere,
-                    }
-                )
+                    single_qps = measured.values["qps"]
+                passes.append(_pass(engine, measured, searches=measured.queries if mode == "single" else 1))
                 if measured.latency_us is not None:
-                    _save(folder / f"latency-{number}-{place}.npz", measured.latency_us)
-        limited = hasattr(engine, "touched_bytes")  # by how fast memory is read, which is then measured beside
-        missing = engine.what_is_missing()
+                    save_array(folder / f"latency-{number}-{place}.npz", measured.latency_us)
+        # An engine that reads every posting is limited by memory bandwidth, so that is measured next to its rate.
+        limited = {threads for _, threads in request["modes"]} if hasattr(engine, "touched_bytes") else set()
+        missing = engine.missing_parts()
+    return {"passes": passes, "missing": missing, "bandwidth": {threads: _bandwidth(threads) for threads in limited}}
+
+
+def _batch(queries, request: dict, threads: int, single_qps: float | None):
+    """The queries of a batch: those that the engine answers one by one in `batch_seconds`, at least `min_batch`.
+
+    So an engine that would take a minute for all queries is timed over fewer. All queries when its single rate is
+    unknown.
+    """
+    if not single_qps:
+        return queries
+    wanted = max(request["min_batch"], int(single_qps * threads * request["batch_seconds"]))
+    return queries[evenly(queries.shape[0], wanted)]
+
+
+def _pass(engine, measured: measure.Measured, searches: int) -> dict:
     return {
-        "passes": passes,
-        "missing": missing,
-        "bandwidth": {
-            threads: _bandwidth(threads) for threads in {threads for _, threads in request["modes"] if limited}
-        },
+        "qps": measured.values["qps"],
+        "queries": measured.queries,
+        # Where an engine works in another process on this machine, its load would count as that of others.
+        "other_cores": 0.0 if engine.remote else measured.other_cores,
+        "engine_metrics": engine.search_metrics(searches),
+        "remote": engine.remote,
     }
 
 
+JOBS = {"build": build, "truth": truth, "accuracy": accuracy, "timing": timing}
+
+
+# --- what requests and results name -----------------------------------------------------------------------------------
+
+
+def vectors_of(request: dict):
+    """Vectors of a request: `folder`, `count` items of it, and for lexicon vectors `top_k`, `bits`, `scale`."""
+    vectors = open_vectors(request["folder"], check=False)  # checked by the command that started this job
+    vectors = vectors if request.get("count") is None else vectors.prefix(request["count"])
+    if vectors.kind == "dense":
+        return vectors
+    from bench.vectors.impacts import Impacts
+
+    return Impacts(vectors, request["top_k"], request["bits"], request["scale"])
+
+
+def _queries_of(request: dict):
+    vectors = vectors_of(request)
+    rows = vectors.rows(0, vectors.count)
+    return rows[np.asarray(request["which"])] if "which" in request else rows
+
+
 def _bandwidth(threads: int) -> float:
+    from bench.scale.bandwidth import memory_bandwidth
+
     with measure.pinned(threads):
         return memory_bandwidth(threads)
 
 
-def _touched(engine, queries) -> dict:
-    return {"touched_bytes": float(np.mean(engine.touched_bytes(queries)))} if hasattr(engine, "touched_bytes") else {}
-
-
-def _resident() -> int:
+def _resident_bytes() -> int:
     return psutil.Process().memory_info().rss
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes an array whole or not at all, as .npz, which has a checksum."""
     with atomic_file(path) as partial, partial.open("wb") as file:
-        np.savez(file, array)  # with a checksum, which a .npy file has not
+        np.savez(file, array)
 
 
-def load(path: Path) -> np.ndarray:
-    """An array that a job left. Raises BrokenFileError that names the file."""
+def load_array(path: Path) -> np.ndarray:
+    """An array that a job saved. Raises BrokenFileError that names the file."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             return saved["arr_0"]
-    except Exception as error:  # a changed byte comes up as almost any of them
-        raise BrokenFileError(
-            f"{path}: missing, truncated or changed ({error}); remove {path.parent} to run its job again"
-        ) from None
-
-
-def _part(module: str):
-    """The job of a part of training (`bench.tasks.parts.parts`); with torch, which the other jobs do without."""
-    return lambda request, folder: importlib.import_module(module).measure(request)
-
-
-JOBS = {
-    "build": build,
-    "truth": truth,
-    "accuracy": accuracy,
-    "timing": timing,
-    "lexicon_head": _part("bench.tasks.parts.lexicon_head"),
-    "key_queue": _part("bench.tasks.parts.key_queue"),
-}
+    except Exception as error:  # a changed byte can raise almost any of them
+        remedy = f"remove {path.parent} to run its job again"
+        raise BrokenFileError(f"{path}: missing, truncated or changed ({error}); {remedy}") from None
 
 
 def main(job: str, folder: Path) -> None:
-    """Runs a job and leaves its answer; what is not foreseen keeps its traceback, in the folder's stderr.txt."""
-    status, note, result = "ok", "", {}
-    request = read_json(folder / "request.json")
-    end_with(request["parent"])
-    try:
-        result = JOBS[job](request, folder)
-        if missing := result.pop("missing", ""):
-            status, note = "failed", f"partial: {missing}"
-    except BrokenFileError as error:
-        status, note = REFUSED, str(error)
-    except AbsentError as error:
-        status, note = "absent", str(error)
-    except InputError as error:
-        status, note = "failed", str(error)
-    except MemoryError as error:
-        status, note = "out_of_memory", str(error) or "no memory left"
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        status, note = REFUSED, str(error)
-    write_json(folder / "result.json", {"status": status, "note": note, "result": result})
+    """Runs a job and leaves its result."""
+    run_requested(JOBS, job, folder)
 
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
     sys.stderr.flush()
-    os._exit(0)  # a library's threads or its Java must not keep the process
+    os._exit(0)  # threads of a library, or its Java, must not keep the process alive

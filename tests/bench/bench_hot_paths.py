@@ -1,4 +1,4 @@
-"""Hot paths under pytest-benchmark: `nox -s bench`. Times are shown and saved, never asserted; the usual test run does not collect this."""
+"""Speed of the hot paths (`nox -s bench`). Times are saved, never asserted; the gate does not collect this."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import pytest
 from bench import engines
 from bench.tasks.timing import pinned
 from bench.vectors.impacts import Impacts, prune, quantise
-from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors, write_vectors
+from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors
+from bench.vectors.write import write_vectors
 
 DOCUMENTS, QUERIES, LEXICONS, ACTIVE, DIMENSION = 100_000, 256, 4096, 64, 512
 
@@ -109,7 +110,7 @@ def test_search_faiss_flat_batched(benchmark, faiss_flat, dense):
 def test_encode_images(benchmark, kind, precision, tmp_path):
     """256 pictures of 64 pixels through a model of the default size that has learned nothing."""
     from bench.corpora import open_corpus
-    from bench.vectors.encode import Encoder
+    from bench.vectors.encoder import Encoder
     from models import checkpoint
     from models.config import ModelConfig, TextConfig
     from models.tokenizer import LexiconTokenizer

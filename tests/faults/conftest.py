@@ -1,4 +1,4 @@
-"""Undisturbed runs, once for all faults; homes that hold a part of one; and disks that can fill up or be read-only."""
+"""Undisturbed runs, shared by all faults; homes with a part of a run; disks that fill up or are read-only."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ from types import SimpleNamespace
 import pytest
 
 from models.files import sha256
-from tests.faults import road
+from tests.faults import commands
 
 
 @pytest.fixture(scope="session")
 def vectors(tmp_path_factory) -> Path:
-    return road.make_vectors(tmp_path_factory.mktemp("vectors"))
+    return commands.make_vectors(tmp_path_factory.mktemp("vectors"))
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """The home of an undisturbed training; copy it before writing to it."""
     home = tmp_path_factory.mktemp("trained") / "home"
-    road.succeed(road.training(home))
+    commands.succeed(commands.training(home))
     return home
 
 
@@ -37,7 +37,7 @@ def checkpoint(trained) -> Path:
 def measured(tmp_path_factory, checkpoint) -> Path:
     """The home of an undisturbed measurement of that checkpoint."""
     home = tmp_path_factory.mktemp("measured") / "home"
-    road.succeed(road.measuring(home, checkpoint))
+    commands.succeed(commands.measuring(home, checkpoint))
     return home
 
 
@@ -45,24 +45,27 @@ def measured(tmp_path_factory, checkpoint) -> Path:
 def swept(tmp_path_factory, vectors) -> SimpleNamespace:
     """An undisturbed sweep: its home, and the seconds it took."""
     home, began = tmp_path_factory.mktemp("swept") / "home", time.monotonic()
-    road.succeed(road.sweep(home, vectors))
+    commands.succeed(commands.sweep(home, vectors))
     return SimpleNamespace(home=home, seconds=time.monotonic() - began)
 
 
 @pytest.fixture
 def with_data(trained, tmp_path) -> Path:
-    """A home with training data, where nothing is trained yet."""
+    """A home with training data and no checkpoint."""
     shutil.copytree(trained / "data", tmp_path / "home" / "data")
     return tmp_path / "home"
 
 
 @pytest.fixture
 def keeps(record_property):
-    """A function: a home, just after its fault -> what is finished there must be there in the end, byte for byte; the record says if not."""
+    """A function of a home, called after its fault: files complete by then must exist unchanged at the end of the test.
+
+    The number of lost bytes becomes part of the record.
+    """
     sizes, digests = {}, {}
 
     def keeps(home) -> None:
-        digests.update(road.finished(home))
+        digests.update(commands.finished_files(home))
         sizes.update({path: path.stat().st_size for path in digests})
 
     yield keeps
@@ -73,12 +76,13 @@ def keeps(record_property):
 
 @contextlib.contextmanager
 def mounted(command: str):
-    """A process in a mount namespace of its own, where a shell command was run; yields the path by which others see its files.
+    """A process in a mount namespace of its own, after a shell command; yields the path under which others see its
+    files.
 
-    Needs no more rights than Linux gives to any user, unless it is told to give less; skips, and says why, where it does.
+    Needs the rights of an ordinary user on Linux; skips the test where the system grants less.
     """
     if shutil.which("unshare") is None:
-        pytest.skip("no private mounts: there is no 'unshare' here")
+        pytest.skip("no private mounts: no 'unshare' on this machine")
     ranks = ["--map-root-user"] if os.geteuid() else []
     line = ["unshare", *ranks, "--mount", "sh", "-c", f"{command} && echo ready && exec sleep 3600"]
     holder = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -100,7 +104,7 @@ def small_disk(tmp_path):
 
 @pytest.fixture
 def read_only():
-    """A function: folder -> the same folder, on a disk that refuses to be written to."""
+    """A function: folder -> the same folder on a read-only disk."""
     with contextlib.ExitStack() as stack:
 
         def read_only(folder: Path) -> Path:

@@ -1,12 +1,12 @@
-"""Files that were cut short, or that have one other bit: named, refused, and made again on request."""
+"""Truncated files and files with one flipped bit are named, refused, and made again on request."""
 
 import shutil
 
 import pytest
 
-from tests.faults import road
+from tests.faults import commands
 
-BOTH = (road.truncate, road.flip)
+BOTH = (commands.truncate, commands.flip)
 
 
 @pytest.mark.fault("a truncated and a bit-flipped checkpoint")
@@ -16,24 +16,24 @@ def test_a_broken_checkpoint(trained, checkpoint, tmp_path):
     for break_ in BOTH:
         (folder / "model.safetensors").write_bytes(whole)
         break_(folder / "model.safetensors")
-        road.refused(road.measuring(home, folder), str(folder / "model.safetensors"), "truncated or changed")
-    road.succeed(road.training(home, "--force"))
+        commands.refused(commands.measuring(home, folder), str(folder / "model.safetensors"), "truncated or changed")
+    commands.succeed(commands.training(home, "--force"))
     assert (folder / "model.safetensors").read_bytes() == whole
 
 
 @pytest.mark.fault("a truncated and a bit-flipped training state")
 def test_a_broken_training_state(with_data, trained):
-    process = road.start(road.training(with_data))
-    road.wait_until(lambda: list(with_data.glob("runs/*/state-*/state.pt")), process)
-    road.kill(process)
+    process = commands.start(commands.training(with_data))
+    commands.wait_until(lambda: list(with_data.glob("runs/*/state-*/state.pt")), process)
+    commands.kill(process)
     state = max(with_data.glob("runs/*/state-*/state.pt"))
     whole = state.read_bytes()
     for break_ in BOTH:
         state.write_bytes(whole)
         break_(state)
-        road.refused(road.training(with_data), str(state), "truncated or changed")
-    road.succeed(road.training(with_data, "--force"))
-    road.assert_same(with_data, trained)
+        commands.refused(commands.training(with_data), str(state), "truncated or changed")
+    commands.succeed(commands.training(with_data, "--force"))
+    commands.assert_same(with_data, trained)
 
 
 @pytest.mark.fault("a truncated and a bit-flipped shard of vectors")
@@ -43,9 +43,9 @@ def test_a_broken_shard(measured, checkpoint, tmp_path):
     for break_ in BOTH:
         shutil.copy(measured / shard.relative_to(home), shard)
         break_(shard)
-        road.refused(road.measuring(home, checkpoint), str(shard), "encode it again (--force)")
-    road.succeed(road.measuring(home, checkpoint, "--force"))
-    road.assert_same(home, measured)
+        commands.refused(commands.measuring(home, checkpoint), str(shard), "encode again (--force)")
+    commands.succeed(commands.measuring(home, checkpoint, "--force"))
+    commands.assert_same(home, measured)
 
 
 @pytest.mark.fault("a truncated and a bit-flipped index")
@@ -55,11 +55,11 @@ def test_a_broken_index(swept, vectors, tmp_path):
     for break_ in BOTH:
         shutil.copy(swept.home / postings.relative_to(home), postings)
         break_(postings)
-        road.refused(
-            road.sweep(home, vectors), str(postings), f"remove {postings.parent} or use --force to build it again"
+        commands.refused(
+            commands.sweep(home, vectors), str(postings), f"remove {postings.parent} or use --force to build it again"
         )
-    road.succeed(road.sweep(home, vectors, "--force"))
-    road.assert_same(home, swept.home)
+    commands.succeed(commands.sweep(home, vectors, "--force"))
+    commands.assert_same(home, swept.home)
 
 
 @pytest.mark.fault("a truncated and a bit-flipped record")
@@ -70,24 +70,24 @@ def test_a_broken_record(swept, vectors, tmp_path):
         shutil.copy(swept.home / record.relative_to(home), record)
         break_(record)
         for command in (["bench", "records", "list", "--home", home], ["reports.build", "--home", home]):
-            road.refused(command, str(record), "remove it to measure the point again")
+            commands.refused(command, str(record), "remove it to measure the point again")
     record.unlink()
-    road.succeed(road.sweep(home, vectors))
-    road.assert_same(home, swept.home)
+    commands.succeed(commands.sweep(home, vectors))
+    commands.assert_same(home, swept.home)
 
 
 @pytest.mark.fault("a truncated and a bit-flipped answer of a killed sweep")
 def test_a_broken_answer(swept, vectors, tmp_path):
     home = tmp_path / "home"
-    process = road.start(road.sweep(home, vectors))
-    (ended,) = road.wait_until(lambda: list(home.glob("sweeps/*/round-0/outcome.json")), process)
-    road.kill(process)
+    process = commands.start(commands.sweep(home, vectors))
+    (ended,) = commands.wait_until(lambda: list(home.glob("sweeps/*/round-0/outcome.json")), process)
+    commands.kill(process)
     answer = ended.with_name("latency-0-0.npz")
     whole = answer.read_bytes()
     for break_ in BOTH:
         answer.write_bytes(whole)
         break_(answer)
-        road.refused(road.sweep(home, vectors), str(answer), f"remove {answer.parent} to run its job again")
+        commands.refused(commands.sweep(home, vectors), str(answer), f"remove {answer.parent} to run its job again")
     shutil.rmtree(answer.parent)
-    road.succeed(road.sweep(home, vectors))
-    road.assert_same(home, swept.home)
+    commands.succeed(commands.sweep(home, vectors))
+    commands.assert_same(home, swept.home)

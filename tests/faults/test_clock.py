@@ -1,4 +1,4 @@
-"""A clock that is set back: nothing is told apart by its time."""
+"""A clock that is set back: no decision depends on file times."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bench.store.records import RecordStore
-from tests.faults import road
+from tests.faults import commands
 
 YEAR = 365 * 24 * 3600
 
@@ -15,13 +15,13 @@ YEAR = 365 * 24 * 3600
 @pytest.mark.fault("the clock is set back a year before a killed run goes on")
 def test_the_second_half_of_a_run_is_earlier_than_the_first(measured, checkpoint, tmp_path, keeps):
     home = tmp_path / "home"
-    process = road.start(road.measuring(home, checkpoint))
-    road.wait_until(lambda: len(list(home.glob("results/*.parquet"))) >= 4, process)
-    road.kill(process)
+    process = commands.start(commands.measuring(home, checkpoint))
+    commands.wait_until(lambda: len(list(home.glob("results/*.parquet"))) >= 4, process)
+    commands.kill(process)
     keeps(home)
-    road.succeed(road.measuring(home, checkpoint), **road.injected(f"back {YEAR}"))
+    commands.succeed(commands.measuring(home, checkpoint), **commands.injected(f"back {YEAR}"))
     assert RecordStore(home).read().started.str[:4].nunique() == 2
-    road.assert_same(home, measured)
+    commands.assert_same(home, measured)
 
 
 @pytest.mark.fault("all files of a home are from the future")
@@ -38,7 +38,7 @@ def test_files_from_the_future(measured, checkpoint, tmp_path):
     files = [path for path in home.rglob("*") if path.is_file() and lost not in path.name]
     for path in files:
         os.utime(path, (future, future))
-    road.succeed(road.measuring(home, checkpoint))
+    commands.succeed(commands.measuring(home, checkpoint))
     again = [str(path) for path in files if path.stat().st_mtime < future - 1]
-    assert not again, "what was there was made again"
-    road.assert_same(home, measured)
+    assert not again, "complete files were made again"
+    commands.assert_same(home, measured)

@@ -1,4 +1,4 @@
-"""The same command twice, in two homes: the same checkpoints, vectors, rankings and tables, bit for bit, on a CPU."""
+"""The same command in two homes: checkpoints, vectors, rankings and tables are equal, bit for bit, on a CPU."""
 
 import os
 import subprocess
@@ -17,24 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 MEASURED = {"s", "us", "queries/s", "pairs/s", "images/s", "texts/s", "bytes/s"}
 MEMORY = {"build_peak_bytes", "resident_bytes", "limit_qps"}
 SAME = ("data/*/*.npy", "data/*/*.json", "runs/*/best/*", "vectors/**/*.npy", "vectors/**/*.json", "indexes/**/*.npy")
-OF_ONE_RUN = {"summary.json", "index.json"}  # hold when and how long
+OF_ONE_RUN = {"summary.json", "index.json"}  # contain times
 
 
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory) -> list[Path]:
     made = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
     for home in made:
-        command = [
-            sys.executable,
-            "-m",
-            "ablations.run",
-            "--profile",
-            "smoke",
-            "--variants",
-            "lexlip,clip",
-            "--home",
-            str(home),
-        ]
+        flags = ["--profile", "smoke", "--variants", "lexlip,clip", "--home", str(home)]
+        command = [sys.executable, "-m", "ablations.run", *flags]
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=1800
         )
@@ -75,7 +66,7 @@ def test_rankings_and_numbers_are_the_same(homes):
 
 @pytest.mark.fault("the same command twice: other tables")
 def test_tables_are_the_same_bytes(homes, tmp_path):
-    """Times are those of a run: they are set to 1 in both before the tables are made."""
+    """Measured times are set to 1 in both before the tables are made."""
     tables = []
     for home in homes:
         results = tmp_path / home.name
@@ -100,6 +91,6 @@ def test_tables_are_the_same_bytes(homes, tmp_path):
 
 
 def untimed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Records without what the clock and the memory of one run decide."""
+    """Records without values that depend on time or memory."""
     measured = rows.unit.isin(MEASURED) | rows.metric.isin(MEMORY)
     return rows.assign(value=rows.value.mask(measured, 1.0), started="2026-01-01T00:00:00+00:00", seconds=1.0, note="")

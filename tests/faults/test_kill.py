@@ -1,8 +1,8 @@
-"""`kill -9` at any moment: nothing that the command started outlives it, and the same command ends with the records of an undisturbed run."""
+"""`kill -9` at any moment: no child survives, and the same command ends with the records of an undisturbed run."""
 
 import pytest
 
-from tests.faults import road
+from tests.faults import commands
 
 
 @pytest.mark.parametrize(
@@ -14,12 +14,12 @@ from tests.faults import road
 )
 def test_a_killed_training(made, trained, checkpoint, tmp_path, keeps):
     home = tmp_path / "home"
-    process = road.start(road.training(home))
-    road.wait_until(lambda: list(home.glob(made)), process)
-    road.kill(process)
+    process = commands.start(commands.training(home))
+    commands.wait_until(lambda: list(home.glob(made)), process)
+    commands.kill(process)
     keeps(home)
-    road.succeed(road.training(home))
-    road.assert_same(home, trained)
+    commands.succeed(commands.training(home))
+    commands.assert_same(home, trained)
     weights = checkpoint / "model.safetensors"
     assert (home / weights.relative_to(trained)).read_bytes() == weights.read_bytes()
 
@@ -33,24 +33,24 @@ def test_a_killed_training(made, trained, checkpoint, tmp_path, keeps):
 )
 def test_a_killed_measurement(made, count, measured, checkpoint, tmp_path, keeps):
     home = tmp_path / "home"
-    process = road.start(road.measuring(home, checkpoint))
-    road.wait_until(lambda: len(list(home.glob(made))) >= count, process)
-    road.kill(process)
+    process = commands.start(commands.measuring(home, checkpoint))
+    commands.wait_until(lambda: len(list(home.glob(made))) >= count, process)
+    commands.kill(process)
     keeps(home)
-    road.succeed(road.measuring(home, checkpoint))
-    road.assert_same(home, measured)
+    commands.succeed(commands.measuring(home, checkpoint))
+    commands.assert_same(home, measured)
 
 
 @pytest.mark.fault("kill -9 of the main job between training and pages")
 def test_a_killed_main_job(tmp_path, keeps):
-    process = road.start(road.main_job(tmp_path / "killed"))
-    road.wait_until(lambda: list(tmp_path.glob("killed/vectors/*/meta.json")), process)
-    road.kill(process)
+    process = commands.start(commands.main_job(tmp_path / "killed"))
+    commands.wait_until(lambda: list(tmp_path.glob("killed/vectors/*/meta.json")), process)
+    commands.kill(process)
     keeps(tmp_path / "killed")
     for home in ("killed", "undisturbed"):
-        road.succeed(road.main_job(tmp_path / home))
+        commands.succeed(commands.main_job(tmp_path / home))
     assert (tmp_path / "killed" / "site" / "index.html").exists()
-    road.assert_same(tmp_path / "killed", tmp_path / "undisturbed")
+    commands.assert_same(tmp_path / "killed", tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize(
@@ -62,22 +62,22 @@ def test_a_killed_main_job(tmp_path, keeps):
     ],
 )
 def test_a_killed_sweep(job, swept, vectors, tmp_path, keeps):
-    process = road.start(road.sweep(tmp_path / "home", vectors))
-    road.wait_until(lambda: road.jobs(process, job), process)
-    road.kill(process)
+    process = commands.start(commands.sweep(tmp_path / "home", vectors))
+    commands.wait_until(lambda: commands.jobs(process, job), process)
+    commands.kill(process)
     keeps(tmp_path / "home")
-    road.succeed(road.sweep(tmp_path / "home", vectors))
-    road.assert_same(tmp_path / "home", swept.home)
+    commands.succeed(commands.sweep(tmp_path / "home", vectors))
+    commands.assert_same(tmp_path / "home", swept.home)
 
 
 @pytest.mark.fault("kill -9 between two shards of a gallery")
 def test_a_killed_encoding(checkpoint, tmp_path, keeps):
-    process = road.start(road.encoding(tmp_path / "killed", checkpoint))
-    road.wait_until(lambda: list(tmp_path.glob("killed/vectors/*.parts/00000.json")), process)
-    road.kill(process)
+    process = commands.start(commands.encoding(tmp_path / "killed", checkpoint))
+    commands.wait_until(lambda: list(tmp_path.glob("killed/vectors/*.parts/00000.json")), process)
+    commands.kill(process)
     keeps(tmp_path / "killed")
     for home in ("killed", "undisturbed"):
-        road.succeed(road.encoding(tmp_path / home, checkpoint))
+        commands.succeed(commands.encoding(tmp_path / home, checkpoint))
     content = [
         {path.relative_to(tmp_path / home): path.read_bytes() for path in (tmp_path / home / "vectors").rglob("*.*")}
         for home in ("killed", "undisturbed")

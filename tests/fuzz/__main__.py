@@ -1,9 +1,10 @@
-"""Breaks files and reads them, by the hundred thousand: `python -m tests.fuzz --target all --executions 100000 --home runs`.
+"""Changes files and reads them, by the hundred thousand: `python -m tests.fuzz --target all --executions 100000`.
 
-Each target runs in a process of its own, guided by coverage where atheris is installed, and leaves a record: executions, and how many of them
-were mishandled (a traceback, a hang, a crash, a changed file that read as other values). Records of several runs add up; each draws other
-changes. An input that was mishandled is kept in `tests/fuzz/seeds/<target>/`, one for each place in the code, where the tests read it again.
-Ctrl-C records what was done so far. The exit code is 1 when something was mishandled.
+Each target runs in a process of its own, guided by coverage where atheris is installed, and leaves a record:
+executions, and how many of them were mishandled (a traceback, a hang, a crash, a changed file that reads as other
+values). Records of several runs add up; each run draws other changes. A mishandled input is saved in
+`tests/fuzz/seeds/<target>/`, one for each place in the code, and the tests read it again. Ctrl-C records what was done
+so far. The exit code is 1 when something was mishandled.
 """
 
 import importlib.util
@@ -28,7 +29,7 @@ from tests.fuzz.worker import PROGRESS, report
 
 CODE = (
     "bench.store.config",
-    "bench.corpora",
+    "bench.corpora.readers",
     "models.files",
     "bench.store.records",
     "bench.vectors.write",
@@ -36,16 +37,15 @@ CODE = (
     "models.checkpoint",
     "ablations.config",
 )
-STUCK = 120  # CPU seconds of a worker without an execution, after which it is ended
-STOPPED, INTERRUPTED = "stopped", 130  # how a worker ended, and the exit code, after Ctrl-C
-LOOKS = 0.5  # seconds between looks at a worker
+STUCK = 120  # CPU seconds without an execution, after which a worker is killed
+STOPPED = "stopped"  # outcome of a worker after Ctrl-C
+POLL_SECONDS = 0.5
 
 
 def fuzz(target: str, executions: int, seed: int, mutator: str) -> tuple[int, int, list[dict]]:
-    """(executions, mishandled, what was found) of one target; a worker that dies or hangs is followed by another."""
-    with tempfile.TemporaryDirectory(
-        prefix=f"fuzz-{target}-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
-    ) as made:
+    """Executions, mishandled ones, and the first finding at each place. A worker that dies or hangs is replaced."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(prefix=f"fuzz-{target}-", dir=memory) as made:
         folder = Path(made)
         (folder / "progress").write_bytes(bytes(PROGRESS.size))
         done = bad = 0
@@ -56,11 +56,11 @@ def fuzz(target: str, executions: int, seed: int, mutator: str) -> tuple[int, in
             if code == STOPPED:
                 break
             if done == before:
-                raise InputError(f"{target}: no execution at all: {_last_words(folder)}")
+                raise InputError(f"{target}: the worker ended before its first execution: {_last_error(folder)}")
             if code:
                 bad += 1
                 (folder / "progress").write_bytes(PROGRESS.pack(done, bad))
-                what = "hang" if code == "hang" else f"the process ended with {code}: {_last_words(folder)}"
+                what = "hang" if code == "hang" else f"the process ended with {code}: {_last_error(folder)}"
                 report(folder, (folder / "work" / TARGETS[target].file).read_bytes(), f"native {code}", what)
         found = folder / "found.jsonl"
         lines = [json.loads(line) for line in found.read_text(encoding="utf-8").splitlines()] if found.exists() else []
@@ -80,7 +80,7 @@ def _work(folder: Path, arguments: list[str]):
     process, last = psutil.Process(worker.pid), (b"", 0.0)
     while worker.poll() is None:
         try:
-            time.sleep(LOOKS)
+            time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             worker.kill()
             worker.wait()
@@ -99,12 +99,13 @@ def _work(folder: Path, arguments: list[str]):
     return worker.returncode
 
 
-def _last_words(folder: Path) -> str:
+def _last_error(folder: Path) -> str:
     lines = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     return " ".join([line for line in lines if "Error" in line or "Exception" in line][-3:] or lines[-3:])[-300:]
 
 
-def main(arguments) -> None:
+def main(arguments) -> int:
+    """Fuzzes the chosen targets chunk by chunk; returns the exit code."""
     names = list(TARGETS) if arguments.target == ["all"] else arguments.target
     if unknown := next((name for name in names if name not in TARGETS), None):
         raise InputError(f"--target {unknown}: unknown; known: {', '.join(TARGETS)}")
@@ -119,22 +120,21 @@ def main(arguments) -> None:
             wanted = min(left, arguments.chunk)
             done, bad, found = fuzz(name, wanted, 1_000_000 * seed, mutator)
             if not done:
-                sys.exit(INTERRUPTED)
+                return cli.INTERRUPTED
             seconds, total, left = time.perf_counter() - began, total + bad, max(0, left - done)
             note = "; ".join(f"{line['where']}: {line['what']} ({line['input']})" for line in found)
             store.write(point, {"fuzz_executions": done, "fuzz_mishandled": bad}, note=note, seconds=seconds)
             print(f"{name}: {done:,} executions, {done / seconds:,.0f} a second, {bad:,} mishandled {note}", flush=True)
             if done < wanted:
-                sys.exit(INTERRUPTED)
-    if total:
-        sys.exit(1)
+                return cli.INTERRUPTED
+    return int(total > 0)
 
 
-def _mutator(name: str, asked: str) -> str:
-    """Coverage guides nothing where a checksum stands before everything else, and what it collects is changed more than once."""
-    if TARGETS[name].kept:
+def _mutator(name: str, chosen: str) -> str:
+    """The mutator of a target. Coverage does not help where a checksum refuses every change."""
+    if TARGETS[name].sealed:
         return "plain"
-    return asked if asked != "auto" else "guided" if importlib.util.find_spec("atheris") else "plain"
+    return chosen if chosen != "auto" else "guided" if importlib.util.find_spec("atheris") else "plain"
 
 
 def _point(name: str, mutator: str, seed: int, code_id: str) -> Point:
@@ -142,18 +142,16 @@ def _point(name: str, mutator: str, seed: int, code_id: str) -> Point:
     return Point("reliability", seed=seed, knobs=knobs, code_id=code_id, command=cli.command_line())
 
 
-def _parser():
-    made = cli.parser("Breaks files and reads them, and records how many were mishandled.")
-    made.add_argument("--target", nargs="+", default=["all"], help=f"all, or some of {', '.join(TARGETS)}")
-    made.add_argument("--executions", type=int, default=10_000, help="of each target")
-    made.add_argument(
-        "--chunk", type=int, default=20_000, help="executions of one record, which is what a kill can lose"
-    )
-    made.add_argument(
-        "--mutator", choices=("auto", "guided", "plain"), default="auto", help="guided: by coverage, with atheris"
-    )
-    return made
+def parser():
+    """Flags of `python -m tests.fuzz`."""
+    flags = cli.parser("Changes files and reads them, and records how many were mishandled.")
+    flags.add_argument("--target", nargs="+", default=["all"], help=f"all, or some of {', '.join(TARGETS)}")
+    flags.add_argument("--executions", type=int, default=10_000, help="per target")
+    flags.add_argument("--chunk", type=int, default=20_000, help="executions per record: what a kill loses at most")
+    mutators, text = ("auto", "guided", "plain"), "guided: by coverage, with atheris"
+    flags.add_argument("--mutator", choices=mutators, default="auto", help=text)
+    return flags
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, _parser()))
+    sys.exit(cli.run(main, parser(), prog="python -m tests.fuzz"))

@@ -1,4 +1,4 @@
-"""One execution: a changed file is put in its place, read, and what came of it is judged."""
+"""One execution: reads a changed file and checks the outcome."""
 
 import contextlib
 import signal
@@ -8,17 +8,17 @@ from pathlib import Path
 from models.errors import InputError
 from tests.fuzz.targets import Target
 
-CPU_SECONDS = 20  # of one execution: the largest picture that is decoded takes three
+CPU_SECONDS = 20  # limit of one execution; decoding the largest image takes three
 SEEDS = Path(__file__).resolve().parent / "seeds"
 ROOT = SEEDS.parents[2]
 
 
 class Hang(BaseException):
-    """No `except Exception` of the code under test may take it."""
+    """An execution exceeded its limit. Not an Exception, so that the code under test does not catch it."""
 
 
 class Harness:
-    """A target with its valid files in `folder`. Raises AssertionError where a valid file is not read."""
+    """A target with its valid files in `folder`. Raises AssertionError when a valid file is not read."""
 
     def __init__(self, target: Target, folder: Path):
         self.target, self.folder, self.slow = target, folder, target.slow
@@ -27,12 +27,12 @@ class Harness:
         for seed in self.seeds:
             self.file.write_bytes(seed)
             self.expected = target.read(folder)
-        assert not target.kept or len(self.seeds) == 1, (
-            f"{target.name}: one valid file, or it is unknown what must be read"
+        assert not target.sealed or len(self.seeds) == 1, (
+            f"{target.name}: expected one valid file, whose values a changed one must have"
         )
 
     def mishandled(self, data: bytes) -> tuple[str, str] | None:
-        """(where, what) is wrong with how the data is read; None where it is read or refused as it should."""
+        """(place in the code, problem) of reading the data; None when it is read or refused as it should be."""
         self.file.write_bytes(data)
         try:
             with _limited():
@@ -40,12 +40,12 @@ class Harness:
         except InputError as error:
             return None if str(error).strip() else (_place(error), "an error without a message")
         except OSError as error:
-            if error.errno is not None:  # the machine refuses: commands say it in one line
+            if error.errno is not None:  # of the operating system: commands print it in one line
                 return None
             return _place(error), f"{type(error).__name__}: {error}"
         except (Exception, Hang) as error:
             return _place(error), f"{type(error).__name__}: {error}"
-        if self.target.kept and found != self.expected:
+        if self.target.sealed and found != self.expected:
             return "", f"silently other values of a changed {self.target.file}"
         return None
 
@@ -68,7 +68,7 @@ signal.signal(signal.SIGPROF, _hang)
 
 
 def _place(error: BaseException) -> str:
-    """File and line of the last frame that is ours, so that equal defects are told from different ones."""
+    """File and line of the last frame of this project: tells equal defects from different ones."""
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     ours = [
         (file, line) for file, line in frames if file.is_relative_to(ROOT) and not file.is_relative_to(SEEDS.parent)

@@ -1,4 +1,4 @@
-"""How a valid file is broken: bytes as disks and cut transfers leave them, or values exchanged inside JSON and YAML."""
+"""Changes of a valid file: bytes as failing disks and cut transfers leave them, or values inside JSON and YAML."""
 
 import json
 import random
@@ -7,16 +7,19 @@ from collections.abc import Sequence
 import yaml
 
 PIECES = (
-    b"\0", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b'"', b"'", b",", b"\t", b"\r", b"\n", b"\r\n", b"\\", b"/", b"../", b"/", b"{", b"}",
-    b"[", b"]", b":", b": ", b"- ", b"#", b"&a ", b"*a", b"<<: ", b"!!python/object/apply:os.system [id]", b"!!binary ", b"!!timestamp ",
-    b"? ", b"|", b">", b"%YAML 9.9\n---\n", b"---\n", b"...\n", b"null", b"NaN", b"-Infinity", b"1e999", b"0x10", b"0o7", b"1:30:00",
-    b"2026-02-30", b"true", b"\xf0\x9f\x98\x80", b"9" * 400, b"[" * 2000, b'{"a":' * 2000, b"x" * 70_000, bytes(512),
-)  # fmt: skip
+    *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b'"', b"'", b",", b"\t", b"\r", b"\n", b"\r\n", b"\\"),
+    *(b"/", b"../", b"/", b"{", b"}", b"[", b"]", b":", b": ", b"- ", b"#"),
+    *(b"&a ", b"*a", b"<<: ", b"!!python/object/apply:os.system [id]", b"!!binary ", b"!!timestamp "),
+    *(b"? ", b"|", b">", b"%YAML 9.9\n---\n", b"---\n", b"...\n"),
+    *(b"null", b"NaN", b"-Infinity", b"1e999", b"0x10", b"0o7", b"1:30:00", b"2026-02-30", b"true"),
+    *(b"\xf0\x9f\x98\x80", b"9" * 400, b"[" * 2000, b'{"a":' * 2000, b"x" * 70_000, bytes(512)),
+)
 VALUES = (
-    None, True, False, 0, 1, -1, 2, 255, 1 << 31, 1 << 63, 1 << 64, -(1 << 63) - 1, 10**40, 0.5, -0.0, 1e308, float("nan"), float("inf"), "",
-    " ", "0", "null", "\0", "\n", "\ud800", "\u2028", "../../x", "/", "~", "*", "{0..9}", "x" * 5000, [], {}, [[]], [None], {"": ""}, {"name": "scenes"},
-    [0] * 50, {"1": 1, "a": [1, {"b": None}]},
-)  # fmt: skip
+    *(None, True, False, 0, 1, -1, 2, 255, 1 << 31, 1 << 63, 1 << 64, -(1 << 63) - 1, 10**40),
+    *(0.5, -0.0, 1e308, float("nan"), float("inf")),
+    *("", " ", "0", "null", "\0", "\n", "\ud800", "\u2028", "../../x", "/", "~", "*", "{0..9}", "x" * 5000),
+    *([], {}, [[]], [None], {"": ""}, {"name": "scenes"}, [0] * 50, {"1": 1, "a": [1, {"b": None}]}),
+)
 KEYS = ("", "name", "pixels", "extends", "kind", "0", "\n", "x" * 300)
 
 
@@ -99,16 +102,16 @@ def _exchange(rng: random.Random, data: bytes, form: str, once: bool) -> bytes |
             parent, key = rng.choice(places)
             if key not in (parent if isinstance(parent, dict) else range(len(parent))):
                 continue
-            way = rng.randrange(6)
-            if way == 0:
+            kind = rng.randrange(6)
+            if kind == 0:
                 del parent[key]
-            elif way == 1 and isinstance(parent, dict):
+            elif kind == 1 and isinstance(parent, dict):
                 parent[rng.choice(KEYS)] = parent.pop(key)
-            elif way == 2:
+            elif kind == 2:
                 other, its = rng.choice(places)
                 if its in (other if isinstance(other, dict) else range(len(other))):
                     parent[key] = json.loads(json.dumps(other[its]))
-            elif way == 3 and isinstance(parent[key], int | float):
+            elif kind == 3 and isinstance(parent[key], int | float):
                 parent[key] = parent[key] * rng.choice((-1, 0, 2, 10**6)) + rng.choice((0, 1, -1, 0.5))
             else:
                 parent[key] = rng.choice(VALUES)

@@ -1,4 +1,4 @@
-"""Every reader reads its valid files and refuses what was once mishandled; and the fuzzer notices a reader that does not."""
+"""Every reader handles valid, broken and once mishandled files; the fuzzer notices a reader that does not."""
 
 import json
 import random
@@ -12,8 +12,8 @@ from tests.fuzz import harness as harnesses
 from tests.fuzz import mutate, targets, worker
 from tests.fuzz.harness import SEEDS, Harness
 
-TRIED = 20  # of each target, here; `nox -s fuzz` tries as many as asked
-OF_SLOW = 4  # of those that resolve a whole configuration, or build a model where the sums fit
+TRIED = 20  # changes of each target; `nox -s fuzz` tries any number
+TRIED_SLOW = 4  # of targets that resolve a whole configuration or build a model
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +30,25 @@ def harness(tmp_path_factory):
 
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_broken_files_are_refused_in_one_line(name, harness):
-    """What was mishandled once, and some new changes, always the same ones."""
+    """Inputs that were mishandled once, and some new changes, the same in every run."""
     rng = random.Random(name)
     one = harness(name)
     kept = [file.read_bytes() for file in sorted((SEEDS / name).glob("*"))]
     new = [
-        mutate.mutate(rng, rng.choice(one.seeds), one.seeds, one.target.form, one.target.kept)
-        for _ in range(OF_SLOW if one.slow else TRIED)
+        mutate.mutate(rng, rng.choice(one.seeds), one.seeds, one.target.form, one.target.sealed)
+        for _ in range(TRIED_SLOW if one.slow else TRIED)
     ]
     assert [found for data in (*one.seeds, *kept, *new) if (found := one.mishandled(data))] == []
 
 
-def test_kept_inputs_are_of_targets_that_there_are():
+def test_every_seed_belongs_to_a_target():
     assert {folder.name for folder in SEEDS.glob("*") if any(folder.iterdir())} <= set(targets.TARGETS)
 
 
 class Careless(targets.Target):
-    """Mishandles what begins with certain letters."""
+    """Mishandles files that begin with certain letters."""
 
-    name, file, about, kept = "careless", "file", "a test", True
+    name, file, about, sealed = "careless", "file", "a test", True
 
     def build(self, folder):
         return [b"whole"]
@@ -88,8 +88,8 @@ def test_each_way_of_mishandling_is_noticed(tmp_path, monkeypatch):
     assert [one.mishandled(data) for data in (b"whole", b"changed", b"fine: the machine's own error")] == [None] * 3
 
 
-def test_the_command_counts_records_and_keeps_what_it_found(tmp_path, monkeypatch, capsys):
-    """In this process, but for one worker that dies."""
+def test_the_command_records_counts_and_saves_mishandled_inputs(tmp_path, monkeypatch, capsys):
+    """In this process, with a worker that dies."""
     monkeypatch.setattr(command, "SEEDS", tmp_path / "seeds")
     monkeypatch.setitem(targets.TARGETS, "careless", Careless())
     monkeypatch.setattr(command, "_work", lambda folder, arguments: _worker(folder, arguments))
@@ -105,9 +105,7 @@ def test_the_command_counts_records_and_keeps_what_it_found(tmp_path, monkeypatc
         "--home",
         str(tmp_path),
     ]
-    with pytest.raises(SystemExit) as ended:
-        command.cli.run(command.main, command.parser(), flags)
-    assert ended.value.code == 1
+    assert command.cli.run(command.main, command.parser(), flags) == 1
     rows = RecordStore(tmp_path).read()
     assert sorted(rows[rows.metric == "fuzz_executions"].value) == [10, 20]
     assert rows[rows.metric == "fuzz_mishandled"].value.sum() == 2, "one in each record"
@@ -116,7 +114,7 @@ def test_the_command_counts_records_and_keeps_what_it_found(tmp_path, monkeypatc
 
 
 def _worker(folder, arguments) -> int:
-    """Dies at the last execution of those asked for."""
+    """Dies at its last execution."""
     (folder / "work").mkdir(exist_ok=True)
     (folder / "work" / "file").write_bytes(b"the last one")
     (folder / "stderr.txt").write_text("Segmentation fault\n")
@@ -130,7 +128,7 @@ def test_an_unknown_target_is_refused(tmp_path, capsys):
     assert "picture-ppm" in capsys.readouterr().err
 
 
-def test_a_worker_counts_what_it_does_and_keeps_one_input_for_each_place(tmp_path, monkeypatch):
+def test_a_worker_counts_executions_and_saves_one_input_for_each_place(tmp_path, monkeypatch):
     monkeypatch.setattr(worker.resource, "setrlimit", lambda *_: None)  # of this process
     monkeypatch.setitem(targets.TARGETS, "careless", Careless())
     monkeypatch.setattr(
@@ -145,7 +143,7 @@ def test_a_worker_counts_what_it_does_and_keeps_one_input_for_each_place(tmp_pat
 
 
 @pytest.mark.parametrize("form", ["bytes", "json", "yaml"])
-def test_changes_are_those_of_their_number(form):
+def test_changes_are_deterministic(form):
     data = b'{"a": [1, {"b": "text"}], "c": null}'
     first, again = ([mutate.mutate(random.Random(n), data, [data], form) for n in range(200)] for _ in range(2))
     assert first == again
@@ -162,12 +160,12 @@ def _parses(data: bytes) -> bool:
     return True
 
 
-def test_an_endless_message_is_cut(capsys):
-    """A file that is no table can have a first line of any length, and a message quotes it."""
+def test_a_long_message_is_cut(capsys):
+    """A message quotes the first line of a file, which can have any length."""
 
     def refuse(_):
         raise InputError("x \n" * 10_000)
 
     assert command.cli.run(refuse, command.cli.parser("a test"), []) == 2
     printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and len(printed) < 2 * command.cli.LONGEST and printed.endswith(" …\n")
+    assert printed.count("\n") == 1 and len(printed) < 2 * command.cli.LONGEST_ERROR and printed.endswith(" …\n")

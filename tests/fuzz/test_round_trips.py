@@ -1,4 +1,4 @@
-"""What is written is what is read, whatever the values; and of files of this project, a bit that changed is refused or changes nothing."""
+"""Written values are read back; in files of this project, a changed bit is refused or changes nothing."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ LINE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_s
 @FEW
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5), st.sampled_from(["\n", "\r\n"]))
 def test_csv_and_parquet_hold_any_text(pairs, end):
-    """CSV by the standard library's writer; it cannot tell a carriage return from an end of line, unless it is quoted."""
+    """Written by the csv module, fully quoted: it cannot tell an unquoted carriage return from an end of line."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "t.csv"
         with open(file, "w", encoding="utf-8", newline="") as stream:
@@ -75,7 +75,7 @@ def test_shards_hold_any_caption(captions):
                     archive.addfile(member, io.BytesIO(content))
         found = list(read_shard(file, "s"))
         assert {item.image_id.removeprefix("s/"): item.captions[0][1] for item in found} == captions
-        assert {item.place.read() for item in found} == {b"picture"}
+        assert {item.location.read() for item in found} == {b"picture"}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_shards_hold_any_caption(captions):
 )
 @settings(max_examples=5)
 @given(seed=st.integers(0, 1 << 30))
-def test_lossless_pictures_are_read_bit_for_bit(form, options, seed):
+def test_lossless_images_are_read_bit_for_bit(form, options, seed):
     values = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, form, **options)
@@ -102,7 +102,7 @@ RANKS = st.lists(st.integers(1, 1 << 31 - 1), max_size=3)
     st.lists(RANKS, min_size=1, max_size=4),
     st.data(),
 )
-def test_records_are_read_as_written_and_a_bit_that_changed_is_refused_or_changes_nothing(value, note, ranks, data):
+def test_records_are_read_as_written_and_a_changed_bit_is_refused(value, note, ranks, data):
     point = Point("retrieval", machine_id="m", command=note)
     queries = [{"query_id": note, "group": "g", "ranks": found, "relevant": 1, "latency_us": value} for found in ranks]
     with tempfile.TemporaryDirectory() as folder:

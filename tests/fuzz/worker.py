@@ -1,7 +1,8 @@
-"""Many executions of one target in a process of their own: `python -m tests.fuzz.worker TARGET FOLDER EXECUTIONS SEED MUTATOR`.
+"""Many executions of one target in a process of their own: `python -m tests.fuzz.worker TARGET FOLDER EXECUTIONS SEED
+MUTATOR`.
 
-`progress` in FOLDER holds two numbers (executions, mishandled) that outlive the process, `work/` the file that was read last, and
-`found.jsonl` what was mishandled, one for each place in the code.
+In FOLDER, `progress` holds two numbers (executions, mishandled) that survive the process, `work/` the file that was
+read last, and `found.jsonl` the mishandled inputs, one for each place in the code.
 """
 
 import contextlib
@@ -17,13 +18,17 @@ import sys
 import warnings
 from pathlib import Path
 
-MEMORY = 3 << 30  # bytes that reading may take beside what the process has
-INSTRUMENTED = ("bench.corpora", "bench.store.config", "models.files", "bench.vectors.read", "bench.vectors.write", "bench.store.records", "models.checkpoint",
-    "models.tokenizer", "ablations.config", "reports.cost", "yaml", "tarfile", "PIL")  # fmt: skip
+MEMORY = 3 << 30  # bytes that reading may take in addition to what the process has
+INSTRUMENTED = (
+    *("bench.corpora", "bench.store.config", "bench.store.records", "bench.vectors.read", "bench.vectors.write"),
+    *("models.files", "models.checkpoint", "models.tokenizer", "ablations.config"),
+    *("yaml", "tarfile", "PIL"),
+)
 PROGRESS = struct.Struct("<QQ")
 
 
 def main(name: str, folder: Path, executions: int, seed: int, mutator: str) -> None:
+    """Runs a target; counts executions and findings in `folder`."""
     guided = mutator == "guided"
     if guided:
         import atheris
@@ -55,7 +60,7 @@ def main(name: str, folder: Path, executions: int, seed: int, mutator: str) -> N
 
     if not guided:
         for _ in range(executions):
-            one(mutate(rng, rng.choice(seeds), seeds, target.form, once=target.kept))
+            one(mutate(rng, rng.choice(seeds), seeds, target.form, once=target.sealed))
         return
     corpus = folder / "corpus"
     corpus.mkdir(exist_ok=True)
@@ -67,14 +72,14 @@ def main(name: str, folder: Path, executions: int, seed: int, mutator: str) -> N
         return (mutate(own, data, seeds, target.form) if own.random() < 0.6 else atheris.Mutate(data, most))[:most]
 
     longest = 2 * max(map(len, seeds)) + 4096
-    flags = [f"-runs={executions}", f"-seed={seed + 1}", f"-max_len={longest}", "-timeout=0", "-rss_limit_mb=0", "-verbosity=0", "-print_final_stats=0",
-        f"-artifact_prefix={folder}/", "-len_control=0"]  # fmt: skip
+    limits = [f"-runs={executions}", f"-seed={seed + 1}", f"-max_len={longest}", "-timeout=0", "-rss_limit_mb=0"]
+    flags = [*limits, "-verbosity=0", "-print_final_stats=0", f"-artifact_prefix={folder}/", "-len_control=0"]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], one, custom_mutator=changed)
     atheris.Fuzz()
 
 
 def report(folder: Path, data: bytes, where: str, what: str) -> None:
-    """Keeps an input that was mishandled."""
+    """Saves a mishandled input."""
     name = hashlib.sha256(data).hexdigest()[:16]
     (folder / name).write_bytes(data)
     with open(folder / "found.jsonl", "a", encoding="utf-8") as file:
@@ -86,6 +91,6 @@ def _address_space() -> int:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.CRITICAL)  # of what broken files are said to be
+    logging.disable(logging.CRITICAL)  # warnings about broken files
     warnings.simplefilter("ignore")
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

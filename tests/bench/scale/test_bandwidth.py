@@ -1,4 +1,4 @@
-"""Memory bandwidth is a number of bytes a second that could be one; how large it is, is not for a test to say."""
+"""Memory bandwidth: every byte is read once in each pass. Its value is not asserted."""
 
 import numpy as np
 import pytest

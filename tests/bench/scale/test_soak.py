@@ -1,4 +1,4 @@
-"""Growth against lines made by hand; and the command over a real engine, and over one that leaks, changes its answers, or dies."""
+"""Growth of hand-made lines; the command over a real engine, and over engines that change their answers or die."""
 
 import os
 import threading
@@ -22,7 +22,7 @@ from bench.store.records import RecordStore
 SECONDS = np.arange(0, 600, 5.0)
 
 
-def test_a_line_is_its_slope_per_hour_and_a_flat_one_is_none():
+def test_growth_is_the_slope_per_hour():
     found = soak.growth(SECONDS, 100 + 2 * SECONDS, 1.0)
     assert (found.slope, found.low, found.high) == pytest.approx((7200, 7200, 7200))
     assert found.beyond_noise
@@ -30,20 +30,20 @@ def test_a_line_is_its_slope_per_hour_and_a_flat_one_is_none():
     assert (flat.slope, flat.beyond_noise) == (0, False)
 
 
-def test_growth_below_the_floor_is_none_and_the_least_that_could_be_told_is_said():
+def test_growth_below_the_floor_does_not_count():
     hours = (SECONDS[-1] - SECONDS[0]) / 3600
-    for over_all, told in ((0.9, False), (1.1, True)):
-        found = soak.growth(SECONDS, over_all * SECONDS / SECONDS[-1], 1.0)
-        assert found.beyond_noise is told
-        assert found.noticeable == pytest.approx(1 / hours, rel=1e-6)
+    for total, grows in ((0.9, False), (1.1, True)):
+        found = soak.growth(SECONDS, total * SECONDS / SECONDS[-1], 1.0)
+        assert found.beyond_noise is grows
+        assert found.detectable == pytest.approx(1 / hours, rel=1e-6)
 
 
 @given(st.integers(0, 1 << 30))
-def test_noise_is_no_growth_and_outliers_hide_none(seed):
+def test_noise_is_no_growth_and_outliers_hide_no_leak(seed):
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 10, len(SECONDS))
     assert not soak.growth(SECONDS, 1e6 + noise, 1.0).beyond_noise
-    leak = noise + 0.5 * SECONDS  # 300 over all, in noise of 10
+    leak = noise + 0.5 * SECONDS  # 300 in total, in noise of 10
     leak[rng.integers(0, len(leak), 5)] -= 1e5  # memory given back for a moment
     found = soak.growth(SECONDS, leak, 1.0)
     assert found.beyond_noise and abs(found.slope - 1800) < 400
@@ -87,7 +87,7 @@ def test_a_sample_counts_what_is_opened_and_started():
 
 
 class Forgetful(Dummy):
-    """Answers otherwise each time."""
+    """Returns other ids each time."""
 
     asked = 0
 
@@ -107,21 +107,9 @@ def test_answers_that_change_are_counted(engine, wrong, tmp_path, monkeypatch):
     assert counts[1] == (8 if wrong else 0), "all of the second round"
 
 
-def test_the_command_records_an_engine_that_serves_and_tells_one_that_dies(tmp_path, monkeypatch, capsys):
-    flags = [
-        "--home",
-        str(tmp_path),
-        "--items",
-        "300",
-        "--queries",
-        "8",
-        "--warm-up",
-        "0",
-        "--every",
-        "0.1",
-        "--seconds",
-        "0.02",
-    ]
+def test_the_command_records_an_engine_that_serves_and_one_that_dies(tmp_path, monkeypatch, capsys):
+    sizes = ["--items", "300", "--queries", "8", "--warm-up", "0", "--every", "0.1", "--seconds", "0.02"]
+    flags = ["--home", str(tmp_path), *sizes]
     monkeypatch.setattr(soak, "FLOORS", dict.fromkeys(soak.FLOORS, 1e18))  # a process that has just started grows
     assert run(soak.main, soak.parser(), [*flags, "--minutes", "0.02", "--engines", "dummy"]) == 0
     rows = RecordStore(tmp_path).read()
@@ -142,17 +130,14 @@ def test_the_command_records_an_engine_that_serves_and_tells_one_that_dies(tmp_p
         return made
 
     monkeypatch.setattr(soak, "build_index", broken)
-    monkeypatch.setattr(
-        soak.multiprocessing, "get_context", lambda _: get_context("fork")
-    )  # it dies at once: no imports for it
-    with pytest.raises(SystemExit) as ended:
-        run(soak.main, soak.parser(), [*flags, "--minutes", "0.05", "--engines", "dummy", "--force"])
-    assert ended.value.code == 1
+    fork = get_context("fork")  # it dies at once, without the time of its imports
+    monkeypatch.setattr(soak.multiprocessing, "get_context", lambda _: fork)
+    assert run(soak.main, soak.parser(), [*flags, "--minutes", "0.05", "--engines", "dummy", "--force"]) == 1
     assert "exit code 1" in RecordStore(tmp_path).read().note.iloc[0]
     assert RecordStore(tmp_path).read().status.iloc[0] == "failed"
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path, capsys):
+def test_bad_flags_are_refused(tmp_path, capsys):
     assert run(soak.main, soak.parser(), ["--home", str(tmp_path), "--minutes", "0.01"]) == 2
     assert "at least three samples" in capsys.readouterr().err
     assert run(soak.main, soak.parser(), ["--home", str(tmp_path), "--engines", "impct"]) == 2

@@ -1,7 +1,7 @@
-"""Python runs this file at its start where its folder is on PYTHONPATH: it puts the fault that FAULT names into that process.
+"""Puts the fault named by FAULT into a process. Python runs this file at its start when its folder is on PYTHONPATH.
 
 memory        the engine `dummy` takes memory without end as soon as it searches
-back SECONDS  the clock that records and `time.time` read stands that much earlier
+back SECONDS  the clocks of the records and of `time.time` are set back
 """
 
 import datetime
@@ -45,7 +45,7 @@ def greedy(module) -> None:
 
 
 def earlier(module) -> None:
-    """Another clock for that module alone: C extensions know the class `datetime` by its size."""
+    """Another clock for that module alone: C extensions check the size of the class `datetime`."""
     back = datetime.timedelta(seconds=float(amount))
     clock = SimpleNamespace(now=lambda zone=None: datetime.datetime.now(zone) - back)
     module.datetime = SimpleNamespace(datetime=clock, UTC=datetime.UTC)

@@ -1,4 +1,4 @@
-"""The real commands at the smallest size that has every step, how they are broken off, and what their records must say in the end."""
+"""The real commands at the smallest size with every step, how to interrupt them, how to compare their records."""
 
 import contextlib
 import os
@@ -16,27 +16,22 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from bench.store.records import RecordStore
-from bench.vectors.read import NPY_HEADER, write_vectors
+from bench.vectors.format import NPY_HEADER
+from bench.vectors.write import write_vectors
 from models.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "ablations" / "tiny.yaml"
 PATIENCE = 3600
-"""Seconds that a command may take: a hang is then an error. It is no measure of speed."""
+"""Seconds after which a command counts as hanging. Not a measure of speed."""
 
 INJECTED = Path(__file__).with_name("injected")
-"""On PYTHONPATH: its `sitecustomize.py` puts the fault that FAULT names into every Python of a command."""
+"""On PYTHONPATH, its `sitecustomize.py` puts the fault named by FAULT into every Python process of a command."""
 
-GRID = [
-    "rounds=1",
-    "seconds=0.02",
-    "queries=8",
-    "checked=6",
-    "top_k=[]",
-    "bits=[]",
-    "query_top_k=[]",
-    "modes=[[single,1]]",
-]
+GRID = (
+    *("rounds=1", "seconds=0.02", "queries=8", "exact_queries=6"),
+    *("top_k=[]", "bits=[]", "query_top_k=[]", "modes=[[single,1]]"),
+)
 SHORT = ["train.steps=12", "train.phase1_share=0.5", "train.validate_every=4", "train.checkpoint_every=4"]
 MEASURED = ["measure.images=16", "measure.zero_shot=4", "measure.examples=2", "measure.top_k=[8]", "measure.slices=[]"]
 CORPUS = ["--corpus", "{name: scenes, pixels: 64, concepts: 12}"]
@@ -52,57 +47,21 @@ def training(home, *more) -> list[str]:
 
 def measuring(home, checkpoint, *more) -> list[str]:
     """Measure a checkpoint: vectors, indexes, records."""
-    return [
-        "bench",
-        "recall",
-        "--checkpoint",
-        checkpoint,
-        *CORPUS,
-        "--images",
-        "16",
-        "--top-k",
-        "8",
-        "--home",
-        home,
-        *more,
-    ]
+    flags = ["--checkpoint", checkpoint, *CORPUS, "--images", "16", "--top-k", "8", "--home", home]
+    return ["bench", "recall", *flags, *more]
 
 
 def main_job(home, *more) -> list[str]:
-    """Train and measure a variant, and build the pages."""
-    return [
-        "ablations.run",
-        "--profile",
-        TINY,
-        "--variants",
-        "lexlip",
-        "--at-once",
-        "1",
-        "--home",
-        home,
-        *more,
-        *SHORT,
-        *MEASURED,
-    ]
+    """Train and measure a variant, and build the report."""
+    flags = ["--profile", TINY, "--variants", "lexlip", "--parallel", "1", "--home", home]
+    return ["ablations.run", *flags, *more, *SHORT, *MEASURED]
 
 
 def sweep(home, vectors, *more, engines="impact,dummy") -> list[str]:
-    """Build, check and time engines over vectors that are there, each step in a process of its own."""
-    sides = ["--documents", vectors / "documents", "--queries", vectors / "queries"]
-    return [
-        "bench.scale",
-        "--corpus",
-        "vectors",
-        *sides,
-        "--sizes",
-        "200",
-        "--engines",
-        engines,
-        "--home",
-        home,
-        *more,
-        *GRID,
-    ]
+    """Build, check and time engines over existing vectors, each step in a process of its own."""
+    folders = ["--documents", vectors / "documents", "--queries", vectors / "queries"]
+    flags = ["--corpus", "vectors", *folders, "--sizes", "200", "--engines", engines, "--home", home]
+    return ["bench.scale", *flags, *more, *GRID]
 
 
 def encoding(home, checkpoint, *more) -> list[str]:
@@ -116,23 +75,18 @@ def make_vectors(folder) -> Path:
     rng = np.random.default_rng(0)
     rows = sp.random_array((200, 50), density=0.2, random_state=rng, dtype=np.float32, format="csr")
     rows = sp.csr_array(rows / np.maximum(1e-6, np.sqrt(rows.multiply(rows).sum(axis=1)))[:, None])
+    words = [f"l{i}" for i in range(50)]
     for part, count in (("documents", 200), ("queries", 20)):
-        with write_vectors(
-            folder / part, "lexicon", 50, vocabulary=[f"l{i}" for i in range(50)], shard_rows=100
-        ) as writer:
-            writer.append(rows[:count], [f"{part}{i}" for i in range(count)], [f"documents{i}" for i in range(count)])
+        names, items = ([f"{name}{i}" for i in range(count)] for name in (part, "documents"))
+        with write_vectors(folder / part, "lexicon", 50, vocabulary=words, shard_rows=100) as writer:
+            writer.append(rows[:count], names, items)
     return folder
 
 
 def start(command, **environment) -> subprocess.Popen:
-    """`python -m MODULE flags...`, with text pipes; on one thread, as more only wait for each other at this size."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        **environment,
-    }
+    """`python -m MODULE FLAGS` with text pipes, on one thread: at this size, more would only wait for each other."""
+    settings = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | settings | environment
     line = [sys.executable, "-m", *map(str, command)]
     return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -143,20 +97,20 @@ def injected(fault: str) -> dict[str, str]:
 
 
 def run(command, **environment) -> tuple[int, list[str]]:
-    """A command to its end: exit code, lines on stderr."""
+    """Runs a command to its end: exit code, lines on stderr."""
     process = start(command, **environment)
     _, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, errors.splitlines()
 
 
 def succeed(command, **environment) -> None:
-    """A command that must end well."""
+    """Runs a command that must succeed."""
     code, lines = run(command, **environment)
     assert code == 0, "\n".join(lines)
 
 
 def refused(command, *parts: str, **environment) -> str:
-    """A command that must end with exit code 2 and one clear line that has `parts`; the line."""
+    """Runs a command that must end with exit code 2 and one line that contains `parts`; returns the line."""
     code, lines = run(command, **environment)
     assert code == 2, "\n".join(lines)
     assert "Traceback" not in "\n".join(lines)
@@ -167,7 +121,7 @@ def refused(command, *parts: str, **environment) -> str:
 
 @contextlib.contextmanager
 def pause(process: subprocess.Popen) -> Iterator[None]:
-    """A command stands still until the block ends, and goes on then."""
+    """Suspends a command until the block ends."""
     process.send_signal(signal.SIGSTOP)
     try:
         yield
@@ -176,26 +130,26 @@ def pause(process: subprocess.Popen) -> Iterator[None]:
 
 
 def wait_until(true: Callable[[], object], process: subprocess.Popen):
-    """What `true` gives as soon as it gives something, while the process runs; it is an error when that ends first."""
+    """Waits for `true` to return something true, and returns that. Fails when the process ends first."""
     while not (found := true()):
-        assert process.poll() is None, f"it ended before the moment came: {process.communicate()[1]}"
+        assert process.poll() is None, f"it ended first: {process.communicate()[1]}"
         time.sleep(0.005)
     return found
 
 
 def kill(process: subprocess.Popen) -> None:
-    """`kill -9` of the command alone; all that it started must end by itself."""
+    """`kill -9` of the command alone; the processes that it started must end by themselves."""
     started = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     _, alive = psutil.wait_procs(started, timeout=300)
     for left in alive:
         left.kill()
-    assert not alive, "these outlived their command"
+    assert not alive, "these processes outlived their command"
 
 
 def jobs(process: subprocess.Popen, job: str = "") -> list[psutil.Process]:
-    """The processes of its jobs (`bench.scale.worker`) that run now, of a kind or all."""
+    """The running workers (`bench.scale.worker`) of a command: of one job, or all."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
@@ -211,16 +165,16 @@ def request_of(job: psutil.Process) -> Path:
     return ROOT / job.cmdline()[-1] / "request.json"
 
 
-def until_it_says(process: subprocess.Popen, text: str) -> None:
-    """Reads what a command says on stderr up to a line that has `text`."""
+def wait_for_message(process: subprocess.Popen, text: str) -> None:
+    """Reads the stderr of a command up to a line that contains `text`."""
     while text not in (line := process.stderr.readline()):
-        assert line, "it ended without saying so"
+        assert line, f"it ended without the message {text!r}"
 
 
 def records(home) -> pd.DataFrame:
-    """What a home's records say that does not depend on the clock or on memory: point, metric, value (NaN where it does), status.
+    """Point, metric, value and status of the records of a home; NaN for a value that depends on time or memory.
 
-    The rates of encoding are left out whole: a command writes those of what it encoded itself.
+    Encoding rates are left out: a command records them only for what it encoded itself.
     """
     rows = RecordStore(home).read()
     rows = rows[rows.task != "encoding"]
@@ -236,10 +190,10 @@ def assert_same(home, undisturbed) -> None:
     }
 
 
-def finished(home) -> dict[Path, str]:
-    """The files of a home that whoever writes them is done with, for good (training data, vectors, indexes, records), and their SHA-256.
+def finished_files(home) -> dict[Path, str]:
+    """The complete files of a home (training data, vectors, indexes, records) -> their SHA-256.
 
-    A point of the records is whole with the file of its rows, which is written last.
+    A point is complete with the file of its rows, which is written last.
     """
     found = [path for pattern in FINISHED for path in Path(home).glob(pattern) if path.is_file()]
     found = [
@@ -255,12 +209,12 @@ def finished(home) -> dict[Path, str]:
 
 
 def truncate(path: Path) -> None:
-    """The second half of a file is gone."""
+    """Removes the second half of a file."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def flip(path: Path) -> None:
-    """One bit of a file is another: of its values, not of what a reader may skip."""
+    """Flips one bit of a file, in its values, not in what a reader may skip."""
     content = bytearray(path.read_bytes())
     place = len(content) * 7 // 8
     if path.suffix == ".parquet":

@@ -1,0 +1,189 @@
+"""The galleries of a sweep: encoded by models, generated vectors fitted to them, or vectors of the user.
+
+Model packages are imported by the functions that encode: a sweep over the user's vectors does without them.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from bench.scale.points import ENCODED_CONTROL, Gallery
+from bench.scale.preparation import TEST_IMAGES, record_encoding, record_satisfying, record_vectors
+from bench.store import cli, config
+from bench.store.commands import run_command
+from bench.store.records import Point, RecordStore
+from bench.store.sizes import number, sizes_up_to
+from bench.vectors.read import Vectors, open_vectors
+from models import checkpoint
+from models.errors import InputError
+from models.files import read_json
+
+OWN = "vectors"
+"""`--corpus` of the user's own vectors."""
+FITTED_TO = 100_000  # encoded images that generated vectors are fitted to
+VARIANTS = {"lexicon": "lexlip", "dense": "clip"}
+
+
+def open_galleries(store: RecordStore, arguments) -> tuple[list[Gallery], list[int]]:
+    """The galleries that the flags name, encoded or generated where needed, and the gallery sizes to measure.
+
+    Raises InputError for flags that contradict each other, and for more images than there are.
+    """
+    if arguments.corpus == OWN:
+        galleries = [own_gallery(arguments)]
+        sizes = sizes_up_to(galleries[0].documents.count)
+    else:
+        galleries, sizes = _from_models(store, arguments)
+    if arguments.sizes:
+        sizes = sorted({number(text) for text in arguments.sizes.split(",")})
+        if sizes[-1] > galleries[0].documents.count:
+            raise InputError(f"--sizes {arguments.sizes}: only {galleries[0].documents.count:,} vectors")
+    return galleries, sizes
+
+
+def _from_models(store: RecordStore, arguments) -> tuple[list[Gallery], list[int]]:
+    synthetic, _, text = arguments.corpus.rpartition(":")
+    if synthetic not in ("", "synthetic"):
+        expected = "expected a number of images such as 1M, synthetic:10M, or vectors"
+        raise InputError(f"--corpus {arguments.corpus}: {expected}")
+    size = number(text)
+    if arguments.encoded and (not synthetic or arguments.vocabulary or arguments.ray is not None):
+        expected = "expected --corpus synthetic:N, without --vocabulary and --ray"
+        raise InputError(f"--encoded {arguments.encoded}: {expected}")
+    if not synthetic:
+        return encoded_galleries(store, arguments, size), sizes_up_to(size)
+    encoded = encoded_galleries(
+        store, arguments, number(arguments.encoded) if arguments.encoded else min(FITTED_TO, size)
+    )
+    galleries = synthetic_galleries(store, arguments, encoded, size, arguments.vocabulary)
+    if arguments.vocabulary is None:
+        controls = (replace(gallery.base, task=ENCODED_CONTROL) for gallery in encoded)
+        galleries += [
+            replace(gallery, base=base, has_qrels=False) for gallery, base in zip(encoded, controls, strict=True)
+        ]
+    return galleries, sizes_up_to(size)
+
+
+# --- vectors of the user ----------------------------------------------------------------------------------------------
+
+
+def own_gallery(arguments) -> Gallery:
+    """The vectors that `--documents` and `--queries` name. Raises InputError unless they fit together."""
+    if not (arguments.documents and arguments.queries):
+        raise InputError("--corpus vectors: expected both --documents FOLDER and --queries FOLDER")
+    documents, queries = open_vectors(arguments.documents), open_vectors(arguments.queries)
+    if (documents.kind, documents.dimension) != (queries.kind, queries.dimension):
+        found = f"{queries.kind} vectors of dimension {queries.dimension}"
+        expected = f"expected {documents.kind} of {documents.dimension}, as the documents"
+        raise InputError(f"{arguments.queries}: {found}; {expected}")
+    corpus = f"{OWN}:{arguments.documents.name}"
+    base = Point(task="scale", corpus=corpus, kind=documents.kind, command=cli.command_line())
+    ids = _content_id(documents), _content_id(queries)
+    return Gallery(documents, ids[0], queries, ids[1], base, has_qrels=queries.grouped)
+
+
+def _content_id(vectors: Vectors) -> str:
+    return config.fingerprint(read_json(vectors.folder / "meta.json"))
+
+
+# --- vectors of models ------------------------------------------------------------------------------------------------
+
+
+def trained(home: Path, profile: str, kind: str) -> Path:
+    """The checkpoint of the model of a kind under a profile; trains it unless it exists."""
+    flags = ["--home", str(home), "--profile", profile, "--variant", VARIANTS[kind]]
+    return Path(run_command("ablations.train", *flags, failed="training failed"))
+
+
+def corpus_of(checkpoint: Path) -> dict:
+    """The corpus that a checkpoint was trained on. Raises InputError when no configuration lies beside it."""
+    described = checkpoint.parent / "config.yaml"
+    if not described.exists():
+        raise InputError(f"{described}: no such file, so the training corpus is unknown; name one with --source")
+    return config.read_yaml(described)["data"]["corpus"]
+
+
+def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Gallery]:
+    """The same images encoded by each model: test images first, then distractors. Records the encoding."""
+    checkpoints = _checkpoints(arguments)
+    from bench.corpora import open_corpus
+    from bench.vectors.encoder import Encoder
+    from bench.vectors.gallery import encode_gallery
+
+    encoders = {kind: Encoder(folder) for kind, folder in checkpoints.items()}
+    corpus = open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
+    queries = min(TEST_IMAGES, images)
+    made = encode_gallery(arguments.home, encoders, corpus, "test", queries, images - queries, arguments.force)
+    galleries = []
+    for kind, encoded in made.items():
+        base = Point(
+            task="scale",
+            corpus=corpus.name,
+            split="test",
+            direction="text_to_image",
+            profile=arguments.profile,
+            variant=VARIANTS[kind] if getattr(arguments, kind) is None else checkpoints[kind].resolve().name,
+            kind=kind,
+            data_id=corpus.fingerprint,
+            checkpoint_id=encoders[kind].id,
+            command=cli.command_line(),
+        )
+        galleries.append(Gallery(encoded.images, encoded.images_id, encoded.captions, encoded.captions_id, base))
+        record_encoding(store, encoders[kind], encoded, base, corpus, arguments.force)
+    if hasattr(corpus, "satisfying_counts"):
+        record_satisfying(store, corpus, galleries[0].base, sizes_up_to(images), arguments.force)
+    return galleries
+
+
+def _checkpoints(arguments) -> dict[str, Path]:
+    """Kind -> checkpoint, given or trained. Raises InputError for a checkpoint of the other kind."""
+    given = {kind: getattr(arguments, kind) for kind in arguments.kinds if getattr(arguments, kind)}
+    for kind, folder in given.items():
+        if (found := checkpoint.kind(folder)) != kind:
+            raise InputError(f"--{kind} {folder}: expected a checkpoint of {kind} vectors, got one of {found} vectors")
+    kinds = [kind for kind in VARIANTS if kind in arguments.kinds]
+    return {kind: given.get(kind) or trained(arguments.home, arguments.profile, kind) for kind in kinds}
+
+
+# --- generated vectors ------------------------------------------------------------------------------------------------
+
+
+def synthetic_galleries(
+    store: RecordStore, arguments, encoded: list[Gallery], count: int, vocabulary: int | None = None
+) -> list[Gallery]:
+    """For each encoded gallery, one of `count` generated vectors that are fitted to its first `FITTED_TO` images.
+
+    vocabulary: number of lexicons that the vocabulary of lexicon vectors is stretched to.
+    """
+    from bench.vectors.synthetic import bootstrap
+    from bench.vectors.synthetic.command import write_synthetic
+
+    galleries = []
+    for gallery in encoded:
+        fitted_to = gallery.documents.prefix(min(FITTED_TO, gallery.documents.count))
+        code = config.code_fingerprint(*bootstrap.CODE)
+        made_from = [gallery.documents_id, fitted_to.count, gallery.queries_id, code]
+        file = arguments.home / "synthetic" / f"{config.fingerprint(made_from)}.npz"
+        if arguments.force or not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            bootstrap.fit(fitted_to, gallery.queries).save(file)
+        stretched = vocabulary if gallery.kind == "lexicon" else None
+        model, options = bootstrap.BootstrapModel.load(file), {"vocabulary": stretched, "force": arguments.force}
+        made = write_synthetic(arguments.home, model, count, **options)
+        name = ":".join(["synthetic", gallery.base.corpus, *([str(vocabulary)] if vocabulary else [])])
+        base = replace(gallery.base, corpus=name)
+        ids = made.images_id, made.captions_id
+        galleries.append(Gallery(made.images, ids[0], made.captions, ids[1], base, has_qrels=False))
+        record_vectors(store, gallery, fitted_to.count, arguments.force)
+    return galleries
+
+
+def stretched_galleries(
+    store: RecordStore, arguments, galleries: list[Gallery], size: int, vocabularies: tuple[int, ...]
+) -> list[Gallery]:
+    """Generated lexicon vectors with each larger vocabulary, to sweep with encoded ones; none for other corpora."""
+    lexicon = [gallery for gallery in galleries if gallery.kind == "lexicon"]
+    if not lexicon or arguments.corpus == OWN or arguments.corpus.startswith("synthetic:"):
+        return []
+    largest = max(gallery.documents.dimension for gallery in lexicon)
+    wanted = [vocabulary for vocabulary in vocabularies if vocabulary > largest]
+    return [made for vocabulary in wanted for made in synthetic_galleries(store, arguments, lexicon, size, vocabulary)]

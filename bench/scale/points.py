@@ -1,0 +1,130 @@
+"""What a sweep searches, and the identity of everything that it measures: requests to workers, index ids, points."""
+
+from dataclasses import dataclass, replace
+
+from bench import engines
+from bench.scale.plan import Cell, Grid
+from bench.store import config
+from bench.store.schema import Point
+from bench.vectors.read import Vectors
+from bench.vectors.statistics import evenly
+
+ENCODED_CONTROL = "encoded_control"
+"""Task of encoded vectors that are searched in the same rounds as the generated vectors fitted to them."""
+
+CODE = (
+    "bench.scale.points",
+    "bench.scale.sweep",
+    "bench.scale.worker",
+    "bench.tasks.timing",
+    "bench.tasks.evaluation",
+    "bench.vectors.impacts",
+    "bench.engines.exact",
+    "bench.engines.ranking",
+)
+"""Modules that decide the values of a point."""
+
+STORED_BITS = 8
+"""Fewer bits are a precision, stored in this many: no library packs them."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """One model's vectors of a gallery and of the queries that search it.
+
+    base: fields shared by all points of these vectors. has_qrels: whether a query belongs to an image of the gallery;
+    without, engines are compared and retrieval is not measured.
+    """
+
+    documents: Vectors
+    documents_id: str
+    queries: Vectors
+    queries_id: str
+    base: Point
+    has_qrels: bool = True
+
+    @property
+    def kind(self) -> str:
+        """dense or lexicon."""
+        return self.documents.kind
+
+
+class Points:
+    """Identity of what is measured of a gallery: the vectors of a cell as a worker reads them, its id, its points."""
+
+    def __init__(self, gallery: Gallery, grid: Grid):
+        self.gallery, self.grid, self.modes = gallery, grid, grid.threaded
+        self.code = config.code_fingerprint(*CODE)
+        self.queries = evenly(gallery.queries.count, grid.queries)
+        """Places of the queries of the sweep among all queries, evenly spaced."""
+        self.exact = evenly(len(self.queries), grid.exact_queries)
+        """Places in `queries` of those whose exact answer is computed."""
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def document_request(self, cell: Cell) -> dict:
+        """The documents of a cell, as `bench.scale.worker.vectors_of` reads them."""
+        return self._request(self.gallery.documents, cell.count, cell.lexicons and cell.lexicons.top_k, cell)
+
+    def query_request(self, cell: Cell) -> dict:
+        """All queries of the gallery, with the weights that a cell is searched with."""
+        return self._request(self.gallery.queries, None, cell.lexicons and cell.lexicons.query_top_k, cell)
+
+    def sampled_query_request(self, cell: Cell) -> dict:
+        """The queries of the sweep."""
+        return self.query_request(cell) | {"which": self.queries.tolist()}
+
+    def _request(self, vectors: Vectors, count: int | None, top_k: int | None, cell: Cell) -> dict:
+        request = {"folder": str(vectors.folder), "count": count}
+        if cell.lexicons:
+            bits = cell.lexicons.bits
+            request |= {"top_k": top_k, "bits": bits and max(bits, STORED_BITS), "scale": self._scale(cell)}
+        return request
+
+    def _scale(self, cell: Cell) -> float:
+        return self.grid.scales.get(cell.lexicons.bits, 1.0)
+
+    # --- ids and points -----------------------------------------------------------------------------------------------
+
+    def cell_id(self, cell: Cell) -> str:
+        """Hash of all that an index is built from and searched with, the engine's code included."""
+        requests = [self.document_request(cell), self.query_request(cell)]
+        for request in requests:
+            request.pop("folder")
+        vectors = [self.gallery.documents_id, self.gallery.queries_id]
+        return config.fingerprint(
+            [*vectors, *requests, cell.engine, cell.knobs, self.gallery.base.task, engines.code_id(cell.engine)]
+        )
+
+    def accuracy(self, cell: Cell, search: dict) -> Point:
+        """The point of recall, size and build cost, at one setting of the search knobs."""
+        return self._point(cell, search, depth=min(self.grid.accuracy_depth, cell.count))
+
+    def timing(self, cell: Cell, search: dict, mode: str, threads: int) -> Point:
+        """The point of the rate in one mode, at one setting of the search knobs."""
+        return self._point(cell, search, depth=self.grid.depth, batch_mode=mode, threads=threads)
+
+    def of(self, cell: Cell) -> list[Point]:
+        """All points of a cell."""
+        timed = [self.timing(cell, search, *mode) for search in cell.searches for mode in self.modes]
+        return [self.accuracy(cell, search) for search in cell.searches] + timed
+
+    def _point(self, cell: Cell, search: dict, **fields) -> Point:
+        knobs = cell.knobs | search
+        if cell.lexicons:
+            knobs |= {"query_top_k": cell.lexicons.query_top_k, "scale": self._scale(cell)}
+        return replace(
+            self.gallery.base,
+            task="sharded" if cell.sharded else self.gallery.base.task,
+            images=cell.count,
+            queries=len(self.queries),
+            engine=cell.engine,
+            knobs=knobs,
+            exact=engines.get(cell.engine).exact,
+            top_k=cell.lexicons and cell.lexicons.top_k,
+            bits=cell.lexicons and cell.lexicons.bits,
+            vectors_id=self.gallery.documents_id,
+            index_id=self.cell_id(cell),
+            code_id=self.code,
+            **fields,
+        )

@@ -1,0 +1,42 @@
+"""The table that a sweep prints at its end."""
+
+import pandas as pd
+
+KEYS = ["corpus", "images", "kind", "engine", "top_k", "bits", "knobs"]
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Records of a sweep as text: for each corpus, size, engine and setting, a line of quality, bytes and rates."""
+    if not len(rows):
+        return "no records"
+    points = rows.drop_duplicates("point_id").set_index("point_id")[[*KEYS, "batch_mode", "threads", "status"]]
+    measured = rows[rows.metric != ""].pivot_table(index="point_id", columns="metric", values="value")
+    values = measured.reindex(points.index)
+    columns = (
+        f"{'images':>10} {'engine':<16} {'top_k':>5} {'bits':>5} {'R@1':>6} {'engine R@10':>11} {'bytes/image':>11}"
+    )
+    lines = []
+    for key, group in points.groupby(KEYS, dropna=False, sort=True):
+        head = f"{columns}  rates (queries/s), knobs: {key[0]}"
+        if head not in lines:
+            lines.append(head)
+        lines.append(_line(key, group, values))
+    return "\n".join(lines)
+
+
+def _line(key: tuple, group: pd.DataFrame, values: pd.DataFrame) -> str:
+    _, images, _, engine, top_k, bits, knobs = key
+    start = f"{images:>10,} {engine:<16}"
+    accuracy = group[group.batch_mode == ""]
+    if not len(accuracy) or accuracy.status.iloc[0] != "ok":
+        return f"{start} {group.status.iloc[0]}"
+    found, unknown = values.loc[accuracy.index[0]], float("nan")
+    timed = group[(group.batch_mode != "") & (group.status == "ok")]
+    rates = [f"{row.batch_mode} x{row.threads} {values.loc[point, 'qps']:.0f}" for point, row in timed.iterrows()]
+    quality = f"{found.get('recall@1', unknown):>6.3f} {found['engine_recall@10']:>11.3f}"
+    size = f"{found.get('bytes_per_image', unknown):>11.1f}"
+    return f"{start} {_text(top_k):>5} {_text(bits):>5} {quality} {size}  {', '.join(rates)}  {knobs}"
+
+
+def _text(value) -> str:
+    return "-" if pd.isna(value) else str(value)

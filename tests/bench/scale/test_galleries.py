@@ -1,0 +1,77 @@
+"""Galleries made from models: the latency of encoding a text, and generated vectors next to encoded ones."""
+
+import pytest
+import torch
+
+from bench.scale import preparation
+from bench.scale import run as scale
+from bench.scale.preparation import text_latency
+from bench.store import cli
+from bench.store.records import RecordStore
+
+
+class Watched:
+    """An encoder that notes how many threads torch has while it encodes."""
+
+    def __init__(self):
+        self.threads = set()
+
+    def texts(self, texts):
+        self.threads.add(torch.get_num_threads())
+
+
+def test_torch_has_the_stated_number_of_threads():
+    """Torch used to keep two threads on the one core that it had, and a text took 300 ms in place of 1."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for threads in (1, 2):
+            encoder = Watched()
+            values, _ = text_latency(encoder, ["a text"] * 5, threads)
+            assert encoder.threads == {threads} and torch.get_num_threads() == 2
+            assert set(values) == {f"encode_text_latency_p{share}_us" for share in (50, 95, 99)}
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_generated_vectors_and_the_encoded_control_are_searched_in_the_same_rounds(
+    checkpoints, tmp_path, monkeypatch, fast_grid, in_process
+):
+    """The real command: a drift of the machine affects both alike."""
+    monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
+    monkeypatch.setattr(preparation, "TIMED_TEXTS", 5)
+    flags = {
+        "--source": "{name: scenes, concepts: 10}",
+        "--corpus": "synthetic:60",
+        "--encoded": "40",
+        "--sizes": "40",
+        "--kinds": "lexicon",
+        "--engines": "impact",
+        "--lexicon": checkpoints[0],
+        "--home": tmp_path,
+    }
+    argv = [str(part) for flag in flags.items() for part in flag]
+    assert cli.run(scale.main, scale.parser(), [*argv, *fast_grid, "rounds=2", "top_k=[32]"]) == 0
+    rows = RecordStore(tmp_path).read()
+    measured = rows[(rows.metric == "qps")]
+    found = sorted(zip(measured.task, measured.corpus, measured.images, strict=True))
+    assert found == [("encoded_control", "scenes", 40), ("scale", "synthetic:scenes", 40)]
+    timed = [request["queries"]["folder"] for job, request in in_process if job == "timing"]
+    generated, encoded = timed[:2]
+    assert timed == [generated, encoded] * 2 and generated != encoded
+    assert "recall@1" not in set(rows[rows.task == "encoded_control"].metric), "a part of the gallery has no qrels"
+    (steps,) = rows[(rows.task == "steps") & (rows.corpus == "scenes")].knobs.unique()
+    assert steps == '{"beside":"generated","indexes":1}'
+
+
+def test_a_checkpoint_of_the_other_kind_is_refused(checkpoints, tmp_path, capsys):
+    flags = ["--corpus", "40", "--lexicon", str(checkpoints[1]), "--home", str(tmp_path)]
+    assert cli.run(scale.main, scale.parser(), flags) == cli.BAD_INPUT
+    assert "expected a checkpoint of lexicon vectors, got one of dense vectors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--corpus", "1k"], ["--corpus", "synthetic:1k", "--vocabulary", "2000"]])
+def test_encoded_control_needs_generated_vectors_of_the_same_vocabulary(flags, tmp_path, capsys):
+    assert cli.run(scale.main, scale.parser(), [*flags, "--encoded", "1k", "--home", str(tmp_path)]) == cli.BAD_INPUT
+    expected = "--encoded 1k: expected --corpus synthetic:N, without --vocabulary and --ray"
+    assert expected in capsys.readouterr().err
