@@ -1,7 +1,7 @@
-"""What happens to the pictures of a step before the model sees them: RandAugment, and a resolution drawn for the whole batch.
+"""Augmentation of training images: RandAugment, and a resolution drawn for the whole batch.
 
-All that is random follows from (seed, step, row of the global batch): a run that goes on, or another number of processes, sees the same.
-Every variant of a profile sees the same pictures, the CLIP baseline among them.
+All randomness is a function of (seed, step, row of the global batch), so a resumed run and another number of
+processes see the same images. Every variant of a profile sees the same images, the CLIP baseline included.
 """
 
 import dataclasses
@@ -11,17 +11,17 @@ import torch
 
 from ablations.config import PhaseConfig, TrainConfig
 from ablations.data import TrainingData
-from models.objective import Batch
+from models.batch import Batch
 from models.towers import torchvision_ops
 
 torchvision_ops.make_importable()
 from torchvision.transforms import v2  # noqa: E402
 
 OPERATIONS, MAGNITUDE = 2, 9
-"""Published: RandAugment(2, 9) (Luo et al., 2023); of torchvision's 31 magnitudes."""
+"""RandAugment(2, 9) as published (Luo et al., 2023); the magnitude is one of torchvision's 31."""
 
 PIXELS, ROWS = 1, 2
-"""Streams of random numbers, apart from each other and from the one of `ablations.data`."""
+"""Keys of random streams, different from each other and from that of `ablations.data`."""
 
 
 def batch_of_step(
@@ -34,16 +34,16 @@ def batch_of_step(
     parts: int = 1,
     device: str = "cpu",
 ) -> Batch:
-    """What the model sees in a step, or one of `parts` equal slices of it, on `device`."""
+    """The augmented batch of a step, or the `part`-th of `parts` equal slices of it, on `device`."""
     size = train.batch_of(phase)
     batch = data.batch(step, size, seed, part, parts, train.pairs_before(step)).to(device)
     return augmented(batch, train, phase, seed, step, part * (size // parts))
 
 
 def augmented(batch: Batch, train: TrainConfig, phase: PhaseConfig, seed: int, step: int, first: int = 0) -> Batch:
-    """The batch of a step with its pictures changed as the run says, on the device where they are.
+    """The batch of a step with its images augmented as configured, on the same device; images stay uint8 (B, H, W, 3).
 
-    `first`: row of the global batch that the first row here is. Pictures stay uint8 (B, H, W, 3).
+    first: the row of the global batch that is row 0 of this one.
     """
     images_BCHW = batch.images_BHWC.permute(0, 3, 1, 2)
     if train.augment == "randaugment":
@@ -55,12 +55,12 @@ def augmented(batch: Batch, train: TrainConfig, phase: PhaseConfig, seed: int, s
 
 
 def drawn_pixels(phase: PhaseConfig, seed: int, step: int) -> int:
-    """The resolution of a step, each of the phase's with equal chance."""
+    """The resolution of a step, drawn uniformly from the phase's."""
     return phase.pixels[np.random.default_rng((seed, step, PIXELS)).integers(len(phase.pixels))]
 
 
 def _rand_augmented(images_BCHW: torch.Tensor, seed: int, step: int, first: int) -> torch.Tensor:
-    """Trap: torchvision draws from torch's global generator, which is seeded for each picture and then put back as it was."""
+    """Trap: torchvision draws from torch's global generator, which is seeded for each image and restored afterwards."""
     augment = v2.RandAugment(OPERATIONS, MAGNITUDE)
     changed = []
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""What a run is: a model, how it is trained, on what, and how it is measured. A profile and a variant are differences."""
+"""Configuration of a run: model, training, data, measurement. Profiles and variants are YAML files of differences."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -8,20 +8,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench.store import config
-from models.config import Count, ModelConfig, Positive, Share, Way, Weight
+from models.config import Backend, Count, ModelConfig, Positive, Share, Weight
 from models.errors import InputError, nearest
 
 HERE = Path(__file__).parent
 CORE = ("strong_decoder", "clip", "lexlip", "no_bottleneck", "no_momentum")
-"""What the main job trains unless told otherwise; the whole grid takes several times as long. In an order in which two side by side end together."""
+"""Variants of the main job by default, in an order in which two parallel trainings end together."""
 
 
 @dataclass(frozen=True)
 class PhaseConfig:
-    """One phase of training: its objective and its highest learning rate.
+    """One phase of training: its objective and its peak learning rate.
 
-    `batch`: its own, else the run's; it must divide the pairs of its phase. `pixels`: sizes of which each step draws one and shrinks its
-    pictures to it; none: the model's.
+    `batch`: batch size, if it differs from the run's; it must divide the phase's number of pairs. `pixels`: image
+    sizes of which each step draws one and resizes its images to it; empty: the model's size.
     """
 
     objective: Literal["bottleneck", "momentum", "contrastive"]
@@ -32,18 +32,21 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Steps, batch (of all processes together), AdamW, and the schedule: within each phase a linear warm-up, then a linear decay to 0.
+    """Steps, global batch size, AdamW, and the schedule: in each phase a linear warm-up, then a linear decay to 0.
 
-    A run sees `steps` x `batch` pairs. Phase 1 takes `phase1_share` of `steps` and phase 2 the rest; a phase with a batch of its own
-    takes as many more or fewer steps as leave its pairs the same, so every variant sees the same number of pairs.
-    `augment` "randaugment" changes every picture of training as published (see `ablations.augment`).
-    `start`: a checkpoint whose weights and vocabulary the run starts from.
-    `precision` "auto" takes bfloat16 autocast where the hardware computes in it, else float32.
+    A run sees `steps` x `batch` pairs. Phase 1 takes `phase1_share` of `steps`, phase 2 the rest. A phase with
+    another batch size takes more or fewer steps for the same number of pairs, so every variant sees the same number
+    of pairs.
 
-    For small GPUs: `micro_batch` pairs at a time have their activations in memory (None: all of a process), with the gradients of the
-    whole batch, for one more forward pass; `gradient_checkpointing` keeps none within a layer, for one more, too. `compile`: the towers,
-    by torch.compile. `lexicon_head`: how its max over tokens is computed, a tile at a time by torch ("tiled"), by Triton kernels ("triton"),
-    or "auto", which takes the kernels on a GPU where triton is installed.
+    - `augment`: "randaugment" augments every training image as published (see `ablations.augment`).
+    - `start`: a checkpoint that gives the initial weights and the vocabulary.
+    - `precision`: "auto" is bfloat16 autocast if the hardware computes in it, else float32.
+    - `micro_batch`: pairs whose activations are in memory at a time (None: all of the process). The gradients are
+      those of the whole batch; costs one more forward pass.
+    - `gradient_checkpointing`: recomputes the activations within each layer, for one more forward pass.
+    - `compile`: compiles the towers with torch.compile.
+    - `lexicon_head`: backend of the head's max over tokens: "tiled" (torch), "triton" (kernels), or "auto", which
+      is triton on a GPU if it is installed.
     """
 
     steps: Count = 1000
@@ -61,12 +64,12 @@ class TrainConfig:
     micro_batch: Count | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
-    lexicon_head: Way = "auto"
+    lexicon_head: Backend = "auto"
     validate_every: Count = 100
     checkpoint_every: Count = 100
 
     def schedule(self) -> list[tuple[PhaseConfig, int, int]]:
-        """The phases that take any steps, each with its first step and the step after its last."""
+        """(phase, first step, end step) of each phase with at least one step; the end is exclusive."""
         rows, start = [], 0
         for phase, pairs in self._pairs():
             steps = pairs // self.batch_of(phase)
@@ -75,25 +78,26 @@ class TrainConfig:
         return rows
 
     def batch_of(self, phase: PhaseConfig) -> int:
-        """Pairs of each step of a phase."""
+        """Pairs per step of a phase."""
         return phase.batch or self.batch
 
     def pairs_before(self, step: int) -> int:
-        """Pairs seen by the steps before `step`, in all phases."""
+        """Pairs seen in all steps before `step`."""
         return sum(
             (min(step, end) - start) * self.batch_of(phase) for phase, start, end in self.schedule() if start < step
         )
 
     def validate(self) -> None:
+        """Raises InputError if a phase's pairs are not a multiple of its batch size."""
         for phase, pairs in self._pairs():
             if pairs % self.batch_of(phase):
                 raise InputError(
-                    f"train: a {phase.objective} phase of {pairs} pairs does not come out even in batches of {self.batch_of(phase)}; "
-                    "expected a batch that divides them"
+                    f"train: the {pairs} pairs of the {phase.objective} phase are not a multiple of its batch size, "
+                    f"{self.batch_of(phase)}"
                 )
 
     def _pairs(self) -> list[tuple[PhaseConfig, int]]:
-        """The phases that take any pairs, and how many."""
+        """(phase, number of pairs) of each phase with any."""
         turn = round(self.phase1_share * self.steps)
         shares = ((self.phase1, turn), (self.phase2, self.steps - turn))
         return [(phase, steps * self.batch) for phase, steps in shares if steps]
@@ -101,7 +105,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The corpus (a specification for `bench.corpora.open_corpus`; `pixels` are the model's unless given), and how much of train and val is used."""
+    """The corpus (a specification for `bench.corpora.open_corpus`), and the number of its train and val images to use.
+
+    `corpus.pixels` is set to the model's own unless given.
+    """
 
     corpus: dict = field(default_factory=lambda: {"name": "scenes"})
     train_images: Count = 50_000
@@ -110,9 +117,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """What is measured on test: gallery size, lexicons kept per image (None keeps all), impact bits, pictures shown.
+    """What is measured on test: gallery size, top-k lexicons per image (None: all), impact bits, number of example
+    images.
 
-    `zero_shot`: pictures for each kind of class, where the corpus says what its pictures show; 0 leaves it out.
+    `slices`: further splits on which recall is measured. `zero_shot`: images per kind of class, if the corpus
+    states what its images show; 0 skips zero-shot classification.
     """
 
     images: Count = 1000
@@ -125,26 +134,26 @@ class MeasureConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
+    """The configuration of one run."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
 
     def validate(self) -> None:
-        """Raise InputError for values that do not fit each other, across sections too."""
+        """Raises InputError for values that contradict each other, across sections too."""
         self.model.validate()
         self.train.validate()
         image = self.model.image
         for phase, _, _ in self.train.schedule():
-            if odd := next((pixels for pixels in phase.pixels if pixels % image.patch or pixels > image.pixels), None):
+            if bad := next((pixels for pixels in phase.pixels if pixels % image.patch or pixels > image.pixels), None):
                 raise InputError(
-                    f"train: {phase.objective} at {odd} pixels: expected multiples of model.image.patch ({image.patch}), "
-                    f"at most model.image.pixels ({image.pixels})"
+                    f"train: {phase.objective} at {bad} pixels: expected multiples of "
+                    f"model.image.patch ({image.patch}), at most model.image.pixels ({image.pixels})"
                 )
         if self.train.start and (image.pretrained or self.model.text.pretrained):
-            raise InputError(
-                "train.start and model.*.pretrained: a run starts from one of them; expected the other to be null"
-            )
+            raise InputError("train.start and model.*.pretrained exclude each other; expected one of them to be null")
         pixels = self.data.corpus.get("pixels", self.model.image.pixels)
         if pixels != self.model.image.pixels:
             raise InputError(
@@ -153,12 +162,12 @@ class RunConfig:
 
 
 def names(folder: Literal["profiles", "variants"]) -> list[str]:
-    """The profiles or variants there are: one YAML file each."""
+    """The names of all profiles or variants; each is a YAML file."""
     return sorted(file.stem for file in (HERE / folder).glob("*.yaml"))
 
 
 def named_file(folder: Literal["profiles", "variants"], name: str) -> Path:
-    """The YAML file of a profile or variant; an own file may be given by its path. Raises InputError naming the nearest known one."""
+    """The YAML file of a profile or variant; `name` may be a path. Raises InputError with the nearest known name."""
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     if name not in names(folder):
@@ -169,13 +178,14 @@ def named_file(folder: Literal["profiles", "variants"], name: str) -> Path:
 def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> RunConfig:
     """The configuration of one variant under one profile. Raises InputError.
 
-    Order: defaults, profile, variant, what the profile tuned for this variant (its key `variants`), dotted overrides.
+    Later ones win: defaults, profile, variant, the profile's settings for this variant (its key `variants`), dotted
+    overrides.
     """
     profile_file, variant_file = named_file("profiles", profile), named_file("variants", variant)
     tree = config.read_yaml(profile_file)
     tuned = tree.pop("variants", None) or {}
     if not isinstance(tuned, dict) or not all(isinstance(change, dict | None) for change in tuned.values()):
-        raise InputError(f"{profile_file}: variants: expected a mapping of variants to what is tuned for each")
+        raise InputError(f"{profile_file}: variants: expected a mapping of variant names to settings")
     if unknown := next((name for name in tuned if name not in names("variants")), None):
         raise InputError(
             f"{profile_file}: variants: unknown variant {unknown!r}{nearest(str(unknown), names('variants'))}"
@@ -186,34 +196,34 @@ def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> R
         *map(config.parse_override, overrides or []),
     ):
         tree = config.merge(_without_other_corpus(tree, change), change)
-    resolved = _at_the_models_pixels(config.build(RunConfig, tree, where=f"{profile_file}, {variant_file}"))
+    resolved = _with_corpus_pixels(config.build(RunConfig, tree, where=f"{profile_file}, {variant_file}"))
     resolved.validate()
     return resolved
 
 
 def _without_other_corpus(tree: dict, change: dict) -> dict:
-    """Without the parameters of a corpus that a change replaces by another one: they are not those of its name."""
+    """`tree` without its corpus if `change` names another one: the parameters of one corpus mean nothing to another."""
     before, after = _data(tree).get("corpus") or {}, _data(change).get("corpus") or {}
-    if not (isinstance(before, dict) and isinstance(after, dict)) or after.get(
-        "name", before.get("name")
-    ) == before.get("name"):
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return tree
+    if after.get("name", before.get("name")) == before.get("name"):
         return tree
     return tree | {"data": {key: value for key, value in _data(tree).items() if key != "corpus"}}
 
 
 def _data(tree: dict) -> dict:
-    """The section, where it is one: what is none is refused when the tree is laid over the defaults."""
+    """The section `data`, or {} if it is not a mapping, which `config.build` refuses later."""
     data = tree.get("data")
     return data if isinstance(data, dict) else {}
 
 
-def _at_the_models_pixels(run: RunConfig) -> RunConfig:
-    """A corpus that states no `pixels` gives pictures of the model's."""
+def _with_corpus_pixels(run: RunConfig) -> RunConfig:
+    """Sets the corpus's `pixels` to the model's own unless given."""
     corpus = {"pixels": run.model.image.pixels} | run.data.corpus
     return dataclasses.replace(run, data=dataclasses.replace(run.data, corpus=corpus))
 
 
 def with_vocabulary(run: RunConfig, size: int) -> RunConfig:
-    """The same run for a tokenizer of `size` entries: a small corpus can yield fewer than were asked for."""
+    """The run for a tokenizer of `size` entries: a small corpus can yield fewer than configured."""
     text = dataclasses.replace(run.model.text, vocabulary=size)
     return dataclasses.replace(run, model=dataclasses.replace(run.model, text=text))

@@ -1,8 +1,8 @@
 """Training data on disk: a slice of a corpus as arrays that every variant maps into memory.
 
-Decoded pictures, tokenised captions and the tokenizer lie in `<home>/data/<data id>/`, written once and shared by all
-variants and seeds, so all of them see the same bytes. A step's batch depends on the seed and the step alone: a run that was
-killed goes on with the batches it would have seen.
+Decoded images, tokenised captions and the tokenizer are in `<home>/data/<data id>/`, written once and shared by all
+variants and seeds, so that all of them train on the same bytes. A batch is a function of seed and step, so a
+resumed run sees the batches that it would have seen. torch is imported only when a batch is made.
 """
 
 import functools
@@ -10,9 +10,9 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ablations.config import DataConfig
 from bench.corpora import Corpus, open_corpus
@@ -21,18 +21,25 @@ from bench.store.config import code_fingerprint, fingerprint
 from models.config import TextConfig
 from models.errors import InputError
 from models.files import atomic_folder, mapped_array, sha256
-from models.objective import Batch
 from models.tokenizer import LexiconTokenizer
+
+if TYPE_CHECKING:
+    from models.batch import Batch
 
 log = logging.getLogger(__name__)
 
+TOKENIZER, DESCRIPTION = "tokenizer.json", "meta.json"
 TOKENIZER_CAPTIONS = 50_000
-"""Captions that the vocabulary is learned from; more change nothing at vocabularies of a few thousand."""
+"""Captions that the vocabulary is learned from; more make no difference to vocabularies of a few thousand."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Memory-mapped pairs: uint8 images (N, H, W, 3); token ids and word numbers (C, L) of all captions; image n's captions are rows first[n]..first[n+1]."""
+    """Memory-mapped image-caption pairs.
+
+    `images_NHWC` uint8; `tokens_CL` int32 token ids and `words_CL` uint8 word numbers of all captions. The captions
+    of image n are rows `first_N1[n]` to `first_N1[n + 1]` (exclusive).
+    """
 
     id: str
     images_NHWC: np.ndarray
@@ -44,12 +51,16 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.images_NHWC)
 
-    def batch(self, step: int, size: int, seed: int, part: int = 0, parts: int = 1, seen: int | None = None) -> Batch:
-        """The pairs of a step: images in an order shuffled anew each epoch, one random caption of each.
+    def batch(self, step: int, size: int, seed: int, part: int = 0, parts: int = 1, seen: int | None = None) -> "Batch":
+        """The pairs of a step: images in an order shuffled in each epoch, one random caption of each.
 
-        Of `size` pairs only those of a `part`, the part-th of `parts` equal slices; their captions are as long as the longest of all.
-        `seen`: pairs of the steps before, where those had batches of another size.
+        Of the `size` pairs only the `part`-th of `parts` equal slices; its captions are padded to the longest of
+        the whole batch. `seen`: pairs of all earlier steps, if those had batches of another size.
         """
+        import torch
+
+        from models.batch import Batch
+
         positions_B = (step * size if seen is None else seen) + np.arange(size)
         epochs_B = positions_B // len(self)
         orders = {epoch: _order(len(self), int(epoch), seed) for epoch in np.unique(epochs_B)}
@@ -75,107 +86,125 @@ def _order(size: int, epoch: int, seed: int) -> np.ndarray:
 
 
 def data_id(corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: LexiconTokenizer | None = None) -> str:
-    """Hash of all that makes the arrays."""
-    made_of = [
-        corpus.fingerprint,
-        config.train_images,
-        *(
-            [text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS]
-            if tokenizer is None
-            else [text.max_tokens, tokenizer.fingerprint]
-        ),
-        code_fingerprint("models.tokenizer", "ablations.data"),
-    ]
-    return fingerprint(made_of)
+    """Hash of everything that decides the arrays."""
+    lexicon = [text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS]
+    if tokenizer is not None:
+        lexicon = [text.max_tokens, tokenizer.fingerprint]
+    code = code_fingerprint("models.tokenizer", "ablations.data")
+    return fingerprint([corpus.fingerprint, config.train_images, *lexicon, code])
 
 
-def prepare(
-    home: Path, config: DataConfig, text: TextConfig, force: bool = False, tokenizer: LexiconTokenizer | None = None
-) -> TrainingData:
-    """Open the training data of a corpus slice, making it first where it is not there. Raises InputError for broken files.
+def prepare_tokenizer(
+    home: Path, config: DataConfig, text: TextConfig, tokenizer: LexiconTokenizer | None = None, force: bool = False
+) -> tuple[str, LexiconTokenizer]:
+    """The id of the training data of a corpus slice, and its tokenizer; makes the data if missing. Raises InputError.
 
-    `tokenizer`: whose vocabulary is the lexicon; None learns one from the captions.
+    tokenizer: defines the lexicon; None learns one from the captions.
     """
     corpus = open_corpus(config.corpus)
     identity = data_id(corpus, config, text, tokenizer)
     folder = Path(home) / "data" / identity
     if force or not folder.exists():
         _write(folder, corpus, config, text, tokenizer)
-    return _open(folder, identity, text)
+    _check(folder, [TOKENIZER])
+    return identity, LexiconTokenizer.load(folder / TOKENIZER, text.max_tokens)
+
+
+def open_data(home: Path, identity: str, text: TextConfig) -> TrainingData:
+    """Maps training data that exists, after a check of all files. Raises InputError for a broken one."""
+    folder = Path(home) / "data" / identity
+    _check(folder)
+    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "tokens", "words", "first")]
+    tokenizer = LexiconTokenizer.load(folder / TOKENIZER, text.max_tokens)
+    return TrainingData(identity, *arrays[:3], np.asarray(arrays[3]), tokenizer)
+
+
+def prepare(
+    home: Path, config: DataConfig, text: TextConfig, force: bool = False, tokenizer: LexiconTokenizer | None = None
+) -> TrainingData:
+    """The training data of a corpus slice, made if missing. Arguments and errors as in `prepare_tokenizer`."""
+    return open_data(home, prepare_tokenizer(home, config, text, tokenizer, force)[0], text)
 
 
 def _write(
     folder: Path, corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: LexiconTokenizer | None
 ) -> None:
     log.info("data %s: %d train images of %s", folder.name, config.train_images, corpus.name)
-    captions: list[str] = []
-    counts_N = np.zeros(config.train_images, np.int64)
     with atomic_folder(folder) as part:
-        position = {}
-        images = None
-        stream = corpus.images("train", 0, config.train_images)
-        for index, (image_id, image_HWC) in enumerate(
-            cli.progress(stream, total=config.train_images, desc="rendering train", unit="image")
-        ):
-            if images is None:
-                images = mapped_array(part / "images.npy", np.uint8, (config.train_images, *image_HWC.shape))
-            images[index] = image_HWC
-            position[image_id] = index
-        if len(position) != config.train_images:
-            raise InputError(
-                f"data.train_images: {config.train_images} asked for, but {corpus.name} has {len(position)} train images"
-            )
-        images.flush()
-        last = -1
-        for _, caption, image_id in corpus.captions("train", 0, config.train_images):
-            index = position[image_id]
-            if index < last:
-                raise InputError(
-                    f"corpus {corpus.name}: captions must come in the order of their images, but {image_id} came late"
-                )
-            last = index
-            counts_N[index] += 1
-            captions.append(caption)
-        if not counts_N.all():
-            raise InputError(f"corpus {corpus.name}: image number {int(counts_N.argmin())} of train has no caption")
+        row = _write_images(part / "images.npy", corpus, config.train_images)
+        captions, counts_N = _captions(corpus, row)
         if tokenizer is None:
             stride = max(len(captions) // TOKENIZER_CAPTIONS, 1)
             tokenizer = LexiconTokenizer.train(captions[::stride], text.vocabulary, text.max_tokens)
-        tokenizer.save(part / "tokenizer.json")
+        tokenizer.save(part / TOKENIZER)
         tokens_CL, words_CL = tokenizer.encode(captions)
         np.save(part / "tokens.npy", tokens_CL)
         np.save(part / "words.npy", words_CL)
         np.save(part / "first.npy", np.concatenate([[0], counts_N.cumsum()]))
         sums = {file.name: sha256(file) for file in sorted(part.iterdir())}
-        (part / "meta.json").write_text(
+        (part / DESCRIPTION).write_text(
             json.dumps({"corpus": corpus.name, "fingerprint": corpus.fingerprint, "sha256": sums})
         )
 
 
-def _checksum(file: Path) -> str:
-    about = file.stat()
-    return _checksum_of(file, about.st_mtime_ns, about.st_size)
+def _write_images(file: Path, corpus: Corpus, count: int) -> dict[str, int]:
+    """Writes the first `count` images of train; returns the row of each image id."""
+    row, images = {}, None
+    stream = corpus.images("train", 0, count)
+    for index, (image_id, image_HWC) in enumerate(
+        cli.progress(stream, total=count, desc="rendering train", unit="image")
+    ):
+        if images is None:
+            images = mapped_array(file, np.uint8, (count, *image_HWC.shape))
+        images[index] = image_HWC
+        row[image_id] = index
+    if len(row) != count:
+        raise InputError(f"data.train_images: {count} requested, but {corpus.name} has {len(row)} train images")
+    images.flush()
+    return row
 
 
-@functools.lru_cache(maxsize=64)
-def _checksum_of(file: Path, changed: int, size: int) -> str:
-    """Of a file as it was when it last changed: all variants of a command open the same pictures, which take a second to read."""
-    return sha256(file)
+def _captions(corpus: Corpus, row: dict[str, int]) -> tuple[list[str], np.ndarray]:
+    """All captions of the images in `row`, in the order of the images, and the number of captions of each image."""
+    captions, counts_N, last = [], np.zeros(len(row), np.int64), -1
+    for _, caption, image_id in corpus.captions("train", 0, len(row)):
+        index = row[image_id]
+        if index < last:
+            raise InputError(
+                f"corpus {corpus.name}: expected captions in the order of their images, "
+                f"but those of {image_id} are out of order"
+            )
+        last = index
+        counts_N[index] += 1
+        captions.append(caption)
+    if not counts_N.all():
+        raise InputError(f"corpus {corpus.name}: image number {int(counts_N.argmin())} of train has no caption")
+    return captions, counts_N
 
 
-def _open(folder: Path, identity: str, text: TextConfig) -> TrainingData:
+def _check(folder: Path, names: list[str] | None = None) -> None:
+    """Compares files (None: all) with the checksums in the description. Raises InputError for one that differs."""
     try:
-        sums = dict(json.loads((folder / "meta.json").read_text())["sha256"])
+        sums = dict(json.loads((folder / DESCRIPTION).read_text())["sha256"])
+        sums = {name: sums[name] for name in names or sums}
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"{folder / 'meta.json'}: missing or broken; remove the folder to make the data again"
+            f"{folder / DESCRIPTION}: missing or broken; remove the folder to make the data again"
         ) from None
     for name, expected in sums.items():
         if not (folder / name).is_file() or _checksum(folder / name) != expected:
             raise InputError(
-                f"{folder / name}: missing, truncated or changed since it was written; remove the folder to make the data again"
+                f"{folder / name}: missing, truncated or changed since it was written; "
+                "remove the folder to make the data again"
             )
-    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "tokens", "words", "first")]
-    return TrainingData(
-        identity, *arrays[:3], np.asarray(arrays[3]), LexiconTokenizer.load(folder / "tokenizer.json", text.max_tokens)
-    )
+
+
+def _checksum(file: Path) -> str:
+    about = file.stat()
+    return _checksum_of_version(file, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _checksum_of_version(file: Path, changed: int, size: int) -> str:
+    """Cached, since all variants of a command open the same images, which take a second to read."""
+    return sha256(file)

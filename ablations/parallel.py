@@ -1,15 +1,20 @@
-"""Trainings beside each other, each in a process and on a share of the cores of its own.
+"""Parallel training: each training in a process of its own, with its share of the cores.
 
 Notable choices
-- Small models leave cores idle: two trainings of one thread each take less time than one after the other with two threads.
-- All trainings of a command get the same number of threads, and none is measured before all are done, so that nothing disturbs a timing.
-- A training whose process is killed, as it is when memory runs out, fails alone. If the command itself is killed, its trainings end with it.
+- Small models leave cores idle: two parallel trainings of one thread each are faster than two successive ones of
+  two threads.
+- All parallel trainings get the same number of threads, and all end before the first is measured, so that none
+  disturbs a timing.
+- A training whose process is killed, for example when memory runs out, fails alone.
+- The processes end with the command, also when it is killed. Ctrl-C reaches the command alone, which then ends them.
 """
 
+import contextlib
 import multiprocessing
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,18 +24,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 
 from ablations.config import RunConfig
-from bench.store import cli
+from ablations.hardware import has_gpu
+from bench.store.commands import sigint_blocked
 from bench.store.machine import cores
+from bench.store.progress import set_terminal_row
 from models.errors import InputError
 
 if TYPE_CHECKING:
     from ablations.train import Trained
 
 MEMORY = 4 * 2**30
-"""Bytes that a training on a CPU is taken to need at most, where the user does not say how many to start."""
+"""Bytes of memory reserved for each training on a CPU when the number of parallel trainings is chosen automatically."""
 
 FAILURES = (InputError, RuntimeError, MemoryError)
-"""What goes wrong with one training; a full disk (OSError) is no variant's fault and ends the command."""
+"""Errors of one training. Others abort the command, such as OSError: a full disk affects all trainings."""
 
 
 class Job(NamedTuple):
@@ -45,52 +52,63 @@ class Job(NamedTuple):
     force: bool
 
 
-def at_once(trainings: int) -> int:
-    """How many trainings to start side by side unless the user says: one per core that has memory for it; one at all where there is a GPU."""
-    import torch
-
-    if torch.cuda.is_available():
+def default_parallel(trainings: int) -> int:
+    """The default number of parallel trainings: one per core with `MEMORY` available; 1 on a machine with a GPU."""
+    if has_gpu():
         return 1
     return max(1, min(trainings, cores(), psutil.virtual_memory().available // MEMORY))
 
 
-def trained(
-    jobs: Sequence[Job], number: int, train: Callable[..., "Trained"], finished: Callable[[Job], bool]
+def train_all(
+    jobs: Sequence[Job], parallel: int, train: Callable[..., "Trained"], finished: Callable[[Job], bool]
 ) -> "Iterator[Trained | Exception]":
-    """The outcome of each job, in order: all trained, `number` at a time, before the first is given; with a `number` of 1, each when it is asked for.
+    """Yields the outcome of each job, in order.
 
-    `train`, `finished`: functions of a module, which the processes import. Finished jobs take no process.
+    With `parallel` > 1, all jobs are trained before the first outcome is yielded; with 1, each is trained when its
+    outcome is needed.
+
+    Args:
+        train, finished: functions of a module, which the processes import. Finished jobs take no process.
 
     Raises:
-        OSError: the disk is full, or the like.
+        OSError: a disk or file error.
     """
-    if number == 1:
+    if parallel == 1:
         yield from (_outcome(train, job) for job in jobs)
         return
-    slots: queue.SimpleQueue = queue.SimpleQueue()
-    for row in range(number):
-        slots.put(_Slot(row, max(1, cores() // number)))
-    with ThreadPoolExecutor(number) as pool:
-        waiting = {
-            place: pool.submit(_in_a_slot, slots, train, job)
-            for place, job in enumerate(jobs)
-            if not _finished(finished, job)
-        }
+    outcomes = _train_in_processes(jobs, parallel, train, finished)
+    for number, job in enumerate(jobs):
+        yield outcomes[number] if number in outcomes else _outcome(train, job)
+
+
+def _train_in_processes(jobs, parallel: int, train, finished) -> "dict[int, Trained | Exception]":
+    """The outcomes of the unfinished jobs, by their number."""
+    unfinished = [number for number, job in enumerate(jobs) if not _is_finished(finished, job)]
+    workers: queue.SimpleQueue = queue.SimpleQueue()
+    for row in range(parallel):
+        workers.put(_Worker(row, max(1, cores() // parallel)))
+    running: dict[int, Future] = {}
+    with ThreadPoolExecutor(parallel) as pool:
         try:
-            outcomes = {place: future.result() for place, future in waiting.items()}
+            for number in unfinished:
+                running[number] = pool.submit(_in_process, workers, train, jobs[number])
+            outcomes = {number: future.result() for number, future in running.items()}
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
+            while not all(future.done() for future in running.values()):
+                for process in multiprocessing.active_children():
+                    process.kill()
+                time.sleep(0.02)  # a thread may start one more process
             raise
-    for _ in range(number):
-        slots.get().close()
-    for place, job in enumerate(jobs):
-        yield outcomes[place] if place in outcomes else _outcome(train, job)
+        finally:
+            for _ in range(parallel):
+                with contextlib.suppress(queue.Empty):
+                    workers.get_nowait().close()
+    return outcomes
 
 
-class _Slot:
-    """One process that trains one job after the other, started when it is first needed, and again after it was killed."""
+class _Worker:
+    """One process that trains one job after another; started when first needed, and again after it was killed."""
 
     def __init__(self, row: int, threads: int):
         self.row, self.threads = row, threads
@@ -100,7 +118,8 @@ class _Slot:
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.process = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self.row, self.threads))
-        return self.process.submit(train, *job)
+        with sigint_blocked():  # the process starts here; the resource tracker, whose start unblocks SIGINT, is running
+            return self.process.submit(train, *job)
 
     def close(self) -> None:
         if self.process:
@@ -112,7 +131,7 @@ def _begin(row: int, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    cli.ROW = row
+    set_terminal_row(row)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -121,17 +140,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _in_a_slot(slots: queue.SimpleQueue, train: Callable[..., "Trained"], job: Job) -> "Trained | Exception":
-    slot = slots.get()
+def _in_process(workers: queue.SimpleQueue, train: Callable[..., "Trained"], job: Job) -> "Trained | Exception":
+    worker = workers.get()
     try:
-        return slot.submit(train, job).result()
+        return worker.submit(train, job).result()
     except BrokenProcessPool:
-        slot.close()
-        return RuntimeError("its process was killed, as it is when memory runs out")
+        worker.close()
+        return RuntimeError("its process was killed, probably because memory ran out")
     except FAILURES as error:
         return error
     finally:
-        slots.put(slot)
+        workers.put(worker)
 
 
 def _outcome(train: Callable[..., "Trained"], job: Job) -> "Trained | Exception":
@@ -141,8 +160,8 @@ def _outcome(train: Callable[..., "Trained"], job: Job) -> "Trained | Exception"
         return error
 
 
-def _finished(finished: Callable[[Job], bool], job: Job) -> bool:
-    """A job that cannot even be looked up is tried in a process, which then says why."""
+def _is_finished(finished: Callable[[Job], bool], job: Job) -> bool:
+    """False for a job whose look-up fails: its training then fails the same way and reports why."""
     try:
         return finished(job)
     except FAILURES:

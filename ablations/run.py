@@ -1,36 +1,37 @@
-"""The main job: train every variant, measure each, write records and the report page.
+"""The main job: trains every variant, measures each, writes records and the report.
 
-`python -m ablations.run --profile quick` trains `lexlip`, its ablations and the CLIP baseline on the same data, then measures one after the
-other; what is finished is not made again, and what was killed goes on where it stood. A variant that fails is recorded as failed,
-the others go on, and the exit code says so.
+`python -m ablations.run --profile quick` trains `lexlip`, its ablations and the CLIP baseline on the same data,
+then measures them one after another. Finished work is reused, and a killed run resumes. A variant that fails is
+recorded as failed; the others continue, and the exit code tells of the failure.
 """
+
+if __name__ == "__main__":  # before the imports below, so that Ctrl-C during them ends in one line too
+    import sys
+
+    from bench.__main__ import command
+
+    sys.exit(command("ablations", sys.argv[1:], prog="python -m ablations.run"))
 
 import argparse
 import logging
-import sys
 import time
 from pathlib import Path
 
-import torch
-
 from ablations import config as configs
+from ablations import torchrun
 from ablations.config import RunConfig
-from ablations.parallel import FAILURES, Job, at_once, trained
+from ablations.parallel import FAILURES, Job, default_parallel, train_all
 from ablations.train import Trained, add_training_flags, is_finished, train
 from bench.corpora import open_corpus
 from bench.store import cli
 from bench.store.commands import build_report
 from bench.store.config import as_tree, fingerprint
 from bench.store.records import Point, RecordStore
-from bench.tasks.disagreement import look_inside
-from bench.tasks.recall import measure_recall
-from bench.tasks.sparsity import measure_diagnostics
-from bench.tasks.zero_shot import measure_zero_shot
-from bench.vectors.encode import Encoder, encode
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
-COMPARED = ("lexlip", "clip")  # the variants that the report looks inside
+COMPARED = ("lexlip", "clip")  # the two variants whose rankings are compared query by query
+VARIANT_SETS = {"core": configs.CORE, "all": configs.names("variants")}
 
 
 def measure(
@@ -43,39 +44,22 @@ def measure(
     command: str,
     force: bool = False,
 ) -> None:
-    """Recall, index, speed, hard negatives and pictures of a trained variant on test; recall alone on the other slices; zero-shot
-    classification and what its lexicons are like, on test again, with the vectors that are there."""
-    store, measured, corpus = RecordStore(home), run.measure, open_corpus(run.data.corpus)
-    named = {"variant": variant, "seed": seed, "profile": profile, "command": command, "force": force}
-    common = {"top_k": measured.top_k, "bits": measured.bits, "config_id": trained.run_id, **named}
-    measure_recall(
-        store, home, trained.checkpoint, run.data.corpus, "test", measured.images, examples=measured.examples, **common
-    )
-    for split in measured.slices:
-        if split in corpus.splits:
-            measure_recall(
-                store,
-                home,
-                trained.checkpoint,
-                run.data.corpus,
-                split,
-                measured.images,
-                examples=0,
-                timing=False,
-                hard_negatives=False,
-                **common,
-            )
-    encoder = Encoder(trained.checkpoint)
-    encoded = encode(home, encoder, corpus, "test", measured.images)  # by measure_recall
-    if measured.zero_shot and hasattr(corpus, "facts"):
-        measure_zero_shot(store, encoder, corpus, "test", measured.zero_shot, known=encoded.images, **named)
-    if encoded.kind == "lexicon":
-        of_run = {"config_id": trained.run_id, **named}
-        measure_diagnostics(store, home, encoder, corpus, "test", measured.images, encoded=encoded, **of_run)
+    """Measures a trained variant: all tasks of `bench.tasks.measure`."""
+    from bench.tasks.measure import Plan, measure_variant
+    from bench.tasks.retrieval.settings import RecallOptions
+    from bench.tasks.subject import Subject
+
+    subject = Subject(trained.checkpoint, variant, seed, profile, trained.run_id, command)
+    of_recall = RecallOptions(top_k=run.measure.top_k, bits=run.measure.bits, examples=run.measure.examples)
+    plan = Plan(run.measure.images, run.measure.slices, run.measure.zero_shot, of_recall)
+    measure_variant(home, subject, run.data.corpus, plan, force)
 
 
-def one(job: Job, outcome: Trained | Exception) -> str | None:
-    """Measure one trained variant; what went wrong, or None. A failure is a record too, until the same run ends well."""
+def measure_or_record_failure(job: Job, outcome: Trained | Exception) -> str | None:
+    """Measures a trained variant. On failure, of the training too, writes a failure record and returns the reason.
+
+    The failure record is removed once the same run succeeds.
+    """
     started = time.perf_counter()
     home, profile, variant, seed, run, command, force = job
     point = Point(
@@ -97,37 +81,41 @@ def one(job: Job, outcome: Trained | Exception) -> str | None:
         if not isinstance(error, InputError):
             log.exception("%s, seed %d", variant, seed)
         note = str(error) or type(error).__name__
-        status = "out_of_memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else "failed"
+        out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+        status = "out_of_memory" if out_of_memory else "failed"
         RecordStore(home).write(point, {}, status=status, note=note, seconds=time.perf_counter() - started)
         return note
     RecordStore(home).remove(point)
     return None
 
 
-def inside(
+def compare_rankings(
     home: Path, checkpoints: dict[tuple[str, int], Path], seed: int, run: RunConfig | None, force: bool = False
 ) -> str | None:
-    """What the two compared variants of a seed put first where they disagree, and heat maps, once both were measured; what went wrong, or None."""
+    """Compares the rankings of the `COMPARED` variants of a seed if both are measured; returns the error message."""
     folders = [checkpoints.get((variant, seed)) for variant in COMPARED]
     if not all(folders):
         return None
+    from bench.tasks.disagreement import measure_disagreement
+    from bench.tasks.subject import Slice, Subject
+
     measured = run.measure
-    of_points = {"top_k": measured.top_k, "bits": measured.bits, "force": force}
     try:
-        look_inside(RecordStore(home), home, folders, run.data.corpus, "test", measured.images, **of_points)
+        subjects, slice_ = [Subject(folder) for folder in folders], Slice.open(run.data.corpus, "test", measured.images)
+        measure_disagreement(home, subjects, slice_, measured.top_k, measured.bits, force)
     except FAILURES as error:
         return str(error) or type(error).__name__
     return None
 
 
 def main(arguments) -> None:
-    """Refuses bad input before anything is computed; then trains, measures and reports."""
-    if torch.distributed.is_torchelastic_launched():
+    """Checks all input, then trains, measures and reports. Raises InputError after the report if anything failed."""
+    if torchrun.launched():
         raise InputError(
-            "torchrun starts the trainer, python -m ablations.train; this command then finds what it trained"
+            "torchrun cannot start this command: train with torchrun -m ablations.train, "
+            "then run this command without torchrun; it finds the trained models"
         )
-    sets = {"core": configs.CORE, "all": configs.names("variants")}
-    variants = sets.get(arguments.variants) or arguments.variants.split(",")
+    variants = VARIANT_SETS.get(arguments.variants) or arguments.variants.split(",")
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
     for run in runs.values():
         open_corpus(run.data.corpus)
@@ -138,16 +126,16 @@ def main(arguments) -> None:
             command = " ".join([command, *arguments.overrides])
             jobs.append(Job(arguments.home, arguments.profile, variant, seed, run, command, arguments.force))
     failed, checkpoints, problems = {}, {}, []
-    number = min(arguments.at_once or at_once(len(jobs)), len(jobs))
-    for job, outcome in zip(jobs, trained(jobs, number, train, _finished), strict=True):
-        if problem := one(job, outcome):
+    parallel = min(arguments.parallel or default_parallel(len(jobs)), len(jobs))
+    for job, outcome in zip(jobs, train_all(jobs, parallel, train, _is_finished), strict=True):
+        if problem := measure_or_record_failure(job, outcome):
             failed[f"{job.variant} (seed {job.seed})"] = problem
             log.warning("%s, seed %d: failed: %s", job.variant, job.seed, problem)
         else:
             checkpoints[job.variant, job.seed] = outcome.checkpoint
     for seed in arguments.seeds:
-        if problem := inside(arguments.home, checkpoints, seed, runs.get(COMPARED[0]), arguments.force):
-            problems.append(f"looking inside {' and '.join(COMPARED)} (seed {seed}) failed: {problem}")
+        if problem := compare_rankings(arguments.home, checkpoints, seed, runs.get(COMPARED[0]), arguments.force):
+            problems.append(f"the comparison of {' and '.join(COMPARED)} (seed {seed}) failed: {problem}")
     build_report(arguments.home, arguments.profile)
     if failed:
         each = "; ".join(f"{name}: {why}" for name, why in failed.items())
@@ -156,13 +144,13 @@ def main(arguments) -> None:
         raise InputError("; ".join(problems))
 
 
-def _finished(job: Job) -> bool:
+def _is_finished(job: Job) -> bool:
     return not job.force and is_finished(job.home, job.seed, job.run)
 
 
-def _number(text: str) -> int:
+def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of trainings, at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 1")
     return int(text)
 
 
@@ -171,19 +159,17 @@ def _seeds(text: str) -> list[int]:
 
 
 def parser():
-    flags = cli.parser(
-        "Train every variant and the CLIP baseline, measure each, write records and the report page.", writes=True
-    )
+    """The flags of `python -m ablations.run`."""
+    flags = cli.parser("Train variants and the CLIP baseline, measure each, write records and the report.", writes=True)
     add_training_flags(flags)
-    known = f"core: {', '.join(configs.CORE)}; all: {', '.join(configs.names('variants'))}"
-    flags.add_argument("--variants", default="core", help=f"separated by commas, or core, or all. {known}")
+    sets = "; ".join(f"{name}: {', '.join(variants)}" for name, variants in VARIANT_SETS.items())
+    flags.add_argument("--variants", default="core", help=f"comma-separated, or core, or all. {sets}")
     flags.add_argument(
-        "--at-once", type=_number, default=None, metavar="N",
-        help="trainings side by side, each on its share of the cores; unless given, one per core with 4 GiB of memory, and one with a GPU",
-    )  # fmt: skip
-    flags.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="seeds, separated by commas")
+        "--parallel",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="parallel trainings, each on its share of the cores; None: one per core with 4 GiB of memory, 1 on a GPU",
+    )
+    flags.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="comma-separated seeds")
     return flags
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(main, parser()))

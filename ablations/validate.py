@@ -1,4 +1,4 @@
-"""The validation that chooses a checkpoint: recall on val, by brute force on un-pruned vectors held in memory."""
+"""The validation that chooses a checkpoint: recall on val, by brute force over unpruned vectors in memory."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,13 @@ import torch
 
 from ablations.config import DataConfig
 from bench.corpora import open_corpus
-from bench.tasks.evaluation import success
 
 ENCODE_BATCH = 250
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pictures of val (N, H, W, 3) with their captions; `image_of_Q` is the row of each caption's picture."""
+    """Images of val, uint8 (N, H, W, 3), and their captions; `image_of_Q` is the row of each caption's image."""
 
     images_NHWC: np.ndarray
     captions: list[str]
@@ -22,40 +21,37 @@ class ValidationSet:
 
     @classmethod
     def of(cls, data: DataConfig) -> "ValidationSet":
+        """Reads the first `val_images` images of val."""
         corpus = open_corpus(data.corpus)
-        pictures = list(corpus.images("val", 0, data.val_images))
-        row = {image_id: index for index, (image_id, _) in enumerate(pictures)}
+        images = list(corpus.images("val", 0, data.val_images))
+        row = {image_id: index for index, (image_id, _) in enumerate(images)}
         captions = [(text, row[image_id]) for _, text, image_id in corpus.captions("val", 0, data.val_images)]
         return cls(
-            np.stack([image for _, image in pictures]),
+            np.stack([image for _, image in images]),
             [text for text, _ in captions],
             np.array([image for _, image in captions]),
         )
 
 
 def validate(model: torch.nn.Module, held: ValidationSet) -> dict[str, float]:
-    """R@1 and R@10 in both directions on val, and active lexicons where the model has them; leaves the model in train mode."""
+    """R@1 and R@10 in both directions, and the active lexicons of a lexicon model. Leaves the model in train mode.
+
+    Text to image: the share of captions whose image is among the top k. Image to text: the share of images with at
+    least one of their captions among the top k.
+    """
     model.eval()
-    image_NX = torch.cat(
-        [
-            model.encode_image(held.images_NHWC[at : at + ENCODE_BATCH])
-            for at in range(0, len(held.images_NHWC), ENCODE_BATCH)
-        ]
-    )
-    text_QX = torch.cat(
-        [model.encode_text(held.captions[at : at + ENCODE_BATCH]) for at in range(0, len(held.captions), ENCODE_BATCH)]
-    )
+    image_NX = _in_batches(model.encode_image, held.images_NHWC)
+    text_QX = _in_batches(model.encode_text, held.captions)
     model.train()
     scores_QN = (text_QX @ image_NX.T).numpy()
     rank_Q = rank_of_target(scores_QN, held.image_of_Q)
+    caption_rank_Q = rank_of_target(scores_QN.T[held.image_of_Q], np.arange(len(rank_Q)))
     best_caption_rank_N = np.full(len(image_NX), scores_QN.shape[0] + 1)
-    np.minimum.at(
-        best_caption_rank_N, held.image_of_Q, rank_of_target(scores_QN.T[held.image_of_Q], np.arange(len(rank_Q)))
-    )
+    np.minimum.at(best_caption_rank_N, held.image_of_Q, caption_rank_Q)
     values = {}
     for direction, ranks in (("text_to_image", rank_Q), ("image_to_text", best_caption_rank_N)):
         for k in (1, 10):
-            values[f"{direction}/recall@{k}"] = float(success([[rank] for rank in ranks], k).mean())
+            values[f"{direction}/recall@{k}"] = float((ranks <= k).mean())
     if model.kind == "lexicon":
         values["active_lexicons_image"] = float((image_NX > 0).sum(dim=1).float().mean())
         values["active_lexicons_text"] = float((text_QX > 0).sum(dim=1).float().mean())
@@ -63,7 +59,11 @@ def validate(model: torch.nn.Module, held: ValidationSet) -> dict[str, float]:
 
 
 def rank_of_target(scores_QN: np.ndarray, target_Q: np.ndarray) -> np.ndarray:
-    """1-based rank of each query's target; a tie with a lower column counts before it, as engines order ties by id."""
+    """1-based rank of each query's target, int64 (Q,); ties are ordered by column, as engines order them by id."""
     target_Q1 = np.take_along_axis(scores_QN, target_Q[:, None], axis=1)
     earlier_QN = np.arange(scores_QN.shape[1])[None] < target_Q[:, None]
     return 1 + ((scores_QN > target_Q1) | ((scores_QN == target_Q1) & earlier_QN)).sum(axis=1)
+
+
+def _in_batches(encode, items) -> torch.Tensor:
+    return torch.cat([encode(items[at : at + ENCODE_BATCH]) for at in range(0, len(items), ENCODE_BATCH)])

@@ -1,18 +1,23 @@
-"""One tiny profile, its data made once, and the trainer's real command."""
+"""One tiny profile, its data made once, one short run trained once, and the trainer's real command."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ablations import config as configs
+from ablations import train as trainer
 from ablations.data import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(Path(__file__).with_name("tiny.yaml"))
+SHORT = ("train.steps=40",)
+"""Overrides of the short run: 20 steps in each phase."""
 
 torch.set_num_threads(1)  # at this size more threads only wait for each other
 
@@ -21,6 +26,12 @@ torch.set_num_threads(1)  # at this size more threads only wait for each other
 def tiny() -> str:
     """The tiny profile, as `--profile` takes it."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def short() -> tuple[str, ...]:
+    """The overrides of the short run."""
+    return SHORT
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +52,29 @@ def made_home(tmp_path_factory, resolve) -> Path:
     return home
 
 
+@pytest.fixture
+def home(made_home, tmp_path) -> Path:
+    """A copy of `made_home`."""
+    return shutil.copytree(made_home, tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def short_run(made_home, resolve, tmp_path_factory) -> SimpleNamespace:
+    """The short run of lexlip, undisturbed: its home, and what `train` returned. Copy the home before writing to it."""
+    home = shutil.copytree(made_home, tmp_path_factory.mktemp("short") / "home")
+    run, command = resolve("lexlip", *SHORT), "python -m ablations.train --profile tiny"
+    return SimpleNamespace(home=home, trained=trainer.train(home, TINY, "lexlip", 0, run, command))
+
+
 @pytest.fixture(scope="session")
 def start():
-    """Start `python -m MODULE ARGUMENTS...` on one thread; a Popen with text pipes."""
+    """Starts `python ARGUMENTS...` on one thread; a Popen with text pipes."""
 
-    def start(module: str, *arguments) -> subprocess.Popen:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(*arguments, **options) -> subprocess.Popen:
+        threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads, **options.pop("env", {})}
+        command = [sys.executable, *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options)
 
     return start

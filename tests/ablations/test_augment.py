@@ -1,4 +1,4 @@
-"""What a step does to its pictures: the same for all who ask, whatever was drawn before, on however many processes."""
+"""Augmentation depends on seed, step and row alone: not on other random numbers, nor on the number of processes."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import torch
 from ablations.augment import augmented, batch_of_step, drawn_pixels
 from ablations.config import PhaseConfig, TrainConfig
 from ablations.data import prepare
-from models.objective import Batch
+from models.batch import Batch
 
 from torchvision.transforms import v2  # isort: skip  # after ablations.augment, which makes it importable
 
@@ -29,7 +29,7 @@ def batch(data):
     return data.batch(0, 16, seed=0)
 
 
-def test_nothing_asked_nothing_changed(batch):
+def test_without_augmentation_images_are_unchanged(batch):
     assert torch.equal(augmented(batch, PLAIN, ONE_SIZE, seed=0, step=3).images_BHWC, batch.images_BHWC)
 
 
@@ -40,25 +40,25 @@ def test_randaugment_depends_on_seed_and_step_alone(batch):
     torch.manual_seed(9), np.random.seed(9)
     assert torch.equal(augmented(batch, RANDOM, ONE_SIZE, seed=0, step=3).images_BHWC, first.images_BHWC)
     changed_B = (first.images_BHWC != batch.images_BHWC).flatten(1).any(dim=1)
-    assert changed_B.sum() > 8, "nearly every picture is another"
+    assert changed_B.sum() > 8, "nearly every image differs"
     for seed, step in ((0, 4), (1, 3)):
         assert not torch.equal(augmented(batch, RANDOM, ONE_SIZE, seed=seed, step=step).images_BHWC, first.images_BHWC)
 
 
-def test_each_picture_is_changed_in_its_own_way(batch):
+def test_each_image_is_augmented_differently(batch):
     alike = dataclasses.replace(batch, images_BHWC=batch.images_BHWC[:1].expand(16, -1, -1, -1).contiguous())
     images_BHWC = augmented(alike, RANDOM, ONE_SIZE, seed=0, step=0).images_BHWC
     assert len({image.numpy().tobytes() for image in images_BHWC}) > 10
 
 
-def test_torchs_own_random_numbers_stay_as_they_were(batch):
+def test_the_global_generator_is_restored(batch):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     augmented(batch, RANDOM, TWO_SIZES, seed=0, step=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_it_is_torchvisions_with_two_operations_of_magnitude_nine(batch, monkeypatch):
+def test_it_is_torchvisions_randaugment_2_9(batch, monkeypatch):
     asked = []
     real = v2.RandAugment
     monkeypatch.setattr(v2, "RandAugment", lambda *arguments: asked.append(arguments) or real(*arguments))
@@ -76,7 +76,7 @@ def test_every_operation_works_without_torchvisions_compiled_library(batch, oper
     assert torch.equal(images_BHWC, batch.images_BHWC) == (operation == "Identity")
 
 
-def test_slices_of_a_batch_are_changed_as_the_whole(data):
+def test_slices_of_a_batch_are_augmented_as_the_whole(data):
     whole = batch_of_step(data, dataclasses.replace(RANDOM, batch=8), TWO_SIZES, 5, 2)
     slices = [batch_of_step(data, dataclasses.replace(RANDOM, batch=8), TWO_SIZES, 5, 2, part, 4) for part in range(4)]
     for name in ("images_BHWC", "tokens_BL", "words_BL"):
@@ -89,18 +89,14 @@ def test_each_step_draws_one_of_the_sizes(batch):
     assert drawn == [drawn_pixels(TWO_SIZES, seed=0, step=step) for step in range(200)]
     assert drawn != [drawn_pixels(TWO_SIZES, seed=1, step=step) for step in range(200)]
     for step in (drawn.index(64), drawn.index(32)):
-        assert augmented(batch, PLAIN, TWO_SIZES, seed=0, step=step).images_BHWC.shape == (
-            16,
-            drawn[step],
-            drawn[step],
-            3,
-        )
+        images_BHWC = augmented(batch, PLAIN, TWO_SIZES, seed=0, step=step).images_BHWC
+        assert images_BHWC.shape == (16, drawn[step], drawn[step], 3)
     same = augmented(batch, PLAIN, TWO_SIZES, seed=0, step=drawn.index(64)).images_BHWC
-    assert torch.equal(same, batch.images_BHWC), "at their own size pictures stay as they are"
+    assert torch.equal(same, batch.images_BHWC), "images that have the drawn size are unchanged"
 
 
-def test_shrinking_averages_what_it_leaves_out():
-    """Stripes of one pixel: without antialiasing every second one would be all that is seen."""
+def test_downsampling_antialiases():
+    """Stripes of one pixel: without antialiasing only every second one would be left."""
     stripes_BHWC = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     stripes_BHWC[:, :, ::2] = 200
     batch = Batch(stripes_BHWC, torch.zeros(1, 1), torch.zeros(1, 1))
@@ -109,8 +105,8 @@ def test_shrinking_averages_what_it_leaves_out():
     assert (small_BHWC[:, 1:-1, 1:-1].float() - 100).abs().max() < 30
 
 
-def test_pairs_go_on_where_a_phase_with_another_batch_left_off(data):
-    """Two epochs of 64 pictures: 4 steps of 16 pairs, then 8 of 8."""
+def test_epochs_continue_across_phases_with_other_batch_sizes(data):
+    """Two epochs of 64 images: 4 steps of 16 pairs, then 8 of 8."""
     train = TrainConfig(steps=16, batch=8, phase1=PhaseConfig("bottleneck", batch=16), phase2=PhaseConfig("momentum"))
     assert [(start, end) for _, start, end in train.schedule()] == [(0, 4), (4, 12)]
     assert [train.pairs_before(step) for step in (0, 1, 4, 5, 12)] == [0, 16, 64, 72, 128]
@@ -124,7 +120,7 @@ def test_pairs_go_on_where_a_phase_with_another_batch_left_off(data):
     assert sorted(seen[:64]) == sorted(seen[64:]) == everything
 
 
-def test_without_phases_of_their_own_batches_are_as_ever(data):
+def test_without_augmentation_batches_are_those_of_the_data(data):
     train = TrainConfig(steps=10, batch=8)
     for phase, start, end in train.schedule():
         for step in range(start, end):

@@ -1,4 +1,4 @@
-"""Bad input on the command line, through real processes: exit code 2, one clear line, no traceback, nothing left behind."""
+"""Bad input on the command line, through real processes: exit code 2, one line, no traceback, no files left."""
 
 import pytest
 
@@ -16,19 +16,16 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory, tiny, start):
-    """case -> (exit code, stdout, stderr); all at once, since most of their time is imports."""
+    """case -> (exit code, stdout, stderr)."""
     tmp = tmp_path_factory.mktemp("bad")
     (tmp / "own.yaml").write_text("train: {steps: many}\n")
     (tmp / "file").write_text("in the way")
     running = {}
     for number, (case, (module, arguments, _)) in enumerate(CASES.items()):
         arguments = [argument.format(tmp=tmp) for argument in arguments]
-        own = (
-            ("--profile", tiny),
-            ("--home", tmp / f"home{number}"),
-        )  # of each its own: two runs cannot work on one home
+        own = (("--profile", tiny), ("--home", tmp / f"home{number}"))  # a home each, since a command locks its home
         defaults = [flag for pair in own if pair[0] not in arguments for flag in pair]
-        running[case] = start(module, *defaults, *arguments)
+        running[case] = start("-m", module, *defaults, *arguments)
     answers = {}
     for case, process in running.items():
         out, err = process.communicate(timeout=120)
@@ -42,7 +39,7 @@ def test_bad_input_is_one_line_and_exit_code_2(case, answers):
     code, out, err = found[case]
     assert code == 2, err
     assert out == ""
-    assert len(err.splitlines()) == 1, err
+    assert len(err.splitlines()) == 1 and err.startswith(f"python -m {CASES[case][0]}: "), err
     for part in CASES[case][2]:
         assert part.format(tmp=tmp) in err
 

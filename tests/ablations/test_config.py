@@ -1,13 +1,17 @@
 """Profiles and variants: how they resolve, what each changes, what is refused."""
 
+import functools
+
 import pytest
 import yaml
 
 from ablations import config as configs
 from ablations.config import PhaseConfig, RunConfig, TrainConfig
-from ablations.train import learning_rate
+from ablations.step import learning_rate
 from bench.store.config import as_tree
 from models.errors import InputError
+
+resolved = functools.cache(configs.resolve)
 
 
 def flat(tree: dict, prefix: str = "") -> dict:
@@ -47,7 +51,7 @@ INTENDED = {
 }
 
 
-def test_the_grid_is_whole():
+def test_every_variant_has_its_intended_difference():
     assert set(INTENDED) == set(configs.names("variants"))
     assert set(configs.CORE) <= set(INTENDED)
 
@@ -55,15 +59,15 @@ def test_the_grid_is_whole():
 @pytest.mark.parametrize("variant", INTENDED)
 @pytest.mark.parametrize("profile", configs.names("profiles"))
 def test_a_variant_differs_from_lexlip_in_the_intended_keys_only(profile, variant):
-    lexlip, other = (flat(as_tree(configs.resolve(profile, name))) for name in ("lexlip", variant))
+    lexlip, other = (flat(as_tree(resolved(profile, name))) for name in ("lexlip", variant))
     changed = {key: (lexlip[key], other[key]) for key in lexlip if lexlip[key] != other[key]}
     learning_rates = {key for key in changed if key.startswith("train.phase") and key.endswith(".lr")}
-    if variant == "clip":  # all of its steps are contrast; each kind of model has its own tuned rate
+    if variant == "clip":  # all of its steps are contrastive; each kind of model has a tuned learning rate
         assert other["train.phase1_share"] == 0.0
         changed.pop("train.phase1_share", None)
         changed = {key: value for key, value in changed.items() if key not in learning_rates}
     intended = INTENDED[variant]
-    if variant == "no_phase1" and not lexlip["train.phase1_share"]:  # fine-tuning has no phase 1 to leave out
+    if variant == "no_phase1" and not lexlip["train.phase1_share"]:  # fine-tuning has no phase 1
         intended = {}
     assert changed.keys() == intended.keys()
     for key, (before, after) in intended.items():
@@ -73,9 +77,11 @@ def test_a_variant_differs_from_lexlip_in_the_intended_keys_only(profile, varian
 @pytest.mark.parametrize("variant", configs.names("variants"))
 @pytest.mark.parametrize("profile", configs.names("profiles"))
 def test_every_variant_resolves_and_sees_the_same_pairs(profile, variant):
-    lexlip, run = configs.resolve(profile, "lexlip"), configs.resolve(profile, variant)
+    """Also if the phases have batch sizes of their own, however the variant divides its steps between them."""
+    lexlip, run = resolved(profile, "lexlip"), resolved(profile, variant)
     assert run.data == lexlip.data and run.measure == lexlip.measure
-    assert (run.train.steps, run.train.batch) == (lexlip.train.steps, lexlip.train.batch)
+    for name in ("steps", "batch", "augment", "start"):
+        assert getattr(run.train, name) == getattr(lexlip.train, name)
     assert (run.model.image, run.model.text) == (lexlip.model.image, lexlip.model.text)
     assert run.train.pairs_before(run.train.schedule()[-1][2]) == run.train.steps * run.train.batch
 
@@ -133,7 +139,7 @@ def test_defaults_profile_variant_overrides_in_this_order(resolve):
     assert (run.train.steps, run.train.batch) == (5, 8)
 
 
-def test_an_own_profile_is_taken_by_its_path_and_refused_by_its_name(tmp_path):
+def test_a_profile_given_by_its_path(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("train: {steps: 7}\n")
     assert configs.resolve(str(file), "lexlip").train.steps == 7
@@ -149,7 +155,7 @@ def test_an_own_profile_is_taken_by_its_path_and_refused_by_its_name(tmp_path):
 
 
 def test_a_resolved_configuration_reads_back_as_itself(resolve):
-    """What the run folder holds is enough to make the run again."""
+    """The run folder's configuration is enough to train again."""
     from bench.store import config
 
     run = resolve("strong_decoder")
@@ -193,8 +199,8 @@ def test_the_learning_rate_of_the_shortest_phases():
     assert [learning_rate(step, none) for step in range(4)] == [3.0, 3.0, 2.0, 1.0]
 
 
-def test_another_corpus_brings_its_own_parameters():
-    """`concepts` and `seed` of scenes are not those of a folder, and its pictures come at the model's size."""
+def test_another_corpus_drops_the_parameters_of_the_first():
+    """`concepts` and `seed` of scenes do not apply to a folder; its images have the model's size."""
     run = configs.resolve("quick", "lexlip", ["data.corpus.name=folder", "data.corpus.annotations=mine.csv"])
     assert run.data.corpus == {"name": "folder", "annotations": "mine.csv", "pixels": 64}
     whole = configs.resolve("quick", "lexlip", ["data.corpus={name: folder, annotations: mine.csv}"])

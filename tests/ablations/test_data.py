@@ -1,3 +1,5 @@
+"""Training data: its arrays, its batches, its id, and refusal of broken files."""
+
 import shutil
 
 import numpy as np
@@ -134,7 +136,7 @@ def test_a_broken_description_is_named(made_home, data, resolve, tmp_path, conte
 
 
 class ShortCorpus:
-    """Three images; what is wrong with their captions is up to the test."""
+    """Three images; caption i belongs to image `of[i]`."""
 
     name, fingerprint, splits = "short", "short", ("train",)
 
@@ -151,12 +153,12 @@ class ShortCorpus:
 @pytest.mark.parametrize(
     ("images", "of", "message"),
     [
-        (4, [0, 1, 2], "train_images: 4 asked for, but short has 3"),
-        (3, [0, 2, 1], "i1 came late"),
+        (4, [0, 1, 2], "train_images: 4 requested, but short has 3"),
+        (3, [0, 2, 1], "those of i1 are out of order"),
         (3, [0, 0, 2], "image number 1 of train has no caption"),
     ],
 )
-def test_a_corpus_that_does_not_keep_its_promise(monkeypatch, resolve, tmp_path, images, of, message):
+def test_a_corpus_that_breaks_its_contract_is_refused(monkeypatch, resolve, tmp_path, images, of, message):
     monkeypatch.setattr(training_data, "open_corpus", lambda spec: ShortCorpus(of))
     run = resolve("lexlip", f"data.train_images={images}")
     with pytest.raises(InputError, match=message):
@@ -173,5 +175,5 @@ def test_images_may_have_different_numbers_of_captions(monkeypatch, resolve, tmp
         batch = data.batch(step, 3, seed=0)
         for image, tokens_L in zip(batch.images_BHWC, batch.tokens_BL, strict=True):
             assert data.tokenizer.vocabulary[tokens_L[2]] == str(int(image[0, 0, 0])), (
-                "the number in the caption is the picture's"
+                "the number in the caption is that of the image"
             )

@@ -1,5 +1,7 @@
-"""The trainer under the real torchrun, two processes (gloo): killed, gone on with, and failing. What each step computes is tested in
-tests/models/test_distributed.py."""
+"""The trainer under torchrun with two processes (gloo): resumed, killed and failing.
+
+What each step computes is tested in tests/models/test_distributed.py.
+"""
 
 import contextlib
 import json
@@ -15,9 +17,9 @@ import pytest
 import torch
 from torch import distributed
 
-import ablations.train as trainer
 from ablations import config as configs
-from ablations import torchrun as processes
+from ablations import loop, torchrun
+from ablations import train as trainer
 from ablations.data import prepare
 from bench.store.records import RecordStore
 from models import checkpoint
@@ -29,9 +31,10 @@ SMOKE += ("data.train_images=64", "data.val_images=16")
 
 
 @pytest.fixture(scope="module")
-def torchrun(start):
-    """Start `torchrun --nproc-per-node 2 -m ablations.train ARGUMENTS...`; a Popen with text pipes."""
+def launch(start):
+    """Starts `torchrun --nproc-per-node 2 -m ablations.train ARGUMENTS...`; a Popen with text pipes."""
     return lambda *arguments: start(
+        "-m",
         "torch.distributed.run",
         "--standalone",
         "--nproc-per-node",
@@ -45,7 +48,7 @@ def torchrun(start):
 
 
 def workers_of(process) -> dict[int, psutil.Process]:
-    """Rank -> process, of those that torchrun has started so far."""
+    """Rank -> process, of the workers that torchrun has started."""
     found = {}
     for child in psutil.Process(process.pid).children():
         with contextlib.suppress(psutil.Error):
@@ -64,25 +67,25 @@ def assert_same_curve(one: dict, other: dict) -> None:
 
 
 def own_lines(err: str) -> list[str]:
-    """What the trainer's processes wrote on stderr, without torchrun's report around it."""
-    return [line for line in err.splitlines() if line.startswith("train.py: ")]
+    """The lines of the trainer's processes on stderr, without torchrun's report."""
+    return [line for line in err.splitlines() if line.startswith("python -m ablations.train: ")]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, made_home, tiny, resolve, torchrun):
-    """Two launches at once: one of whose processes is killed, and one that goes on with a run of a single process."""
+def run(tmp_path_factory, made_home, tiny, resolve, launch):
+    """Two launches: in "killed" one process is killed; "grown" resumes a run of a single process."""
     homes = {name: tmp_path_factory.mktemp(name) for name in ("killed", "grown", "alone")}
     shutil.copytree(made_home, homes["alone"], dirs_exist_ok=True)
     smoke = configs.resolve("smoke", "lexlip", list(SMOKE))
 
-    launched = {"killed": torchrun("--profile", tiny, "--home", homes["killed"], *SHORT)}
+    launched = {"killed": launch("--profile", tiny, "--home", homes["killed"], *SHORT)}
     try:
-        real, patched = trainer.state_of.save, pytest.MonkeyPatch()
-        with patched.context() as until_a_state:
-            until_a_state.setattr(trainer.state_of, "save", lambda *state: (real(*state), stop()))
+        real = loop.save_state
+        with pytest.MonkeyPatch.context() as until_a_state:
+            until_a_state.setattr(loop, "save_state", lambda *state: (real(*state), stop()))
             with pytest.raises(InterruptedError):
                 trainer.train(homes["grown"], "smoke", "lexlip", 0, smoke)
-        launched["grown"] = torchrun("--profile", "smoke", "--home", homes["grown"], "--verbose", *SMOKE)
+        launched["grown"] = launch("--profile", "smoke", "--home", homes["grown"], "--verbose", *SMOKE)
 
         process = launched["killed"]
         while not list(homes["killed"].glob("runs/*/state-*")):
@@ -111,9 +114,10 @@ def stop():
     raise InterruptedError
 
 
-def test_two_processes_go_on_with_the_run_of_one_and_end_as_one_would(run):
+@pytest.mark.nightly
+def test_two_processes_resume_the_run_of_one_and_end_as_one_would(run):
     assert run.grown.rc == 0, run.grown.err
-    assert run.grown.err.count("lexlip seed 0: going on at step 3") == 1, "said once"
+    assert run.grown.err.count("lexlip seed 0: resumes at step 3") == 1, "logged once"
     (folder,) = (run.grown.home / "runs").iterdir()
     assert run.grown.out.splitlines() == [str(folder / "best")]
     checkpoint.load(folder / "best")
@@ -123,6 +127,7 @@ def test_two_processes_go_on_with_the_run_of_one_and_end_as_one_would(run):
     assert not list(folder.glob("state-*")) and not list(folder.glob(".*"))
 
 
+@pytest.mark.nightly
 def test_one_process_alone_writes_the_records(run):
     table = RecordStore(run.grown.home).read()
     assert len(table) == len(table.drop_duplicates(["point_id", "metric"]))
@@ -130,15 +135,17 @@ def test_one_process_alone_writes_the_records(run):
     assert "2 processes" in note and "lexicon head " in note
 
 
+@pytest.mark.nightly
 def test_a_killed_process_ends_the_other_without_a_traceback_of_ours(run):
     assert run.killed.rc != 0 and sorted(run.workers) == [0, 1]
     assert not any(worker.is_running() for worker in run.workers.values())
     lines = own_lines(run.killed.err)
-    assert len(lines) <= 1 and all("another process ended" in line for line in lines), "none where torchrun was faster"
+    assert len(lines) <= 1 and all("another process ended" in line for line in lines), "none if torchrun was faster"
     assert not re.search("gloo|RuntimeError", run.killed.err)
 
 
-def test_one_process_goes_on_with_the_run_of_two_and_ends_as_undisturbed(run, tiny, resolve):
+@pytest.mark.nightly
+def test_one_process_resumes_the_run_of_two_and_ends_as_undisturbed(run, tiny, resolve):
     """The two also made their data, the first before the second."""
     states = [int(state.name.removeprefix("state-")) for state in run.killed.home.glob("runs/*/state-*")]
     assert 0 < max(states) < 60
@@ -148,7 +155,7 @@ def test_one_process_goes_on_with_the_run_of_two_and_ends_as_undisturbed(run, ti
 
 
 def test_the_slices_of_a_batch_are_the_batch_with_captions_of_one_length(made_home, resolve):
-    """And its micro-batches are."""
+    """The same for micro-batches."""
     run = resolve()
     data = prepare(made_home, run.data, run.model.text)
     for step in range(8):
@@ -159,21 +166,21 @@ def test_the_slices_of_a_batch_are_the_batch_with_captions_of_one_length(made_ho
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(made_home, tiny, resolve, monkeypatch):
-    monkeypatch.setattr(trainer, "world", lambda: 3)
+    monkeypatch.setattr(torchrun, "world", lambda: 3)
     with pytest.raises(
         InputError, match="train.batch: 8 pairs cannot be shared by 3 processes; expected a multiple of 3"
     ):
         trainer.train(made_home, tiny, "lexlip", 0, resolve())
 
 
-# In this process, in a group of its own: what it says when it fails, and when another one does
+# In this process, alone in a process group: its report when it fails, and when another one does
 
 
 @pytest.fixture
 def store(monkeypatch):
-    """What torchrun would give a single process; its store."""
+    """The environment and store that torchrun gives a single process."""
     store = distributed.HashStore()
-    monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setattr(distributed, "rendezvous", lambda url: iter([(store, 0, 1)]))
     monkeypatch.setenv("LOCAL_RANK", "0")
     yield store
@@ -182,7 +189,7 @@ def store(monkeypatch):
 
 
 def fail_with(error):
-    with processes.joined():
+    with torchrun.joined():
         raise error
 
 
@@ -199,25 +206,25 @@ LOST = RuntimeError("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer
     ],
 )
 @pytest.mark.parametrize("others_failed", [False, True])
-def test_of_all_that_fail_the_first_alone_says_why_and_defects_always(error, first, later, others_failed, store):
+def test_the_first_to_fail_reports_why_and_defects_always_do(error, first, later, others_failed, store):
     if others_failed:
-        store.add(processes.FAILED, 1)
+        store.add(torchrun.FAILED, 1)
     expected, message = later if others_failed else first
     with pytest.raises(expected, match=message):
         fail_with(error)
 
 
 def test_a_group_is_left_at_the_end(store):
-    with processes.joined():
-        assert distributed.get_world_size() == 1 and processes.is_first()
-        assert processes.cpu_seconds(2.0) == (2.0, 0)
+    with torchrun.joined():
+        assert distributed.get_world_size() == 1 and torchrun.is_first()
+        assert torchrun.cpu_seconds(2.0) == (2.0, 0)
     assert not distributed.is_initialized()
 
 
 def test_runs_that_differ_between_machines_are_refused(monkeypatch):
-    processes.agree("the run id", "0a1b")
-    monkeypatch.setattr(
-        processes, "gather", lambda own_1L: torch.cat([own_1L, torch.tensor([list(b"0a1c")], dtype=torch.uint8)])
-    )
+    torchrun.check_equal("the run id", "0a1b")
+    other_1L = torch.tensor([list(b"0a1c")], dtype=torch.uint8)
+    monkeypatch.setattr(torchrun, "world", lambda: 2)
+    monkeypatch.setattr("models.distributed.gather", lambda own_1L: torch.cat([own_1L, other_1L]))
     with pytest.raises(InputError, match="the run id is 0a1b on process 0, but 0a1c on process 1"):
-        processes.agree("the run id", "0a1b")
+        torchrun.check_equal("the run id", "0a1b")

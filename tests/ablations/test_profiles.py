@@ -1,4 +1,4 @@
-"""The profiles: what `base` says is what was published, each resolves with every variant, and each variant can take its steps."""
+"""The profiles: `base` and `finetune` are as published; every variant resolves and trains under them."""
 
 import math
 import shutil
@@ -13,8 +13,8 @@ from ablations.augment import augmented
 from ablations.data import prepare
 from ablations.step import optimiser
 from models import checkpoint
+from models.batch import Batch
 from models.errors import InputError
-from models.objective import Batch
 from models.tokenizer import LexiconTokenizer
 
 from transformers import BertConfig, BertForMaskedLM  # isort: skip  # after models, which make torchvision importable
@@ -22,25 +22,8 @@ from transformers import BertConfig, BertForMaskedLM  # isort: skip  # after mod
 VARIANTS, PROFILES = configs.names("variants"), configs.names("profiles")
 
 
-def test_the_presets_are_there():
+def test_the_profiles_exist():
     assert {"smoke", "quick", "small", "base", "warm", "finetune"} <= set(PROFILES)
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_variant_of_a_profile_sees_the_same_pairs(profile):
-    """Also where the phases have batches of their own, however the variant shares its steps between them."""
-    runs = {variant: configs.resolve(profile, variant) for variant in VARIANTS}
-    pairs = {run.train.pairs_before(run.train.schedule()[-1][2]) for run in runs.values()}
-    assert pairs == {runs["lexlip"].train.steps * runs["lexlip"].train.batch}
-    assert (
-        len(
-            {
-                (run.model.image, run.model.text, str(run.data), run.train.augment, run.train.start)
-                for run in runs.values()
-            }
-        )
-        == 1
-    )
 
 
 def test_base_is_what_was_published():
@@ -109,13 +92,16 @@ def test_finetune_is_what_was_published():
             r"momentum at 100 pixels: expected multiples of model.image.patch \(16\), at most",
         ),
         (["train.phase2.pixels=[448]"], r"momentum at 448 pixels: .*at most model.image.pixels \(224\)"),
-        (["train.phase1.batch=700"], "bottleneck phase of 14400000 pairs does not come out even in batches of 700"),
-        (["train.start=FOLDER"], r"train.start and model.\*.pretrained: a run starts from one of them"),
+        (
+            ["train.phase1.batch=700"],
+            "14400000 pairs of the bottleneck phase are not a multiple of its batch size, 700",
+        ),
+        (["train.start=FOLDER"], r"train.start and model.\*.pretrained exclude each other"),
         (["train.augment=autoaugment"], "train.augment: .*'randaugment'"),
         (["model.image.architecture.use_relative_position_bios=true"], "no key use_relative_position_bios"),
     ],
 )
-def test_settings_that_cannot_be(overrides, message):
+def test_contradicting_settings_are_refused(overrides, message):
     with pytest.raises(InputError, match=message) as refused:
         configs.resolve("base", "lexlip", overrides)
     assert "\n" not in str(refused.value)
@@ -155,11 +141,11 @@ def test_a_step_of_every_phase_of_every_variant_under_base(variant, narrow, lexi
     run = configs.resolve(narrow, variant)
     torch.manual_seed(0)
     objective = checkpoint.objective(checkpoint.create(run.model, lexicon)).train()
-    pictures_BHWC = torch.randint(256, (2, 224, 224, 3), dtype=torch.uint8)
+    images_BHWC = torch.randint(256, (2, 224, 224, 3), dtype=torch.uint8)
     tokens_BL, words_BL = map(
         torch.from_numpy, lexicon.encode(["a red apple on the grass", "two small flowers near a tree"])
     )
-    batch = Batch(pictures_BHWC, tokens_BL.long(), words_BL)
+    batch = Batch(images_BHWC, tokens_BL.long(), words_BL)
     for phase, first, _ in run.train.schedule():
         objective.begin(phase.objective)
         adam = optimiser(objective, run.train)
@@ -167,8 +153,8 @@ def test_a_step_of_every_phase_of_every_variant_under_base(variant, narrow, lexi
             group["lr"] = 1e-3
         before = {name: parameter.detach().clone() for name, parameter in objective.model.named_parameters()}
         seen = augmented(batch, run.train, phase, seed=0, step=first)
-        losses, beside = objective.losses(seen, torch.Generator().manual_seed(0))
-        assert all(math.isfinite(value.item()) for value in [*losses.values(), *beside.values()])
+        losses, extra = objective.losses(seen, torch.Generator().manual_seed(0))
+        assert all(math.isfinite(value.item()) for value in [*losses.values(), *extra.values()])
         torch.stack(list(losses.values())).sum().backward()
         adam.step()
         objective.after_step()
@@ -180,13 +166,12 @@ def test_a_step_of_every_phase_of_every_variant_under_base(variant, narrow, lexi
 
 
 @pytest.fixture(scope="module")
-def trained(made_home, resolve, tiny, tmp_path_factory):
-    """A home with a run of two steps."""
-    home = shutil.copytree(made_home, tmp_path_factory.mktemp("trained") / "home")
-    return home, trainer.train(home, tiny, "lexlip", 0, resolve("lexlip", "train.steps=2", "train.phase1_share=0.5"))
+def trained(short_run, tmp_path_factory):
+    """A copy of the home of the short run, and the run."""
+    return shutil.copytree(short_run.home, tmp_path_factory.mktemp("trained") / "home"), short_run.trained
 
 
-def test_a_run_goes_on_from_a_checkpoint_at_another_size(trained, resolve, tiny):
+def test_a_run_starts_from_a_checkpoint_at_another_image_size(trained, resolve, tiny):
     home, first = trained
     sizes = ("model.image.pixels=96", "model.image.table_pixels=64", "data.corpus.pixels=96", "data.train_images=16")
     run = resolve(
@@ -207,7 +192,7 @@ def test_a_run_goes_on_from_a_checkpoint_at_another_size(trained, resolve, tiny)
     elsewhere = resolve(
         "lexlip", *sizes, "train.steps=1", "train.phase1_share=0", f"train.start={moved}", "train.phase2.lr=1e-12"
     )
-    assert start.identified(run) == start.identified(elsewhere), "where it lies is no part of the run's id"
+    assert start.identified(run) == start.identified(elsewhere), "the path is no part of the run's id"
     assert trainer.train(home, tiny, "lexlip", 0, elsewhere).run_id == second.run_id
 
 
@@ -223,7 +208,7 @@ def test_a_run_goes_on_from_a_checkpoint_at_another_size(trained, resolve, tiny)
         ),
     ],
 )
-def test_a_start_that_cannot_be(trained, resolve, tiny, variant, overrides, message):
+def test_a_bad_start_is_refused(trained, resolve, tiny, variant, overrides, message):
     home, first = trained
     run = resolve(variant, *(override.format(checkpoint=first.checkpoint) for override in overrides), "train.steps=1")
     with pytest.raises(InputError, match=message) as refused:
@@ -253,8 +238,8 @@ def test_a_run_starts_from_pretrained_text_and_its_vocabulary(made_home, resolve
         trainer.train(home, tiny, "lexlip", 0, resolve("lexlip", *settings, f"model.text.pretrained={folder}"))
         for folder in folders
     )
-    assert first.run_id == moved.run_id != other.run_id, "the weights, not where they lie, are part of the id"
-    assert len(list((home / "data").iterdir())) == 2, "their vocabulary makes data of its own, once for the three"
+    assert first.run_id == moved.run_id != other.run_id, "the weights, not their path, are part of the id"
+    assert len(list((home / "data").iterdir())) == 2, "their vocabulary needs other data, made once for the three"
     shutil.rmtree(tmp_path / "first")
     model = checkpoint.load(first.checkpoint)
     assert model.vocabulary == lexicon.vocabulary
@@ -265,6 +250,6 @@ def test_a_run_starts_from_pretrained_text_and_its_vocabulary(made_home, resolve
     )
 
 
-def test_finetune_asks_for_its_checkpoint(tmp_path):
+def test_finetune_requires_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match="train.start: CHECKPOINT: no such folder"):
         trainer.train(tmp_path, "finetune", "lexlip", 0, configs.resolve("finetune", "lexlip"))

@@ -1,4 +1,4 @@
-"""What a profile tuned for one variant holds for that variant alone, and flags go over it."""
+"""Settings of a profile for one variant apply to that variant alone; flags override them."""
 
 import pytest
 
@@ -19,30 +19,16 @@ def profile(tmp_path):
     return file
 
 
-def test_a_recipe_holds_for_its_variant_alone(profile):
+def test_settings_for_a_variant_apply_to_it_alone(profile):
     assert configs.resolve(str(profile), "clip").train.phase2 == configs.PhaseConfig("contrastive", 0.25)
     assert configs.resolve(str(profile), "lexlip").train.phase2 == configs.PhaseConfig("momentum", 0.5)
 
 
-def test_flags_go_over_recipes(profile):
+def test_flags_override_settings_for_a_variant(profile):
     assert configs.resolve(str(profile), "clip", ["train.phase2.lr=0.125"]).train.phase2.lr == 0.125
 
 
-def test_a_recipe_for_an_unknown_variant_is_refused(profile):
+def test_settings_for_an_unknown_variant_are_refused(profile):
     profile.write_text(PROFILE.replace("clip:", "clop:"))
     with pytest.raises(InputError, match=r"own.yaml: variants: unknown variant 'clop' \(nearest: clip;"):
         configs.resolve(str(profile), "lexlip")
-
-
-def test_steps_batch_and_data_are_the_same_for_all_variants_of_a_profile():
-    for profile in configs.names("profiles"):
-        runs = [configs.resolve(profile, variant) for variant in configs.names("variants")]
-        assert (
-            len(
-                {
-                    (run.train.steps, run.train.batch, str(run.data), str(run.measure), run.model.image, run.model.text)
-                    for run in runs
-                }
-            )
-            == 1
-        )

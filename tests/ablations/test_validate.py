@@ -1,4 +1,4 @@
-"""Ranks and recalls of the validation against naive loops."""
+"""Ranks and recall of the validation against naive loops."""
 
 import numpy as np
 import pytest
@@ -52,10 +52,10 @@ class Model(torch.nn.Module):
 
 
 def held(images: int, per_image: int) -> ValidationSet:
-    pictures = np.zeros((images, 2, 2, 3), np.uint8)
-    pictures[:, 0, 0, 0] = np.arange(images)
+    images_NHWC = np.zeros((images, 2, 2, 3), np.uint8)
+    images_NHWC[:, 0, 0, 0] = np.arange(images)
     captions = [str(at) for at in range(images * per_image)]
-    return ValidationSet(pictures, captions, np.repeat(np.arange(images), per_image))
+    return ValidationSet(images_NHWC, captions, np.repeat(np.arange(images), per_image))
 
 
 @pytest.mark.parametrize(("images", "per_image", "width", "seed"), [(12, 5, 3, 0), (40, 2, 4, 1), (30, 1, 2, 2)])

@@ -1,4 +1,4 @@
-"""Every variant in every phase that it trains: one real step each, on real pictures, at the tiny size."""
+"""Every variant in every phase that it trains: one real step each, on real images, at the tiny size."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from ablations import config as configs
 from ablations.data import prepare
-from ablations.train import optimiser
+from ablations.step import optimiser
 from models import checkpoint
 from models.lexlip import LexLIP
 
@@ -45,19 +45,17 @@ def test_a_step_of_every_phase_is_finite_and_moves_every_weight_it_should(varian
     run = resolve(variant)
     objective = objective_of(data, run)
     if phase not in objective.phases:
-        assert phase not in {phase.objective for phase, _, _ in run.train.schedule()}, (
-            "it is not asked for what it cannot train"
-        )
+        assert phase not in {phase.objective for phase, _, _ in run.train.schedule()}, "a phase that it cannot train"
         return
     objective.begin(phase)
     adam = optimiser(objective, run.train)
     for group in adam.param_groups:
         group["lr"] = 1e-3
     before = {name: parameter.detach().clone() for name, parameter in objective.model.named_parameters()}
-    losses, beside = objective.losses(data.batch(0, 8, seed=0), torch.Generator().manual_seed(0))
+    losses, extra = objective.losses(data.batch(0, 8, seed=0), torch.Generator().manual_seed(0))
     dropped = {part for part in DROPPED.get(variant, ()) if phase == "bottleneck" or part in IN_EVERY_PHASE}
     assert set(losses) == (PARTS[phase] - dropped if isinstance(objective.model, LexLIP) else {"contrastive"})
-    assert all(math.isfinite(value.item()) for value in [*losses.values(), *beside.values()])
+    assert all(math.isfinite(value.item()) for value in [*losses.values(), *extra.values()])
     torch.stack(list(losses.values())).sum().backward()
     adam.step()
     objective.after_step()
