@@ -1,6 +1,4 @@
-"""Tables, figures, significance and pages, made from records alone. Knows no model, no engine and no training.
+"""Tables, figures, statistics and pages, made from records alone. Imports no model, no engine and no training code.
 
-Array names carry their shape as a suffix:
-
-    R resamples    S seeds    G groups (a group is an image; its captions are resampled together)
+Imports run one way: statistics <- render.tables, render.figures <- records <- findings <- pages.
 """

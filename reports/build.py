@@ -1,51 +1,48 @@
-"""Builds the report from records: `python -m reports.build --home runs`.
+"""Builds the report from records: `lexlip-bench report --home runs` or `python -m reports.build --home runs`.
 
-Writes index.html and the other pages, tables/*.csv, *.md, *.tex, figures/*.png, *.svg, and the records themselves (data/). Tables and figures need
-no script; interactive plots run those that stand beside the pages (static/). Nothing else is loaded. `nox -s reference` builds the site of the
-reference run, from results/reference/.
+Writes index.html and the other pages, tables/ (CSV, Markdown, LaTeX), figures/ (PNG, SVG) and the records (data/).
+Tables and figures work without scripts; interactive plots run those in static/. The site works offline.
+`nox -s reference` builds the site of the reference run from results/reference/.
 """
 
-import sys
+if __name__ == "__main__":  # before the imports below, so that Ctrl-C during them ends in one line too
+    import sys
+
+    from bench.__main__ import command
+
+    sys.exit(command("report", sys.argv[1:], prog="python -m reports.build"))
+
 from pathlib import Path
 
-from threadpoolctl import threadpool_limits
-
 from bench.store import cli
-from reports.pages import site
-from reports.records.bundle import open_records
 from reports.records.evidence import Evidence, Reading
 
 
 def build(results: Path, out: Path, reading: Reading | None = None) -> Path:
-    """Builds the site in `out` from the records in `results` (a home or a folder of records); returns its first page.
+    """Builds the site in `out` from a home, a folder of records or a bundle; returns its first page.
 
-    Raises InputError for a folder without records and for a broken record file, which it names; a site already in `out` then stays.
+    Raises InputError for a folder without records and for a broken record file; an existing site then stays.
     """
-    with threadpool_limits(limits=1, user_api="blas"):  # thin products: more threads only wait for each other
+    from threadpoolctl import threadpool_limits
+
+    from reports.pages import site
+    from reports.records.bundle import open_records
+
+    with threadpool_limits(limits=1, user_api="blas"):  # the products are thin: more threads only wait for each other
         return site.write(Evidence(open_records(results), reading), Path(out))
 
 
 def main(arguments) -> None:
-    results = arguments.results or arguments.home
-    print(
-        build(
-            results, arguments.out or arguments.home / "site", Reading(profile=arguments.profile, costs=arguments.costs)
-        )
-    )
+    """`lexlip-bench report`"""
+    results, out = arguments.results or arguments.home, arguments.out or arguments.home / "site"
+    print(build(results, out, Reading(profile=arguments.profile)))
 
 
 def parser():
+    """Flags of `lexlip-bench report`."""
     flags = cli.parser("Builds the report (pages, tables, figures) from records.")
-    flags.add_argument("--out", type=Path, help="folder to write; what stands there is replaced (default: HOME/site)")
-    flags.add_argument(
-        "--results", type=Path, help="folder of records to read instead of HOME/results, such as results/reference"
-    )
+    flags.add_argument("--out", type=Path, help="folder to write; its contents are replaced (default: HOME/site)")
+    records = "folder of records instead of HOME/results, such as results/reference"
+    flags.add_argument("--results", type=Path, help=records)
     flags.add_argument("--profile", default="", help="profile to report (default: that of the newest record)")
-    flags.add_argument(
-        "--costs", type=Path, help="prices and machines that the Cost page assumes, as reports/cost.yaml states them"
-    )
     return flags
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(main, parser()))

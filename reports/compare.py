@@ -1,12 +1,13 @@
-"""What changed between two sets of records: two commits, two machines, two runs.
+"""Compares two sets of records: two commits, two machines, two runs.
 
     lexlip-bench compare runs-before runs
     lexlip-bench compare results/reference runs --fail-on quality,size     # for CI: exit code 1 on a regression
-    lexlip-bench compare A B --out changes                                 # all of it, as Markdown and CSV
+    lexlip-bench compare A B --out changes                                 # everything, as Markdown and CSV
 
-A and B are homes, folders of records or bundles. Quality is judged by an exact paired test over the queries, corrected over all comparisons; sizes of
-files against a tolerance; rates, times and memory are shown, and fail nothing. `reports.findings.changes` says how points are matched.
-The test is over queries: it says that these two models answer them differently, not that another training would. Compare several seeds for that.
+A and B are homes, folders of records or bundles. Quality is judged by an exact paired test over the queries, with
+Holm's correction over all comparisons; sizes of files by a tolerance. Rates, times and memory are shown but not judged.
+`reports.findings.changes` describes how points are matched. The test is over queries: it shows that two models answer
+them differently, not that another training would. Compare several seeds for that.
 """
 
 import statistics
@@ -18,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.store import cli
-from bench.tasks.metrics import METRICS
+from bench.store.metrics import METRICS
 from models.errors import InputError
 from models.files import atomic_folder
 from reports.findings.changes import (
@@ -40,167 +41,148 @@ from reports.findings.changes import (
 from reports.findings.verdict import EQUAL_RATIO
 from reports.records.bundle import open_records
 from reports.records.evidence import Evidence
-from reports.render.tables import Cell, Column, Table, clean, integer, is_number, percent, points, significant, times
+from reports.records.sweep import machine_of
+from reports.render.tables import (
+    NOT_APPLICABLE,
+    Cell,
+    Column,
+    Table,
+    clean,
+    is_number,
+    p_value,
+    percent,
+    points,
+    significant,
+    times,
+)
 
 REGRESSION = 1  # exit code
 MISSING = "missing"
-LOOKED_AT = (WORSE, BETTER, ONLY_A, ONLY_B)
-MOST_PRINTED = 20  # rows of a table
-TITLES = {QUALITY: "Quality", SIZE: "Sizes of files", SPEED: "Speed and memory", OTHER: "All else"}
+VERDICTS = (BETTER, WORSE, SAME, NOT_JUDGED)
+PRINTED = (WORSE, BETTER, ONLY_A, ONLY_B)
+MOST_PRINTED = 20  # rows of a table on the terminal
+TITLES = {QUALITY: "Quality", SIZE: "Sizes of files", SPEED: "Speed and memory", OTHER: "Other metrics"}
 
 
 def sides(a: Evidence, b: Evidence) -> list[str]:
-    """What A and B are, a line each."""
+    """Folder, points, commits and machines of A and B, one line each."""
     return [f"{name}: {_described(evidence)}" for name, evidence in (("A", a), ("B", b))]
 
 
 def summary(found: list[Change], tolerance: float) -> list[str]:
-    """A sentence for each kind of metric, and what was left out."""
+    """Counts of the verdicts of each kind of metric, and of what was left out."""
     of = {kind: Counter(change.verdict for change in found if change.kind == kind and change.metric) for kind in TITLES}
-    said, quality, size = [], of[QUALITY], of[SIZE]
-    differ = sum(change.p is not None for change in found)
-    judged = {
-        kind: f"{of[kind][BETTER]} better, {of[kind][WORSE]} worse, {of[kind][SAME]} the same"
-        for kind in (QUALITY, SIZE)
-    }
-    untested = (
-        f"; {quality[NOT_JUDGED]} differ and were not judged, having no results of each query"
-        if quality[NOT_JUDGED]
-        else ""
-    )
-    said.append(f"Quality: {judged[QUALITY]} (of these {differ} differ in some query, and were tested){untested}.")
-    said.append(f"Sizes of files: {judged[SIZE]} (within {100 * tolerance:g} %).")
-    if size[OTHER_DATA] + quality[OTHER_DATA]:
-        said.append(
-            f"{size[OTHER_DATA] + quality[OTHER_DATA]} qualities and sizes are of other data and were not compared."
-        )
-    ratios = [
-        change.ratio for change in found if change.kind == SPEED and change.verdict == NOT_JUDGED and change.ratio
+    tested = sum(change.p is not None for change in found)
+    counts = {kind: ", ".join(f"{of[kind][verdict]} {verdict}" for verdict in VERDICTS) for kind in (QUALITY, SIZE)}
+    lines = [
+        f"Quality: {counts[QUALITY]}; {tested} tested.",
+        f"Sizes of files (tolerance {100 * tolerance:g} %): {counts[SIZE]}.",
     ]
-    if ratios:
+    if other := of[SIZE][OTHER_DATA] + of[QUALITY][OTHER_DATA]:
+        lines.append(f"Of other data, not compared: {other} qualities and sizes.")
+    speeds = [one for one in found if one.kind == SPEED and one.verdict == NOT_JUDGED and one.ratio]
+    if ratios := [one.ratio for one in speeds]:
         spread = f"{times(min(ratios))} to {times(max(ratios))}, median {times(statistics.median(ratios))}"
-        said.append(
-            f"Speed and memory on the same machine: {len(ratios)} ratios of B to A, {spread}; shown, not judged."
-        )
-    if apart := of[SPEED][OTHER_MACHINE]:
-        said.append(f"{apart} rates, times and amounts of memory are of different machines and were not compared.")
+        lines.append(f"Speed and memory on the same machine, not judged: {len(ratios)} ratios of B to A, {spread}.")
+    if other := of[SPEED][OTHER_MACHINE]:
+        lines.append(f"Of different machines, not compared: {other} rates, times and amounts of memory.")
     for verdict in (ONLY_A, ONLY_B):
-        whole = [change for change in found if change.verdict == verdict and not change.metric]
-        if whole or any(counts[verdict] for counts in of.values()):
-            ended = sum(bool(change.why) for change in whole)
-            how = f", {ended} of them ended badly on one side" if ended else ""
-            parts = sum(counts[verdict] for counts in of.values())
-            said.append(f"Only in {verdict[-1]}: {len(whole)} points{how}; {parts} metrics of points of both.")
-    return said
+        points = [change for change in found if change.verdict == verdict and not change.metric]
+        metrics = sum(counts[verdict] for counts in of.values())
+        if points or metrics:
+            failed = sum(bool(change.why) for change in points)
+            lines.append(
+                f"Only in {verdict[-1]}: {len(points)} points ({failed} failed on one side), and {metrics} metrics of "
+                "shared points."
+            )
+    return lines
 
 
 def tables(found: list[Change], tolerance: float, level: float) -> list[Table]:
-    """A table for each kind of metric, and one of the points that only one side has."""
+    """A table for each kind of metric, and one of the points of one side only."""
     made = []
     for kind, title in TITLES.items():
-        of_kind = [change for change in found if change.kind == kind and change.metric]
         share = kind == QUALITY
         value = percent if share else significant
+        change = Column("change", "B − A, points" if share else "B / A", points if share else times)
         columns = (
-            Column("what", "Measured"), Column("metric", "Metric, %" if share else "Metric"), Column("a", "A", value), Column("b", "B", value),
-            Column("change", "B − A, points" if share else "B / A", points if share else times), Column("p", "p (Holm)", _p), Column("verdict", "B is"),
-            Column("why", "Noted"),
-        )  # fmt: skip
-        columns = tuple(column for column in columns if share or column.key != "p")
-        made.append(
-            Table(
-                f"compare_{kind}", title, columns, [_row(change) for change in of_kind], _notes(kind, tolerance, level)
-            )
+            Column("what", "Measured"),
+            Column("metric", "Metric, %" if share else "Metric"),
+            Column("a", "A", value),
+            Column("b", "B", value),
+            change,
+            *([Column("p", "p (Holm)", p_value)] if share else []),
+            Column("verdict", "B is"),
+            Column("why", "Note"),
         )
-    whole = [change for change in found if not change.metric]
+        rows = [_row(change) for change in found if change.kind == kind and change.metric]
+        made.append(Table(f"compare_{kind}", title, columns, rows, _notes(kind, tolerance, level)))
     columns = (Column("what", "Measured"), Column("verdict", "Is"), Column("why", "Ended"))
     rows = [
-        {"what": Cell(change.what), "verdict": Cell(change.verdict), "why": Cell(change.why), "points": change.points}
-        for change in whole
+        {"what": Cell(change.what), "verdict": Cell(change.verdict), "why": Cell(change.why)}
+        for change in found
+        if not change.metric
     ]
     return [*made, Table("compare_only", "Points of one side only", columns, rows)]
 
 
 def regressions(found: list[Change], kinds: set[str]) -> list[Change]:
-    """What fails: worse quality, larger files, points of A that B does not have, as `kinds` says."""
+    """Changes that fail: worse quality, larger files and points missing in B, if `kinds` names them."""
     worse = [change for change in found if change.verdict == WORSE and change.kind in kinds]
     return worse + [change for change in found if MISSING in kinds and change.verdict == ONLY_A]
 
 
 def _row(change: Change) -> dict[str, Cell]:
-    known = METRICS.get(change.metric)
-    cells = {
-        "what": Cell(change.what),
-        "metric": Cell(
-            (known.label if known else change.metric)
-            + (f" ({known.unit})" if known and known.unit not in ("", "share") else "")
-        ),
-        "verdict": Cell(change.verdict),
-        "why": Cell(
-            change.why or "; ".join(f"{side}: {note}" for side, note in zip("AB", change.notes, strict=True) if note)
-        ),
-    }
+    known, e = METRICS.get(change.metric), change.difference
+    label = known.label if known else change.metric
+    unit = f" ({known.unit})" if known and known.unit not in ("", "share") else ""
+    notes = "; ".join(f"{side}: {note}" for side, note in zip("AB", change.notes, strict=True) if note)
+    cells = {"what": Cell(change.what), "metric": Cell(label + unit)}
+    cells |= {"verdict": Cell(change.verdict), "why": Cell(change.why or notes)}
     for side, value in (("a", change.a), ("b", change.b)):
-        cells[side] = Cell(missing="–") if value is None else Cell(value, points=change.points)
-    e = change.difference
+        cells[side] = Cell(missing=NOT_APPLICABLE) if value is None else Cell(value, points=change.points)
+    number = change.ratio
+    if change.kind == QUALITY:
+        number = change.b - change.a if change.verdict in (SAME, NOT_JUDGED) else None
+    cells["change"] = Cell(NOT_APPLICABLE) if number is None else Cell(number, points=change.points)
     if e is not None:
         n = f"{e.queries:,} queries of {e.groups:,} images"
         cells["change"] = Cell(e.value, e.low, e.high, n=n, points=change.points)
-        cells["p"] = Cell("–") if change.p is None else Cell(change.p, points=change.points)
-    elif change.kind == QUALITY:
-        cells["change"] = (
-            Cell(change.b - change.a, points=change.points) if change.verdict in (SAME, NOT_JUDGED) else Cell("–")
-        )
-        cells["p"] = Cell("–")
-    else:
-        cells["change"] = Cell("–") if change.ratio is None else Cell(change.ratio, points=change.points)
+    if change.kind == QUALITY:
+        cells["p"] = Cell(NOT_APPLICABLE) if change.p is None else Cell(change.p, points=change.points)
     return cells
 
 
 def _notes(kind: str, tolerance: float, level: float) -> tuple[str, ...]:
+    judged = (
+        f"Better, worse: significant at {level:g} by an exact paired test over queries grouped by image, after Holm's "
+        "correction over all comparisons in which any query differs. Not judged: no per-query results of shared "
+        "queries. Intervals: 95%, of one comparison. Another training may differ by as much: compare several seeds."
+    )
     return {
-        QUALITY: (
-            f"Better, worse: significant at {level:g} by an exact paired test over the images' queries, after Holm's correction over all comparisons in which "
-            "any query differs. Same: no more than chance would do. Not judged: the results of each query are not in the records, or not of the same queries. "
-            "Intervals are 95% intervals of one comparison. The test is over queries: another training could differ by as much; compare several seeds for that.",
-        ),
+        QUALITY: (judged,),
         SIZE: (f"Same: within {100 * tolerance:g} %.",),
-        SPEED: ("Never judged: how far repeated rounds of one machine lie apart stands in the last column, where it was recorded; between machines there is no ratio.",),
-        OTHER: ("Neither a quality nor a size; shown, and not judged.",),
-    }[kind]  # fmt: skip
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+        SPEED: ("Not judged. Note: spread of the rounds, if recorded. No ratio between machines.",),
+        OTHER: ("Neither a quality nor a size; not judged.",),
+    }[kind]
 
 
 def _described(evidence: Evidence) -> str:
     rows = evidence.all
-    commits = sorted(
-        {commit[:12] + ("+changes" if commit.endswith("+changes") else "") for commit in rows.git_commit if commit}
-    )
-    machines = sorted(
-        {
-            f"{row.cpu or 'unknown CPU'}, {integer(row.cores)} cores, {integer(row.memory_gb)} GiB{f', {row.gpu}' if row.gpu else ''}"
-            for row in rows.drop_duplicates(["machine_id"]).itertuples()
-        }
-    )
-    return clean(
-        f"{evidence.store.folder}: {rows.point_id.nunique():,} points, commit {', '.join(commits) or 'unknown'}, {'; '.join(machines)}"
-    )
+    dirty = "+changes"
+    commits = {commit[:12] + (dirty if commit.endswith(dirty) else "") for commit in rows.git_commit if commit}
+    machines = sorted({machine_of(of_machine) for _, of_machine in rows.groupby("machine_id")})
+    size = f"{rows.point_id.nunique():,} points, commit {', '.join(sorted(commits)) or 'unknown'}"
+    return clean(f"{evidence.store.folder}: {size}, {'; '.join(machines)}")
 
 
 def _printed(table: Table, everything: bool) -> str:
-    """The rows worth a look, the worst first, or all, as plain text; "" where there are none."""
+    """Rows as plain text, or only those with a verdict in `PRINTED`, worst first; "" if there are none."""
     shown = table.rows
     if not everything:
-        shown = sorted(
-            (row for row in shown if row["verdict"].value in LOOKED_AT),
-            key=lambda row: (
-                LOOKED_AT.index(row["verdict"].value),
-                row["p"].value if "p" in row and is_number(row["p"]) else 0.0,
-            ),
-        )
+        p = lambda row: row["p"].value if "p" in row and is_number(row["p"]) else 0.0  # noqa: E731
+        shown = [row for row in shown if row["verdict"].value in PRINTED]
+        shown.sort(key=lambda row: (PRINTED.index(row["verdict"].value), p(row)))
     if not shown:
         return ""
     more = 0 if everything else max(0, len(shown) - MOST_PRINTED)
@@ -210,31 +192,26 @@ def _printed(table: Table, everything: bool) -> str:
 
 
 def _write(folder: Path, lines: list[str], made: list[Table]) -> None:
-    """compare.md with everything, and each table as CSV."""
+    """Writes compare.md with everything, and each table as CSV."""
+    listed = "\n".join(f"- {clean(line)}" for line in lines)
     with atomic_folder(folder) as partial:
-        text = (
-            "# What changed\n\n"
-            + "\n".join(f"- {clean(line)}" for line in lines)
-            + "\n\n"
-            + "\n".join(table.to_markdown() for table in made)
-        )
+        text = "\n\n".join(["# Changes", listed, "\n".join(table.to_markdown() for table in made)])
         (partial / "compare.md").write_text(text, encoding="utf-8")
         for table in made:
             (partial / f"{table.name}.csv").write_text(table.to_csv(), encoding="utf-8")
 
 
 def main(arguments) -> None:
+    """`lexlip-bench compare`; exits with 1 on a regression that `--fail-on` names."""
     kinds = {kind for kind in arguments.fail_on.split(",") if kind}
     if unknown := sorted(kinds - {QUALITY, SIZE, MISSING}):
-        raise InputError(
-            f"--fail-on: unknown kind '{unknown[0]}'; expected {QUALITY}, {SIZE} or {MISSING}, separated by commas"
-        )
+        raise InputError(f"--fail-on: unknown kind '{unknown[0]}'; expected {QUALITY}, {SIZE} or {MISSING}")
     if not arguments.tolerance >= 0 or not 0 < arguments.level < 1:
         raise InputError("expected a --tolerance of at least 0 and a --level between 0 and 1")
     both = [Evidence(open_records(folder)) for folder in (arguments.a, arguments.b)]
     found = changes(*both, arguments.tolerance, arguments.level)
     if not any(change.a is not None and change.b is not None for change in found):
-        raise InputError(f"{arguments.a} and {arguments.b} have no measured point in common: nothing can be compared")
+        raise InputError(f"{arguments.a} and {arguments.b} have no measured point in common")
     lines = [*sides(*both), *summary(found, arguments.tolerance)]
     made = tables(found, arguments.tolerance, arguments.level)
     print("\n".join(lines))
@@ -249,25 +226,15 @@ def main(arguments) -> None:
 
 
 def parser():
-    flags = cli.parser(
-        "What changed between two sets of records, with a test. Exit code 1 on a regression that --fail-on names, 2 for bad input."
-    )
-    flags.add_argument("a", type=Path, metavar="A", help="the records before: a home, a folder of records, or a bundle")
-    flags.add_argument("b", type=Path, metavar="B", help="the records after")
-    flags.add_argument(
-        "--fail-on", default="", help="kinds of regression that fail, separated by commas: quality, size, missing"
-    )
-    flags.add_argument(
-        "--tolerance",
-        type=float,
-        default=EQUAL_RATIO,
-        help="share by which a file may grow or shrink and count as the same",
-    )
-    flags.add_argument("--level", type=float, default=0.05, help="chance of any false alarm over all tests of quality")
-    flags.add_argument(
-        "--out", type=Path, help="folder to write with everything, as Markdown and CSV; what stands there is replaced"
-    )
-    flags.add_argument(
-        "--all", action="store_true", help="print every row, not only what is better, worse or on one side only"
-    )
+    """Flags of `lexlip-bench compare`."""
+    flags = cli.parser("Compares two sets of records. Exit code 1 on a regression that --fail-on names.")
+    flags.add_argument("a", type=Path, metavar="A", help="records before: a home, a folder of records or a bundle")
+    flags.add_argument("b", type=Path, metavar="B", help="records after")
+    kinds = "kinds of regression that fail, separated by commas: quality, size, missing"
+    flags.add_argument("--fail-on", default="", help=kinds)
+    flags.add_argument("--tolerance", type=float, default=EQUAL_RATIO, help="share by which a file size may differ")
+    flags.add_argument("--level", type=float, default=0.05, help="significance level over all tests of quality")
+    flags.add_argument("--out", type=Path, help="folder for all tables as Markdown and CSV; its contents are replaced")
+    everything = "print every row, not only those that are better, worse or of one side only"
+    flags.add_argument("--all", action="store_true", help=everything)
     return flags

@@ -1,223 +1,121 @@
-"""What 100 million and a billion images would take, on paper: `lexlip-bench scaling` writes docs/scaling.md from the records of the reference runs.
+"""Arithmetic for 100 million and a billion images: `lexlip-bench scaling` writes docs/scaling.md from the records.
 
-Everything beyond the largest gallery that was measured is arithmetic on the curves of `reports.cost`, and marked. A test holds the document to the records.
+Bytes and seconds are extrapolated by power laws over the measured gallery sizes; a test holds the document to
+the records.
 """
 
-import bisect
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 from bench.store import cli
 from models.files import atomic_file
-from reports import cost
-from reports.cost import GB, Assumptions, Choice, Need, Setting
-from reports.pages.cost import curve, inputs_table, scenario_table, settings_of
-from reports.pages.scale.growth import LEAST_SIZES, by_setting
-from reports.records.bundle import PROFILE, open_records
+from reports.findings.growth import LEAST_SIZES, Fit, fit
 from reports.records.evidence import Evidence, Reading
-from reports.records.scale import Search, Sweep, sweeps
-from reports.render.tables import Cell, Column, Table, integer, percent, significant, size
+from reports.records.search import Call, Search
+from reports.records.sweep import sweeps
+from reports.render.tables import Cell, Column, Table, integer, percent, signed, significant, size
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDS = tuple(
-    Need(images, 100, "single 1", 0.0, 0.005, name)
-    for name, images in (("100 million images", 1e8), ("A billion images", 1e9))
-)
-"""What is asked: 100 queries per second, each alone, at most half a point of quality lost to exact search of the same model."""
-PATIENCE = 0.1  # seconds that one core may take for a query before a gallery counts as too slow for it
-DEPTH = 10  # results that every shard returns
-RESULT_BYTES = 8 + 4  # an id and a score
-SLOW = 0.01  # share of the queries of one shard that are called slow: those beyond its p99
-MOST = 10**12  # images: a limit beyond is none
-DAY = 24 * 3600
+ENGINES = ("impact", "seismic", "lucene", "faiss-flat", "hnswlib", "faiss-ivf-pq")
+TARGETS = {100_000_000: "100 million images", 1_000_000_000: "1 billion images"}
+LOAD = 100  # queries per second
+CALL = Call("single", 1)
+HEAD = """# Beyond one machine, on paper
 
-INTRODUCTION = """# Beyond one machine, on paper
+Made by `lexlip-bench scaling` from the records in `results/reference/`; a test holds it to them. A value at N images is
+the measured value times (N / measured images)^exponent; exponents are fitted over the measured sizes.
 
-Made by `lexlip-bench scaling` from the records in `results/reference/`; a test holds it to them. The largest gallery that was measured stands in
-each heading. **Whatever lies beyond it is extrapolated, not measured**: a power law fitted over the largest sizes, as on the Cost page of the
-report, with the prices and machines of `reports/cost.yaml`, which are assumptions. A straight line over three sizes says little a thousand times
-beyond them: read the orders of magnitude.
-
-How a collection outgrows one machine: it is cut into shards of equal size, each asked for every query, and their best {depth} are merged by score.
+- Bytes: index on disk. Seconds: one query on one core. Cores: {load} queries per second, if cores add up.
+- A fit over three or four sizes says little a hundred times beyond them: read orders of magnitude.
+- Recall falls as the gallery grows and is not extrapolated; an engine that finds little of the exact top 10 is fast
+  only at that quality.
+- Past the memory of one machine the index is cut into shards. Each query goes to all of them: bytes and seconds add up.
 """
 
 
-def document(evidence: Evidence, assumed: Assumptions) -> str:
+def document(evidence: Evidence) -> str:
     """The whole Markdown document."""
-    parts = [INTRODUCTION.format(depth=DEPTH)]
+    found = [one for engine in ENGINES if (one := largest(evidence, engine))]
+    head = HEAD.format(load=LOAD)
+    if not found:
+        return f"{head}\nNot measured: no engine has {LEAST_SIZES} gallery sizes.\n"
+    return "\n".join([head, measured_table(found).to_markdown(), extrapolated_table(found).to_markdown()])
+
+
+def largest(evidence: Evidence, engine: str) -> tuple[str, Search, Fit, Fit] | None:
+    """(corpus, search, fit of bytes, fit of QPS) of the largest gallery of an engine; None without both fits."""
+    found = []
     for sweep in sweeps(evidence):
-        if len(sweep.sizes) >= LEAST_SIZES and (settings := settings_of(sweep)):
-            parts += [f"## {sweep.title}\n", *_of_sweep(sweep, settings, assumed), *_encoding(evidence, sweep)]
-    if len(parts) == 1:
-        parts.append(f"Not measured yet: no sweep over {LEAST_SIZES} sizes is among the records.\n")
-    return "\n".join(parts)
+        for searches in (searches for searches in sweep.by_setting() if searches[-1].engine == engine):
+            fits = fit(searches, lambda s: s.cell("index_bytes")), fit(searches, lambda s: s.timed(CALL))
+            if all(fits):
+                last = next(search for search in searches if search.images == max(one.sizes[-1] for one in fits))
+                found.append((sweep.corpus, last, *fits))
+    return max(found, key=lambda one: one[1].images, default=None)
 
 
-def _of_sweep(sweep: Sweep, settings: list[Setting], assumed: Assumptions) -> list[str]:
-    chosen = [(need, cost.choose(settings, need, assumed)) for need in NEEDS]
-    tables = [scenario_table(sweep, need, choices, assumed, 0) for need, choices in chosen]
-    tables += [network(sweep, need, choices) for need, choices in chosen]
-    used = [choice.setting for _, choices in chosen for choice in choices if choice.plan]
-    inputs = inputs_table(sweep, [setting for setting in settings if setting in used or not setting.grows_as])
-    tables += [
-        breaks(sweep, settings, assumed),
-        builds(sweep),
-        inputs.select("inputs", "What this is computed from", _SHOWN, inputs.notes[:2]),
+def measured_table(found: list[tuple[str, Search, Fit, Fit]]) -> Table:
+    """The measured values at the largest gallery, and the exponents."""
+    rows = [
+        {
+            "engine": Cell(search.label),
+            "corpus": Cell(corpus),
+            "images": Cell(search.images),
+            "bytes": search.cell("index_bytes"),
+            "seconds": Cell(1 / search.rate(CALL), points=search.timed(CALL).points),
+            "found": search.cell("engine_recall@10"),
+            "bytes exponent": Cell(of_bytes.exponent, points=of_bytes.points),
+            "seconds exponent": Cell(-of_rate.exponent, points=of_rate.points),
+        }
+        for corpus, search, of_bytes, of_rate in found
     ]
-    return [table.to_markdown() for table in tables if table.rows]
-
-
-_SHOWN = (
-    "engine",
-    "kind",
-    "quality",
-    "quality exponent",
-    "bytes",
-    "bytes exponent",
-    "fixed",
-    "per_byte",
-    "single 1",
-    "single 1 exponent",
-    "grows_as",
-)
-
-
-# --- what breaks first ------------------------------------------------------------------------------------------------------------
-
-
-def breaks(sweep: Sweep, settings: list[Setting], assumed: Assumptions) -> Table:
-    """The gallery at which one machine's memory is full, and one core too slow, for the setting of each engine whose growth was measured itself."""
-    call, rows = sweep.call("single"), []
-    for setting in settings:
-        called = call and setting.calls.get(call.key)
-        if setting.grows_as or not called or setting.index_bytes.fitted is None or called.rate.fitted is None:
-            continue
-
-        def held(images: float, setting: Setting = setting) -> float:
-            stored = setting.index_bytes.at(images, setting.index_bytes.fitted)
-            return (setting.fixed_memory + setting.memory_per_byte * stored) * (1 + assumed.headroom)
-
-        limits = {
-            "memory": first_beyond(lambda images: held(images) > assumed.memory_gb * GB),
-            "time": first_beyond(lambda images, rate=called.rate: rate.at(images, rate.fitted) < 1 / PATIENCE),
-        }
-        reached = {what: images for what, images in limits.items() if images}
-        cells = {"engine": Cell(setting.label), "kind": Cell(f"{setting.kind}, {setting.variant}")}
-        for what, images in limits.items():
-            cells[what] = Cell(float(images), points=setting.points) if images else Cell(f"over {integer(MOST)}")
-        rows.append(cells | {"first": Cell(min(reached, key=reached.get) if reached else "neither")})
     columns = (
-        Column("engine", "Engine and knobs"), Column("kind", "Kind"), Column("memory", f"memory of {significant(assumed.memory_gb)} GB full", _rough, "Images at which"),
-        Column("time", f"a query takes {significant(1000 * PATIENCE)} ms of one core", _rough, "Images at which"), Column("first", "Breaks first"),
-    )  # fmt: skip
-    notes = (
-        f"Beyond {integer(sweep.largest)} images extrapolated. Memory is with {percent(assumed.headroom)} % kept free.",
+        Column("engine", "Engine and settings"),
+        Column("corpus", "Vectors of"),
+        Column("images", "Images", integer),
+        Column("bytes", "Bytes", size),
+        Column("seconds", "Seconds per query", significant),
+        Column("found", "Exact top 10 found, %", percent),
+        Column("bytes exponent", "bytes", signed, "Exponent"),
+        Column("seconds exponent", "seconds", signed, "Exponent"),
     )
-    return Table("breaks", "What breaks first on one machine", columns, rows, notes)
+    return Table("scaling_measured", "Measured", columns, rows)
 
 
-def first_beyond(holds: Callable[[float], bool]) -> int | None:
-    """The least number of images at which `holds`, which stays so from there on; None when that is beyond `MOST`."""
-    return 1 + bisect.bisect_left(range(1, MOST), True, key=holds) if holds(MOST) else None
-
-
-def _rough(images: float) -> str:
-    """Two significant digits: what is extrapolated so far has no more."""
-    return integer(round(images, 1 - math.floor(math.log10(images))))
-
-
-# --- network, builds, encoding ----------------------------------------------------------------------------------------------------
-
-
-def network(sweep: Sweep, need: Need, choices: list[Choice]) -> Table:
-    """What moves between shards and the one that merges, and how often the slowest shard is a slow one."""
+def extrapolated_table(found: list[tuple[str, Search, Fit, Fit]]) -> Table:
+    """Bytes, seconds and cores at each target size."""
     rows = []
-    for choice in choices:
-        if choice.plan:
-            shards = choice.plan.shards
-            results = shards * DEPTH * RESULT_BYTES
-            cells = {
-                "engine": Cell(choice.setting.label), "kind": Cell(f"{choice.kind}, {choice.variant}"), "shards": Cell(shards),
-                "results": Cell(results), "rate": Cell(results * need.qps), "slow": Cell(1 - (1 - SLOW) ** shards),
-            }  # fmt: skip
-            rows.append(cells)
-    columns = (
-        Column("engine", "Engine and knobs"), Column("kind", "Kind"), Column("shards", "Shards", integer), Column("results", "Results of a query, all shards", size),
-        Column("rate", "Per second", size), Column("slow", "Queries that wait for a slow shard, %", percent),
-    )  # fmt: skip
-    notes = (
-        f"Arithmetic: every shard returns {DEPTH} results of {RESULT_BYTES} bytes; a shard is slow for one query in {round(1 / SLOW)}, independently of the others, so that its p99 becomes the usual case as shards are added.",
-    )
-    return Table("network", f"Network, {need.name[0].lower()}{need.name[1:]}", columns, rows, notes)
-
-
-def builds(sweep: Sweep) -> Table:
-    """Wall time of building one index over all, on the machine that was measured."""
-    sizes = {(found[-1].kind, found[-1].variant, found[-1].engine): found for found in by_setting(sweep)}
-    rows = []
-    for found in sizes.values():
-        largest: Search = found[-1]
-        if largest.images != sweep.largest or not largest.cell("build_seconds").value:
-            continue
-        grown = curve(largest, sizes, lambda search: search.cell("build_seconds").value)
-        cells = {
-            "engine": Cell(largest.label),
-            "kind": Cell(f"{largest.kind}, {largest.variant}"),
-            "measured": largest.cell("build_seconds"),
-        }
-        for need in NEEDS:
-            cells[need.name] = (
-                Cell(grown.at(need.images, grown.fitted) / 3600)
-                if grown.fitted is not None
-                else Cell(missing="too few sizes")
-            )
+    for _, search, of_bytes, of_rate in found:
+        cells = {"engine": Cell(search.label)}
+        for images in TARGETS:
+            grown = images / search.images
+            seconds = grown**-of_rate.exponent / search.rate(CALL)
+            cells |= {
+                f"{images} bytes": Cell(search.cell("index_bytes").value * grown**of_bytes.exponent),
+                f"{images} seconds": Cell(seconds),
+                f"{images} cores": Cell(LOAD * seconds),
+            }
         rows.append(cells)
-    group = "extrapolated, hours"
-    columns = [
-        Column("engine", "Engine and knobs"),
-        Column("kind", "Kind"),
-        Column("measured", f"{integer(sweep.largest)} images, seconds", significant),
-    ]
-    columns += [Column(need.name, need.name, significant, group) for need in NEEDS]
-    notes = ("Shards are built beside each other: on S machines divide by S.",)
-    return Table("builds", "Building the index, on the machine that was measured", tuple(columns), rows, notes)
-
-
-def _encoding(evidence: Evidence, sweep: Sweep) -> list[str]:
-    rows = evidence.rows[
-        (evidence.rows.task == "encoding")
-        & (evidence.rows.metric == "encode_images_per_second")
-        & evidence.rows.value.notna()
-    ]
-    rows = rows[
-        (rows.machine_id == sweep.machine_id) & rows.variant.isin([search.variant for search in sweep.searches])
-    ]
-    said = []
-    for variant, mine in rows.groupby("variant"):
-        last = mine.sort_values(["images", "started"]).iloc[-1]
-        days = ", ".join(
-            f"{significant(need.images / last.value / DAY)} days for {need.name[0].lower()}{need.name[1:]}"
-            for need in NEEDS
-        )
-        said.append(f"- {variant}: {integer(last.value)} images per second over {integer(last.images)} images: {days}.")
-    head = "Encoding, rendering included, on the machine that was measured; machines share the work without talking to each other:\n"
-    return [head, "\n".join(said) + "\n"] if said else []
+    columns = [Column("engine", "Engine and settings")]
+    for images, name in TARGETS.items():
+        columns.append(Column(f"{images} bytes", "bytes", size, name))
+        columns.append(Column(f"{images} seconds", "seconds per query", significant, name))
+        columns.append(Column(f"{images} cores", "cores", significant, name))
+    return Table("scaling_extrapolated", "Extrapolated, not measured", tuple(columns), rows)
 
 
 def main(arguments) -> None:
     """`lexlip-bench scaling`"""
-    text = document(Evidence(open_records(arguments.reference), Reading(profile=PROFILE)), cost.read(arguments.costs))
+    from reports.records.bundle import PROFILE, open_records
+
+    text = document(Evidence(open_records(arguments.reference), Reading(profile=PROFILE)))
     with atomic_file(arguments.out) as partial:
         partial.write_text(text, encoding="utf-8")
     print(arguments.out)
 
 
 def parser():
-    flags = cli.parser(
-        "What 100 million and a billion images would take, on paper, from the records of the reference runs."
-    )
-    flags.add_argument("--reference", type=Path, default=ROOT / "results" / "reference")
-    flags.add_argument("--out", type=Path, default=ROOT / "docs" / "scaling.md")
-    flags.add_argument("--costs", type=Path, default=None, help="prices and machines, as reports/cost.yaml")
+    """Flags of `lexlip-bench scaling`."""
+    flags = cli.parser("Writes docs/scaling.md: bytes, seconds and cores at 100 million and a billion images.")
+    flags.add_argument("--reference", type=Path, default=ROOT / "results" / "reference", help="folder of the records")
+    flags.add_argument("--out", type=Path, default=ROOT / "docs" / "scaling.md", help="document to write")
     return flags

@@ -1,0 +1,1 @@
+"""Comparisons made from records: paired differences, ratios at equal recall, growth, changes."""

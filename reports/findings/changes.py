@@ -1,13 +1,12 @@
-"""What changed between two sets of records: points matched by what was measured, and of each metric how it differs.
+"""Differences between two sets of records: points matched by what was measured, and how each metric changed.
 
-Notable choices
-- A point is the same measurement whatever commit, code or machine it is from. Where both sides measured it on the same machine, these two are compared;
-  else the newest of each side. Of what was measured twice on one machine, the newest.
-- Quality is judged by a paired test over the queries (`reports.statistics.sign_flip`), corrected by Holm over all comparisons in which any query differs: the others
-  could not be significant whatever happens, so they do not count (Tarone, 1990).
+- A point is the same measurement regardless of commit, code and machine. Points of the same machine are compared if
+  both sides have them; otherwise the newest of each side. Of repeated measurements on one machine, the newest counts.
+- Quality is judged by the exact paired test over queries (`reports.statistics.sign_flip`), with Holm's correction over
+  all comparisons in which any query differs: the others cannot be significant, so they do not count (Tarone, 1990).
 - Sizes are exact: a ratio beyond the tolerance is a change.
-- Rates, times and memory are shown and never judged, and never compared across machines.
-- What was measured on other pictures is no comparison.
+- Rates, times and memory are shown but not judged, and never compared across machines.
+- Points measured on other data are not compared.
 """
 
 import collections
@@ -16,19 +15,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bench.tasks.metrics import METRICS
-from reports.records.evidence import Evidence, ended, parsed, per_query
+from bench.store.metrics import METRICS
+from reports.records.evidence import Evidence
+from reports.records.rows import ended, parsed, per_query, whole
+from reports.records.search import Call, Search
+from reports.records.sweep import knobs_in_words
 from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, integer
-from reports.statistics import sign_flip, significance
+from reports.statistics import corrections, intervals, sign_flip
 
 WHAT = (
-    "task", "profile", "corpus", "split", "images", "direction", "variant", "seed", "step", "kind", "engine", "knobs", "top_k", "bits", "batch_mode",
-    "threads",
+    "task", "profile", "corpus", "split", "images", "direction", "variant", "seed", "step",
+    "kind", "engine", "knobs", "top_k", "bits", "batch_mode", "threads",
 )  # fmt: skip
 SAME, BETTER, WORSE, NOT_JUDGED = "same", "better", "worse", "not judged"
 ONLY_A, ONLY_B, OTHER_MACHINE, OTHER_DATA = "only in A", "only in B", "other machine", "other data"
 QUALITY, SIZE, SPEED, OTHER = "quality", "size", "speed", "other"
-SIZES = ("index_bytes", "bytes_per_image", "vectors_bytes")  # of files: the same each time they are made
+SIZES = ("index_bytes", "bytes_per_image", "vectors_bytes")  # of files: identical each time they are made
 MEMORY = ("resident_bytes", "build_peak_bytes", "head_peak_bytes")
 TREC = "trec_"  # counts the hits of R@K again, and would be tested twice
 RESAMPLES = 2000  # of an interval; p-values need none
@@ -37,9 +39,11 @@ RATES = ("queries/s", "images/s", "texts/s", "pairs/s", "s", "us")
 
 @dataclass(frozen=True)
 class Change:
-    """One metric of one point. `metric` is "" where a whole point is on one side only; `why`: how the other side ended, or why nothing is judged.
+    """One metric of one point.
 
-    `difference`: B minus A over the queries that both answered, with its interval; `p`: after Holm's correction, None where nothing was tested.
+    metric: "" for a point of one side only. why: how the other side ended, or why nothing was judged. difference: B
+    minus A over the queries that both answered, with its interval. p: after Holm's correction; None if nothing was
+    tested.
     """
 
     what: str
@@ -48,7 +52,7 @@ class Change:
     verdict: str
     a: float | None = None
     b: float | None = None
-    difference: significance.Estimate | None = None
+    difference: intervals.Estimate | None = None
     p: float | None = None
     why: str = ""
     notes: tuple[str, ...] = ()
@@ -56,14 +60,14 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """B / A, None of what is no comparison."""
+        """B / A; None if the two cannot be compared."""
         comparable = self.a and self.b is not None and self.verdict not in (OTHER_MACHINE, OTHER_DATA)
         return self.b / self.a if comparable else None
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A point as it was recorded: `first` is one of its rows, `values` its metrics."""
+    """A recorded point: `first` is one of its rows, `values` its metrics."""
 
     first: object
     values: dict[str, float]
@@ -74,9 +78,9 @@ class _Point:
 
 
 def changes(a: Evidence, b: Evidence, tolerance: float, level: float) -> list[Change]:
-    """Every metric of every point of two sets of records, in the order of what was measured.
+    """Every metric of every point of two sets of records, sorted by what was measured.
 
-    tolerance: of sizes, a share; level: of significance, after Holm's correction.
+    tolerance: share by which sizes may differ. level: of significance, after Holm's correction.
     """
     sides = [_by_what(evidence) for evidence in (a, b)]
     found: list[Change] = []
@@ -98,30 +102,34 @@ def changes(a: Evidence, b: Evidence, tolerance: float, level: float) -> list[Ch
 
 
 def label(what: tuple) -> str:
-    """What was measured, in a line."""
+    """What was measured, in one line."""
     at = dict(zip(WHAT, what, strict=True))
-    whole = {
-        name: integer(at[name])
-        for name in ("images", "seed", "step", "top_k", "bits", "threads")
-        if at[name] is not None
-    }
-    known = parsed(at["knobs"])
-    knobs = (
-        " ".join(f"{name}={value}" for name, value in sorted(known.items()) if value is not None)
-        if isinstance(known, dict)
-        else at["knobs"]
+    knobs = parsed(at["knobs"])
+    knobs = knobs if isinstance(knobs, dict) else {}
+    search = Search(
+        *(at[name] for name in ("images", "kind", "variant", "engine")),
+        *(whole(at[name]) for name in ("top_k", "bits")),
+        query_top_k=whole(knobs.get("query_top_k")),
+        shards=whole(knobs.get("shards")),
+        knobs=knobs_in_words(knobs),
     )
+    call = Call(at["batch_mode"], whole(at["threads"]))
     parts = (
-        at["task"], f"{at['corpus']} {at['split']}".strip(), f"{whole['images']} images" if "images" in whole else "", at["direction"].replace("_", " "),
-        at["variant"], f"seed {whole['seed']}" if "seed" in whole else "", f"step {whole['step']}" if "step" in whole else "",
-        f"{at['engine']} {knobs}".strip(), f"{whole['top_k']} kept" if "top_k" in whole else "", f"{whole['bits']} bits" if "bits" in whole else "",
-        at["batch_mode"], f"{whole['threads']} thread{'s' if whole['threads'] != '1' else ''}" if "threads" in whole else "", at["profile"],
-    )  # fmt: skip
+        at["task"],
+        f"{at['corpus']} {at['split']}".strip(),
+        "" if at["images"] is None else f"{integer(at['images'])} images",
+        at["direction"].replace("_", " "),
+        at["variant"],
+        *(f"{name} {integer(at[name])}" for name in ("seed", "step") if at[name] is not None),
+        search.label if at["engine"] else search.knobs,
+        call.short if at["batch_mode"] else "",
+        at["profile"],
+    )
     return ", ".join(part for part in parts if part)
 
 
 def kind_of(metric: str) -> str:
-    """Whether a metric is of quality, size or speed; a metric that this version does not know is none of them."""
+    """Whether a metric is of quality, size or speed; a metric unknown to this version is none of them."""
     try:
         known = METRICS[metric]
     except KeyError:
@@ -159,7 +167,7 @@ def _sort_key(what: tuple) -> tuple:
 
 
 def _compared(what: str, a: _Point, b: _Point, in_a: Evidence, in_b: Evidence, tolerance: float) -> list[Change]:
-    """Of each metric that either side has; tests are not corrected yet."""
+    """Changes of every metric of either side; p-values are not corrected yet."""
     ids = (a.first.point_id, b.first.point_id)
     if a.failed or b.failed:
         if a.failed and b.failed:
@@ -203,7 +211,7 @@ def _sized(a: float, b: float, tolerance: float) -> str:
 
 
 class _Paired:
-    """The queries that two points both answered, in one order. `missing`: why there are none."""
+    """Per-query results of the queries that two points share, in one order."""
 
     def __init__(self, a: pd.DataFrame | None, b: pd.DataFrame | None):
         self.a = self.b = None
@@ -214,7 +222,7 @@ class _Paired:
             self.a, self.b = a.iloc[in_a].reset_index(drop=True), b.iloc[in_b].reset_index(drop=True)
 
     def differences(self, metric: str) -> pd.DataFrame | None:
-        """seed, query_id, group, outcome: B minus A of each query; None where the metric is no mean over queries that both answered."""
+        """Columns seed, query_id, group, outcome (B minus A); None if the metric is no mean over shared queries."""
         outcomes = [None if side is None else per_query(side, metric) for side in (self.a, self.b)]
         if any(values is None for values in outcomes):
             return None
@@ -227,22 +235,20 @@ class _Paired:
 def _tested(change: Change, paired: _Paired) -> Change:
     differences = paired.differences(change.metric)
     if differences is None:
-        return replace(
-            change, verdict=SAME if change.a == change.b else NOT_JUDGED, why="no results of queries that both answered"
-        )
+        verdict = SAME if change.a == change.b else NOT_JUDGED
+        return replace(change, verdict=verdict, why="no per-query results of shared queries")
     by_group = differences.groupby("group").outcome.sum().to_numpy()
     p = sign_flip.p_value(by_group)
-    size = {"queries": len(differences), "groups": len(by_group), "seeds": 1}
-    estimate = (
-        significance.Estimate(0.0, 0.0, 0.0, None, **size) if p is None else significance.mean(differences, RESAMPLES)
-    )
-    return replace(change, difference=estimate, p=p, why="" if p is not None else "no query differs")
+    if p is None:
+        estimate = intervals.Estimate(0.0, 0.0, 0.0, None, len(differences), len(by_group), seeds=1)
+        return replace(change, difference=estimate, why="no query differs")
+    return replace(change, difference=intervals.mean(differences, RESAMPLES), p=p)
 
 
 def _corrected(found: list[Change], level: float) -> list[Change]:
-    """With p-values after Holm's correction, and the verdicts that follow from them."""
+    """Changes with p-values after Holm's correction, and the verdicts that follow."""
     tested = [place for place, change in enumerate(found) if change.p is not None]
-    for place, p in zip(tested, significance.holm([found[place].p for place in tested]), strict=True):
+    for place, p in zip(tested, corrections.holm([found[place].p for place in tested]), strict=True):
         gained = found[place].difference.value
         verdict = SAME if p >= level or gained == 0 else BETTER if gained > 0 else WORSE
         found[place] = replace(found[place], p=float(p), verdict=verdict)

@@ -1,4 +1,4 @@
-"""Speed and size of the reference against the baseline, like with like: same machine, same threads, same calling mode, same gallery."""
+"""Speed and size of the reference against the baseline on the same machine, threads, call and gallery."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ SHARED = ["machine_id", "threads", "batch_mode"]
 
 @dataclass(frozen=True)
 class Ratio:
-    """`ratio` is reference / baseline; `points` the records behind both."""
+    """Values of both sides; `points`: ids of their records."""
 
     reference: float
     baseline: float
@@ -18,11 +18,12 @@ class Ratio:
 
     @property
     def ratio(self) -> float:
+        """Reference over baseline."""
         return self.reference / self.baseline
 
 
 def speed(evidence: Evidence, mode: str, top_k: float | None = None, images: float | None = None) -> Ratio | None:
-    """QPS at the operating points, the mean over seeds, at the fewest threads that both were measured with; None without such a pair."""
+    """Mean QPS over seeds at the operating points, with the fewest threads of both sides; None without a pair."""
     sides = []
     for variant, filters in _sides(evidence, top_k, images):
         rows = evidence.matching(variant, "qps", **filters, batch_mode=mode)

@@ -1,8 +1,18 @@
-"""Who a comparison favours, from the side of the reference; losses come first wherever they are listed."""
+"""Verdicts of comparisons from the side of the reference; wherever they are listed, losses come first."""
 
 LOSES, OPEN, WINS = "loses", "open", "wins"
 ORDER = (LOSES, OPEN, WINS)
-# Ratios of speed and size rest on one measurement and have no interval: closer than this is called equal.
-EQUAL_RATIO = 0.05
-# R@1 in shares: a search lower by less than this, and by no more than chance, counts as equally good when speeds and sizes are compared.
-EQUAL_RECALL = 0.005
+EQUAL_RATIO = 0.05  # ratios of speed and size have no interval: within this share they count as equal
+EQUAL_RECALL = 0.005  # R@1: lower by less than this, and not beyond chance, counts as equal
+
+
+def of_difference(low: float | None, high: float | None) -> str:
+    """Verdict of a difference (higher is better) from its interval; open without one."""
+    if low is None or high is None:
+        return OPEN
+    return WINS if low > 0 else LOSES if high < 0 else OPEN
+
+
+def of_ratio(gain: float) -> str:
+    """Verdict of a ratio (above 1 is better)."""
+    return OPEN if abs(gain - 1) <= EQUAL_RATIO else WINS if gain > 1 else LOSES

@@ -1,27 +1,31 @@
-"""The parts of the report. A part is one file with `section(evidence) -> Section` and one template of the same name.
-A part that has nothing to say without certain records returns None, and is left out.
+"""Parts of the pages. A part is a module with `section(evidence) -> Section | None` and a template of the same name.
 
-`reports.pages.site.PAGES` says which parts stand on which page, in order; a new part is a file, a template and its name there.
+A part without any records may return None and is left out. `reports.pages.site.PAGES` lists the parts of each page; a
+new part is a module, a template and an entry there.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench.tasks.metrics import METRICS
+from bench.store.metrics import METRICS
 from reports.render.figures import Figure
 from reports.render.tables import Table
 
 
 @dataclass(frozen=True)
 class Section:
-    """`name` is the anchor and the template's name; `data` is what the template reads besides tables and figures (by name); `scripts`: of `static/`."""
+    """A part of a page. `name`: anchor and name of the template; `data`: values for the template; `folder`: of it."""
 
     name: str
     title: str
     tables: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     data: dict = field(default_factory=dict)
-    scripts: tuple[str, ...] = ()
+    folder: str = ""
+
+    @property
+    def template(self) -> str:
+        return f"{self.folder}/{self.name}.html".removeprefix("/")
 
 
 def definitions(names: Iterable[str]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The records behind the site, and how to cite it. The site writes the files (`write`); this says what they are."""
+"""Downloads of the records, and how to cite. The site writes the files (`write`); the section lists them."""
 
 import zipfile
 from importlib import metadata
@@ -9,15 +9,15 @@ from reports.records import bundle
 from reports.records.evidence import Evidence
 
 FOLDER = "data"
-LARGEST = 3_000_000  # bytes of a file of results per query: a site must stay small enough to send
+LARGEST = 3_000_000  # bytes of a sidecar: a site must stay small enough to send
 WHAT = {
     "records.csv.zip": "every record, as CSV",
     "records.parquet": "every record, as Parquet",
-    "queries.parquet": "the ranks of each query, and latencies",
-    "examples.parquet": "the results that were kept, with their pictures",
+    "queries.parquet": "ranks and latencies of each query",
+    "examples.parquet": "example results with their images",
 }
 SHORT = 10  # digits of a commit
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of the file inside the archive: the same records make the same bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # date inside the archive, fixed so that equal records give equal bytes
 
 
 def section(evidence: Evidence) -> Section:
@@ -34,9 +34,9 @@ def section(evidence: Evidence) -> Section:
 
 
 def write(evidence: Evidence, folder: Path) -> list[dict]:
-    """Writes the records to `folder`, as a bundle that the report can be built from again; returns name, words and bytes of each file.
+    """Writes the records to `folder` as a bundle, from which the report can be rebuilt; returns name, words and bytes.
 
-    A file of results per query that is larger than `LARGEST` is left out: its entry then has no name.
+    A sidecar larger than `LARGEST` is left out; its entry then has an empty name.
     """
     if evidence.all.empty:
         return []

@@ -1,9 +1,10 @@
-"""How hard it is to break: broken input, injected faults, long runs; from records of the task "reliability", whatever their profile."""
+"""Broken input, injected faults and long runs: records of the task "reliability" of any profile."""
 
 import pandas as pd
 
 from reports.pages import Section
-from reports.records.evidence import Evidence, parsed
+from reports.records.evidence import Evidence
+from reports.records.rows import parsed
 from reports.render.tables import FAILED, NOT_MEASURED, Cell, Column, Table, integer, significant, size
 
 TASK = "reliability"
@@ -12,9 +13,9 @@ RUN = {
     "faults": "python -m pytest -m fault tests/faults --reliability-home runs",
     "soaks": "lexlip-bench soak --minutes 60 --home runs",
 }
-"""What measures each part."""
+"""The command that measures each part."""
 
-COMMANDS = 3  # that a table names of those that wrote it
+COMMANDS = 3  # number of commands named under a table
 
 
 def section(evidence: Evidence) -> Section:
@@ -26,11 +27,12 @@ def section(evidence: Evidence) -> Section:
         "tables": {part: table.name for part, table in parts.items() if table},
         "totals": _totals(points),
     }
-    return Section("reliability", "What it survived", tables=[table for table in parts.values() if table], data=data)
+    tables = [table for table in parts.values() if table]
+    return Section("reliability", "Faults, broken input and load", tables=tables, data=data)
 
 
 def _points(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per point, oldest first, with its metrics as columns, and its knobs taken apart."""
+    """One row per point, oldest first, with metrics as columns and parsed knobs."""
     if rows.empty:
         return pd.DataFrame(columns=["point_id", "status", "command", "knobs"])
     values = rows[rows.metric != ""].pivot(index="point_id", columns="metric", values="value")
@@ -41,13 +43,13 @@ def _points(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of(points: pd.DataFrame, knob: str) -> pd.DataFrame:
-    """The points that have a knob, with it as `what`."""
+    """Points that have a knob, as column `what`."""
     what = points.knobs.map(lambda knobs: knobs.get(knob))
     return points.assign(what=what)[what.notna()]
 
 
 def _newest_faults(points: pd.DataFrame) -> pd.DataFrame:
-    """Of each test the newest outcome."""
+    """The newest outcome of each test."""
     found = _of(points, "fault")
     return found.assign(test=found.knobs.map(lambda knobs: knobs.get("test"))).drop_duplicates(
         ["what", "test"], keep="last"
@@ -60,89 +62,102 @@ def _inputs(points: pd.DataFrame) -> Table | None:
         return None
     rows = []
     for target, of_target in found.groupby("what"):
-        behind, seconds = tuple(of_target.point_id), of_target.seconds.sum()
-        rows.append(
-            {
-                "what": Cell(of_target.knobs.iloc[-1].get("about", target)), "target": Cell(target),
-                "tried": _sum(of_target, "fuzz_executions"), "mishandled": _sum(of_target, "fuzz_mishandled"),
-                "rate": Cell(float(of_target.fuzz_executions.sum() / seconds), points=behind) if seconds else Cell(missing=NOT_MEASURED),
-            }
-        )  # fmt: skip
+        tried, seconds = _sum(of_target, "fuzz_executions"), of_target.seconds.sum()
+        rate = Cell(missing=NOT_MEASURED)
+        if seconds and not tried.missing:
+            rate = Cell(tried.value / seconds, points=tried.points)
+        about = {"what": Cell(of_target.knobs.iloc[-1].get("about", target)), "target": Cell(target)}
+        rows.append(about | {"tried": tried, "mishandled": _sum(of_target, "fuzz_mishandled"), "rate": rate})
     columns = (
-        Column("what", "What is read"), Column("target", "Target"), Column("tried", "Broken inputs tried", integer), Column("mishandled", "Mishandled", integer),
-        Column("rate", "Inputs a second", significant),
-    )  # fmt: skip
+        Column("what", "Input"),
+        Column("target", "Target"),
+        Column("tried", "Broken inputs tried", integer),
+        Column("mishandled", "Mishandled", integer),
+        Column("rate", "Inputs per second", significant),
+    )
     notes = (
-        "Mishandled: a traceback, a hang or a crash instead of one line that names what is wrong; or, of what this project writes itself, values other than "
-        "were written. Inputs of all records are added up.",
+        "Mishandled: a traceback, a hang or a crash instead of a one-line error; or, for files of this project, values "
+        "other than those written. Sums over all records.",
         _written_by(found),
     )
-    return Table("reliability_inputs", "Broken input, by what reads it", columns, rows, notes)
+    return Table("reliability_inputs", "Broken input", columns, rows, notes)
 
 
 def _faults(points: pd.DataFrame) -> Table | None:
     newest = _newest_faults(points)
     if newest.empty:
         return None
-    rows = [
-        {
-            "fault": Cell(fault), "injected": _sum(of_fault, "faults_injected"), "survived": _sum(of_fault, "faults_survived"),
-            "lost": _sum(of_fault, "fault_bytes_lost"), "how": Cell("; ".join(note for note in of_fault.note if note) or "as if nothing had happened"),
-        }
-        for fault, of_fault in newest.groupby("what")
-    ]  # fmt: skip
+    rows = []
+    for fault, of_fault in newest.groupby("what"):
+        note = Cell("; ".join(note for note in of_fault.note if note) or "recovered without loss")
+        sums = {"injected": "faults_injected", "survived": "faults_survived", "lost": "fault_bytes_lost"}
+        cells = {name: _sum(of_fault, metric) for name, metric in sums.items()}
+        rows.append({"fault": Cell(fault), "how": note} | cells)
     columns = (
-        Column("fault", "Fault"), Column("injected", "Injected", integer), Column("survived", "Survived", integer), Column("lost", "Finished work lost", size),
-        Column("how", "What happened"),
-    )  # fmt: skip
+        Column("fault", "Fault"),
+        Column("injected", "Injected", integer),
+        Column("survived", "Survived", integer),
+        Column("lost", "Finished work lost", size),
+        Column("how", "Outcome"),
+    )
     notes = (
-        "Each fault is put into the real commands by a test; survived: everything that the test asks held afterwards. Of a test that ran twice, the newer.",
+        "Tests inject each fault into the real commands. Survived: every assertion of the test held afterwards. "
+        "Of repeated tests the newest counts.",
         _written_by(newest),
     )
-    return Table("reliability_faults", "Faults injected", columns, rows, notes)
+    return Table("reliability_faults", "Injected faults", columns, rows, notes)
 
 
 def _soaks(points: pd.DataFrame) -> Table | None:
     found = _of(points, "soak")
     if found.empty:
         return None
-    rows = [_soak(row) for _, row in found.iterrows()]
+    rows, growth = [_soak(row) for _, row in found.iterrows()], "Growth per hour"
     columns = (
-        Column("engine", "Engine"), Column("items", "Items", integer), Column("hours", "Hours", significant), Column("served", "Queries served", integer),
-        Column("wrong", "Answers that changed", integer), Column("private", "Private memory", _bytes, "Growth per hour"),
-        Column("memory", "Memory", _bytes, "Growth per hour"), Column("handles", "File handles", _signed, "Growth per hour"),
-        Column("threads", "Threads", _signed, "Growth per hour"), Column("noticeable", "Could be told from", _bytes, "Growth per hour"), Column("how", "What happened"),
-    )  # fmt: skip
+        Column("engine", "Engine"),
+        Column("items", "Images", integer),
+        Column("hours", "Hours", significant),
+        Column("served", "Queries answered", integer),
+        Column("wrong", "Changed answers", integer),
+        Column("private", "Private memory", _bytes, growth),
+        Column("memory", "Memory", _bytes, growth),
+        Column("handles", "File handles", _signed, growth),
+        Column("threads", "Threads", _signed, growth),
+        Column("detectable", "Minimum detectable", _bytes, growth),
+        Column("how", "Outcome"),
+    )
     notes = (
-        "Growth: median slope over all pairs of samples after warm-up, of the serving process and its children; memory with its share of shared pages. "
-        "A growth of private memory below the last number could not have been told from noise in so short a time.",
+        "Growth: median slope over all pairs of samples after warm-up, of the serving process and its children. Memory "
+        "includes the share of shared pages. Minimum detectable: less growth of private memory is noise in this time.",
         _written_by(found),
     )
-    return Table("reliability_soaks", "Under full load", columns, rows, notes)
+    return Table("reliability_soaks", "Sustained load", columns, rows, notes)
 
 
 def _soak(row: pd.Series) -> dict[str, Cell]:
     metrics = {
-        "served": "soak_queries", "wrong": "soak_wrong", "private": "soak_growth_private", "memory": "soak_growth_memory",
-        "handles": "soak_growth_handles", "threads": "soak_growth_threads", "noticeable": "soak_min_detectable",
+        "served": "soak_queries", "wrong": "soak_wrong", "private": "soak_growth_private",
+        "memory": "soak_growth_memory", "handles": "soak_growth_handles", "threads": "soak_growth_threads",
+        "detectable": "soak_min_detectable",
     }  # fmt: skip
     behind, failed = (row.point_id,), row.status != "ok"
     cells = {name: _cell(row.get(metric), behind, FAILED if failed else "") for name, metric in metrics.items()}
-    hours = _cell(row.seconds / 3600, behind)
-    return {
-        "engine": Cell(row.engine),
-        "items": _cell(row.images, behind),
-        "hours": hours,
-        "how": Cell(row.note or "nothing grew"),
-    } | cells
+    about = {"engine": Cell(row.engine), "how": Cell(row.note or "no growth")}
+    return about | {"items": _cell(row.images, behind), "hours": _cell(row.seconds / 3600, behind)} | cells
 
 
 def _totals(points: pd.DataFrame) -> dict[str, float | None]:
-    """Sums over the newest points of each part; None for what was not measured."""
+    """Sums over the newest points of each part; None if not measured."""
     newest, inputs, soaks = _newest_faults(points), _of(points, "target"), _of(points, "soak")
-    names = {"tried": (inputs, "fuzz_executions"), "mishandled": (inputs, "fuzz_mishandled"), "injected": (newest, "faults_injected"),
-        "survived": (newest, "faults_survived"), "lost": (newest, "fault_bytes_lost"), "minutes": (soaks, "soak_minutes"), "served": (soaks, "soak_queries"),
-    }  # fmt: skip
+    names = {
+        "tried": (inputs, "fuzz_executions"),
+        "mishandled": (inputs, "fuzz_mishandled"),
+        "injected": (newest, "faults_injected"),
+        "survived": (newest, "faults_survived"),
+        "lost": (newest, "fault_bytes_lost"),
+        "minutes": (soaks, "soak_minutes"),
+        "served": (soaks, "soak_queries"),
+    }
     return {name: _sum(found, metric).value for name, (found, metric) in names.items()}
 
 
@@ -160,7 +175,7 @@ def _cell(value, points: tuple[str, ...], missing: str = "") -> Cell:
 def _written_by(found: pd.DataFrame) -> str:
     commands = sorted(set(found.command) - {""})
     more = f", and {len(commands) - COMMANDS} more" if len(commands) > COMMANDS else ""
-    return f"Written by: {'; '.join(commands[:COMMANDS]) or 'unknown'}{more}."
+    return f"Measured by: {'; '.join(commands[:COMMANDS]) or 'unknown'}{more}."
 
 
 def _signed(value: float) -> str:

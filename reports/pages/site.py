@@ -1,6 +1,6 @@
-"""From sections to files: pages through Jinja (everything escaped), tables in three formats, figures in two, the records as they are.
+"""Writes the site: pages through Jinja (everything escaped), tables in three formats, figures in two, the records.
 
-`PAGES` is the one list of pages: a new page is a line there; a new section is a file in `sections/`, a template and its name in a page.
+`PAGES` lists the pages. A new page is an entry there; a new part is a module, a template and its name in a page.
 """
 
 import base64
@@ -16,12 +16,12 @@ import jinja2
 from markupsafe import Markup
 
 from models.files import atomic_folder
-from reports.pages import Section, answer, claims, cost, downloads, method, reliability
-from reports.pages.ablations import compression, diagnostics, forest, learning, parts, presets, zero_shot
+from reports.pages import Section, answer, claims, downloads, method, reliability
+from reports.pages.ablations import compression, forest, learning, parts, presets, sparsity, zero_shot
 from reports.pages.ablations import table as ablations
 from reports.pages.efficiency import efficiency, explorer, iso_recall
 from reports.pages.inside import failures, retrieved
-from reports.pages.scale import answer as scale
+from reports.pages.scale import claim as scale
 from reports.pages.scale import engines as scale_engines
 from reports.pages.scale import growth as scale_growth
 from reports.pages.scale import shards as scale_shards
@@ -32,12 +32,12 @@ from reports.render.figures import DARK
 from reports.render.tables import clean
 
 SCRIPTS = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.js", "plots.js")
-STATIC = (*SCRIPTS, cost.SCRIPT, "LICENSES.md")
+STATIC = (*SCRIPTS, "LICENSES.md")
 
 
 @dataclass(frozen=True)
 class Page:
-    """`parts`: modules of `reports.pages`, in order; `lead` stands under the title; `empty` where no part has anything to say."""
+    """`parts`: modules of `reports.pages`. `lead`: line under the title. `empty`: command that fills an empty page."""
 
     name: str
     title: str
@@ -50,59 +50,42 @@ PAGES = (
     Page("index", "Answer", "Which retrieves better, which costs less, and which parts of LexLIP matter?", (answer,)),
     Page(
         "efficacy",
-        "Efficacy against efficiency",
-        "How good, against how fast, how large and how long to build. Find the cheapest search that is good enough.",
+        "Quality and cost",
+        "Recall against speed, index size and build time.",
         (explorer, iso_recall, scale_engines, efficiency, compression),
     ),
-    Page(
-        "claim",
-        "The claim",
-        "What the paper says of its speed and size, in both versions, beside what was measured.",
-        (scale, claims),
-    ),
+    Page("claim", "The claim", "Published speed and size beside the measured values.", (scale, claims)),
     Page(
         "ablations",
         "Ablations",
-        "What each part of LexLIP is worth, and what it costs.",
-        (forest, ablations, zero_shot, diagnostics, learning, presets, parts),
+        "Quality and cost of each part of LexLIP.",
+        (forest, ablations, zero_shot, sparsity, learning, presets, parts),
     ),
     Page(
         "scale",
         "Scale",
-        "What happens to speed, size and quality as the gallery grows.",
+        "Speed, size and quality as the gallery grows.",
         (scale_growth, scale_shards, scale_steps),
         "python -m bench.scale --corpus 1M",
     ),
     Page(
         "look",
         "Look inside",
-        "What the models return, the lexicons that matched, and where they fail.",
+        "Results of the models, the lexicons that matched, and the largest disagreements.",
         (retrieved, failures),
     ),
-    Page(
-        "cost",
-        "Cost",
-        "Machines, memory, disk and money per month for your number of images and queries, at your prices.",
-        (cost,),
-        "python -m bench.scale --corpus 1M",
-    ),
-    Page(
-        "reliability",
-        "Reliability",
-        "What was done to break it, and what came of it: figures from records, with the commands that wrote them.",
-        (reliability,),
-    ),
+    Page("reliability", "Reliability", "Broken input, injected faults and sustained load.", (reliability,)),
     Page(
         "method",
         "Method and reproduction",
-        "How it was measured, on what, and how to make each number again.",
+        "Protocol, machines, definitions, and the command behind each number.",
         (method, downloads),
     ),
 )
 
 
 def write(evidence: Evidence, out: Path) -> Path:
-    """Builds the whole site beside `out`, then puts it in place; returns the first page."""
+    """Writes the site atomically to `out`, replacing it; returns its first page."""
     made = {page.name: [section for part in page.parts if (section := part.section(evidence))] for page in PAGES}
     everything = [section for sections in made.values() for section in sections]
     with atomic_folder(out) as partial:
@@ -112,21 +95,19 @@ def write(evidence: Evidence, out: Path) -> Path:
             write_files(section, partial)
         for name in STATIC:
             shutil.copyfile(str(resources.files("reports.render").joinpath("static", name)), partial / "static" / name)
-        files = downloads.write(evidence, partial / downloads.FOLDER)
         shared = {
-            "files": files,
+            "files": downloads.write(evidence, partial / downloads.FOLDER),
             "all_tables": [table for section in everything for table in section.tables],
             "places": places(made),
         }
         for page in PAGES:
-            (partial / f"{page.name}.html").write_text(
-                render(evidence, page, made[page.name], **shared), encoding="utf-8"
-            )
+            html = render(evidence, page, made[page.name], **shared)
+            (partial / f"{page.name}.html").write_text(html, encoding="utf-8")
     return Path(out) / "index.html"
 
 
 def places(made: dict[str, list[Section]]) -> dict[str, str]:
-    """Section -> where it stands; one that has nothing to say, the page it would stand on."""
+    """Section -> its page and anchor; the page only for a section without content."""
     absent = {part.__name__.rpartition(".")[2]: f"{page.name}.html" for page in PAGES for part in page.parts}
     return absent | {
         section.name: f"{name}.html#{section.name}" for name, sections in made.items() for section in sections
@@ -134,7 +115,7 @@ def places(made: dict[str, list[Section]]) -> dict[str, str]:
 
 
 def write_files(section: Section, folder: Path) -> None:
-    """A section's tables as CSV, Markdown and LaTeX, its figures as SVG and PNG."""
+    """Writes the tables of a section as CSV, Markdown and LaTeX, and its figures as SVG and PNG."""
     for table in section.tables:
         for suffix, text in (("csv", table.to_csv()), ("md", table.to_markdown()), ("tex", table.to_latex())):
             (folder / "tables" / f"{table.name}.{suffix}").write_text(text, encoding="utf-8")
@@ -144,30 +125,20 @@ def write_files(section: Section, folder: Path) -> None:
 
 
 def render(evidence: Evidence, page: Page, sections: list[Section], **shared) -> str:
-    """One page. Only a page with figures may run scripts, and only those of the site."""
+    """HTML of a page. Only pages with figures may run scripts, and only those of the site."""
     style = _style()
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            evidence=evidence,
-            page=page,
-            pages=PAGES,
-            sections=sections,
-            style=Markup(style),  # ours, and named by its hash in the policy: no other style can apply
-            style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-            scripts=scripts_of(sections),
-            tables={table.name: table for section in sections for table in section.tables},
-            figures={figure.name: figure for section in sections for figure in section.figures},
-            **shared,
-        )
-    )
-
-
-def scripts_of(sections: list[Section]) -> list[str]:
-    """Files of `static/` that a page runs: those of plots where it has figures, and those that its sections name."""
-    of_plots = SCRIPTS if any(section.figures for section in sections) else ()
-    return [*of_plots, *dict.fromkeys(script for section in sections for script in section.scripts)]
+    values = {
+        "evidence": evidence,
+        "page": page,
+        "pages": PAGES,
+        "sections": sections,
+        "style": Markup(style),  # the policy names it by its hash: no other style applies
+        "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        "scripts": SCRIPTS if any(section.figures for section in sections) else (),
+        "tables": {table.name: table for section in sections for table in section.tables},
+        "figures": {figure.name: figure for section in sections for figure in section.figures},
+    }
+    return _environment().get_template("page.html").render(**values, **shared)
 
 
 @functools.cache

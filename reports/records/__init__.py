@@ -1,0 +1,1 @@
+"""Records as a report reads them: which count, one model of a search, sweeps, bundles."""

@@ -1,16 +1,15 @@
-"""The records of a whole run in three files, small enough to commit: records.parquet, queries.parquet, examples.parquet.
+"""All records of a run in three files small enough to commit: records.parquet, queries.parquet, examples.parquet.
 
     lexlip-bench bundle --home runs results/reference
-    lexlip-bench bundle --home runs --tasks scale,encoding,vectors,false_negatives --merge results/reference results/reference
+    lexlip-bench bundle --home runs --tasks scale,encoding,vectors --merge results/reference results/reference
     lexlip-bench bundle --home runs --compact results/reference
 
-The second takes the records of a sweep alone, and adds them to those of a bundle that stands there. The third keeps the results of single
-queries only where a difference between variants is tested (`Compact`), for a grid of many variants and seeds.
-The rows are what `lexlip-bench records export` writes; in the other two a point_id column says whose rows they are. A folder of these
-files is read like a home's results. Latencies and picture bytes are kept; only the files are fewer and better compressed.
+The second command takes the records of a sweep only, and adds those of an existing bundle. The third keeps per-query
+results only where a difference between variants is tested (`Compact`), for a grid of many variants and seeds.
+records.parquet holds what `lexlip-bench records export` writes; the sidecars have a point_id column. A bundle is read
+like the results folder of a home, and holds the same values.
 
-Notable choices
-- A column is one page of one row group: every point has the same queries, and a compressor sees that only within a page.
+- A column is one page of one row group: every point has the same queries, and a compressor sees that only in a page.
 - Ranks are split into their bytes, most of which are zero.
 """
 
@@ -18,35 +17,37 @@ import functools
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bench.store import cli
 from bench.store.records import SIDECARS, RecordStore
 from models.errors import InputError
 from models.files import atomic_folder
-from reports.records.evidence import Evidence, filtered
+from reports.records.evidence import Evidence
+from reports.records.rows import filtered
 
-PROFILE = "quick"  # that the reference run is of; a bundle may hold others, to compare with
+PROFILE = "quick"  # profile of the reference run; a bundle may hold others
 ROWS = "records.parquet"
-WHOLE = 2**30  # bytes, rows: of a page and of a dictionary; more than any column has
+WHOLE = 2**30  # bytes, rows: larger than any column, so that each is one page
 RANKS = "ranks.list.element"
-HOME = r" --home(?:=|\s+)(?:'[^']*'|\S+)"  # of a command: where its records lay is no one else's business, and it runs without
+HOME = r" --home(?:=|\s+)(?:'[^']*'|\S+)"  # removed from commands: a private path
 
 
 class Bundle:
-    """A read-only store over the three files; same `read`, `queries`, `examples` as a RecordStore."""
+    """Read-only store over the three files, with `read`, `queries` and `examples` as a RecordStore."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
 
     def read(self) -> pd.DataFrame:
+        """All rows. Raises InputError for a broken file."""
         return _read(self.folder / ROWS)
 
     def queries(self, point_id: str) -> pd.DataFrame | None:
+        """Per-query results of a point; None if there are none."""
         return self._of_point("queries", point_id)
 
     def examples(self, point_id: str) -> pd.DataFrame | None:
+        """Kept results of a point, with images; None if there are none."""
         return self._of_point("examples", point_id)
 
     def _of_point(self, sidecar: str, point_id: str) -> pd.DataFrame | None:
@@ -60,43 +61,42 @@ class Bundle:
 
 
 class Compact:
-    """A store without most sidecars of the variants that stand beside the two compared: kept are those of the operating point, of hard negatives and
-    of zero-shot classification, which intervals and tests rest on. Recall with other numbers of lexicons kept then has no interval."""
+    """A store without most sidecars of variants other than the reference and the baseline.
+
+    Kept are those of the operating point, of hard negatives and of zero-shot classification, which intervals and tests
+    need. Recall of other variants at another top_k then has no interval.
+    """
 
     def __init__(self, store):
         self.store, self.folder = store, store.folder
         evidence = Evidence(store)
         compared = (evidence.reading.reference, evidence.reading.baseline, "")
-        beside = evidence.all[~evidence.all.variant.isin(compared)].drop_duplicates("point_id")
-        retrieval = beside[beside.task == "retrieval"]
-        tested = pd.concat(
-            [
-                filtered(retrieval[retrieval.variant == name], evidence.operating_point(name))
-                for name in set(retrieval.variant)
-            ]
-            or [retrieval]
-        )
-        self.untold = {"queries": set(retrieval.point_id) - set(tested.point_id), "examples": set(beside.point_id)}
+        others = evidence.all[~evidence.all.variant.isin(compared)].drop_duplicates("point_id")
+        retrieval = others[others.task == "retrieval"]
+        tested = set()
+        for name, rows in retrieval.groupby("variant"):
+            tested |= set(filtered(rows, evidence.operating_point(name)).point_id)
+        self.dropped = {"queries": set(retrieval.point_id) - tested, "examples": set(others.point_id)}
 
     def read(self) -> pd.DataFrame:
         return self.store.read()
 
     def queries(self, point_id: str) -> pd.DataFrame | None:
-        return None if point_id in self.untold["queries"] else self.store.queries(point_id)
+        return None if point_id in self.dropped["queries"] else self.store.queries(point_id)
 
     def examples(self, point_id: str) -> pd.DataFrame | None:
-        return None if point_id in self.untold["examples"] else self.store.examples(point_id)
+        return None if point_id in self.dropped["examples"] else self.store.examples(point_id)
 
 
 def open_records(folder):
-    """The store in a folder: a bundle, a home, or a folder of single points. Raises InputError when it is none of them."""
+    """The store in a bundle, a home, or a folder of single points. Raises InputError if it is none of them."""
     return Bundle(folder) if (Path(folder) / ROWS).is_file() else RecordStore.open(folder)
 
 
 def write(stores, folder, tasks: set[str] | None = None) -> None:
-    """Writes the records of stores as one bundle, in place of the files that stood there; of a point that several have, the first one's.
+    """Writes the records of stores as one bundle, replacing the folder; of a point in several stores, the first counts.
 
-    tasks: those of the first store to take, None for all. Raises InputError for a task without records.
+    tasks: tasks to take from the first store; None for all. Raises InputError for a task without records.
     """
     parts, seen = [], set()
     for store in stores:
@@ -104,7 +104,7 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
         if tasks and not parts:
             if absent := sorted(tasks - set(rows.task)):
                 known = ", ".join(sorted(set(rows.task))) or "none"
-                raise InputError(f"{store.folder}: no records of the task {absent[0]!r}; there are {known}")
+                raise InputError(f"{store.folder}: no records of the task {absent[0]!r}; known tasks: {known}")
             rows = rows[rows.task.isin(tasks)]
         parts.append((store, rows[~rows.point_id.isin(seen)]))
         seen |= set(rows.point_id)
@@ -124,16 +124,27 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_pandas(rows, preserve_index=False)
-    split = {RANKS: "BYTE_STREAM_SPLIT"} if "ranks" in table.column_names else None
+    whole = dict.fromkeys(("row_group_size", "max_rows_per_page", "data_page_size", "dictionary_pagesize_limit"), WHOLE)
     pq.write_table(
-        table, path, compression="zstd", compression_level=19, write_statistics=False, column_encoding=split,
-        use_dictionary=[name for name in table.column_names if name != "ranks"], row_group_size=WHOLE, max_rows_per_page=WHOLE,
-        data_page_size=WHOLE, dictionary_pagesize_limit=WHOLE,
-    )  # fmt: skip
+        table,
+        path,
+        compression="zstd",
+        compression_level=19,
+        write_statistics=False,
+        column_encoding={RANKS: "BYTE_STREAM_SPLIT"} if "ranks" in table.column_names else None,
+        use_dictionary=[name for name in table.column_names if name != "ranks"],
+        **whole,
+    )
 
 
 def _read(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_table(path).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     except (pa.ArrowException, OSError) as error:
@@ -141,6 +152,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def main(arguments) -> None:
+    """`lexlip-bench bundle`"""
     tasks = {task for task in arguments.tasks.split(",") if task}
     stores = [open_records(folder) for folder in (arguments.home, *arguments.merge)]
     write([Compact(store) for store in stores] if arguments.compact else stores, arguments.folder, tasks)
@@ -148,20 +160,12 @@ def main(arguments) -> None:
 
 
 def parser():
-    flags = cli.parser("Writes all records of a home as three files that can be committed.")
-    flags.add_argument("--tasks", default="", help="records of these tasks alone, separated by commas")
-    flags.add_argument(
-        "--merge",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="add the records of another home or bundle",
-    )
-    flags.add_argument(
-        "--compact",
-        action="store_true",
-        help="of all variants but lexlip and clip, per-query results at the operating point alone",
-    )
-    flags.add_argument("folder", type=Path, help="folder to write; what stands there is replaced")
+    """Flags of `lexlip-bench bundle`."""
+    flags = cli.parser("Writes all records of a home as three files small enough to commit.")
+    flags.add_argument("--tasks", default="", help="tasks to take from the home, separated by commas (default: all)")
+    merged = "add the records of another home or bundle; may be repeated"
+    flags.add_argument("--merge", type=Path, action="append", default=[], metavar="FOLDER", help=merged)
+    compact = "keep per-query results of variants other than lexlip and clip at the operating point only"
+    flags.add_argument("--compact", action="store_true", help=compact)
+    flags.add_argument("folder", type=Path, help="folder to write; its contents are replaced")
     return flags

@@ -1,0 +1,1 @@
+"""Tables, figures and images in the formats of pages and files. Knows no record."""

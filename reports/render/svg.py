@@ -1,8 +1,7 @@
-"""SVG as matplotlib writes it, made smaller and able to follow a reader's dark scheme; the picture stays the same.
+"""Compacts the SVG of matplotlib, and lets it follow the colour scheme of the reader; the picture is unchanged.
 
-Looks that elements repeat become classes of one style sheet, which has their colours for the dark too (`figures.DARK`). Coordinates keep
-hundredths of a point, which no screen and no printer shows; names, spaces and comments go. What reads no media queries, such as a typesetter, shows
-the light scheme.
+Repeated styles become classes of one style sheet with their dark colours (`figures.DARK`). Coordinates keep hundredths
+of a point; ids, spaces and comments are dropped. Readers without media queries show the light scheme.
 """
 
 import itertools
@@ -15,15 +14,15 @@ STYLE_SHEET = "*{stroke-linejoin:round;stroke-linecap:butt}"  # what matplotlib 
 
 
 def compact(svg: str, dark: dict[str, str]) -> str:
-    """The same picture; dark: colour -> the one in its place where a reader prefers the dark, both as #rrggbb."""
+    """The same picture, smaller. dark: colour -> its replacement in dark mode, both as #rrggbb."""
     svg = re.sub(r"<!DOCTYPE.*?>\s*|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # headings of parts, which nothing refers to
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # ids of groups, which nothing refers to
     svg = re.sub(r' d="([^"]*)"', lambda path: f' d="{_path(path[1])}"', svg)
     svg = re.sub(r' (x|y)="([^"]*)"', lambda at: f' {at[1]}="{_rounded(at[2])}"', svg)
     svg = re.sub(r"translate\(([^)]*)\)", lambda at: f"translate({_rounded(at[1])})", svg)
     svg = re.sub(r"(<use [^>]*?)transform=\"translate\((\S+) 0\)\"", r'\1x="\2"', svg)
     svg = re.sub(r">\s+<", "><", svg)
-    svg = re.sub(r"<g>(<(?:use|path) [^>]*/>)</g>", r"\1", svg)  # a part of one element
+    svg = re.sub(r"<g>(<(?:use|path) [^>]*/>)</g>", r"\1", svg)  # a group of one element
     return _in_classes(_renamed(svg), dark)
 
 
@@ -43,7 +42,7 @@ def _names() -> Iterator[str]:
 
 
 def _renamed(svg: str) -> str:
-    """Short names for what is referred to."""
+    """Short names for ids."""
     short = dict(zip(dict.fromkeys(re.findall(r' id="([^"]*)"', svg)), _names(), strict=False))
     svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{short[found[1]]}"', svg)
     return re.sub(r'(url\(#|href="#)([^")]*)', lambda found: found[1] + short[found[2]], svg)
@@ -55,11 +54,12 @@ def _in_classes(svg: str, dark: dict[str, str]) -> str:
     rules = {name: look.replace(": ", ":").replace("; ", ";") for look, name in classes.items()}
     in_dark = {name: _declared(look, dark) for name, look in rules.items()}
     sheet = STYLE_SHEET + "".join(f".{name}{{{look}}}" for name, look in rules.items())
-    sheet += f"@media (prefers-color-scheme:dark){{{''.join(f'.{name}{{{look}}}' for name, look in in_dark.items() if look)}}}"
+    dark_rules = "".join(f".{name}{{{look}}}" for name, look in in_dark.items() if look)
+    sheet += f"@media (prefers-color-scheme:dark){{{dark_rules}}}"
     return re.sub(r"<style[^>]*>.*?</style>", lambda _: f"<style>{sheet}</style>", svg, count=1, flags=re.DOTALL)
 
 
 def _declared(look: str, dark: dict[str, str]) -> str:
-    """The declarations of a look whose colour is another one in the dark, with that colour."""
+    """Declarations of a style whose colour differs in dark mode, with the dark colour."""
     parts = (part.partition(":") for part in look.split(";"))
     return ";".join(f"{key}:{dark[value]}" for key, _, value in parts if value in dark)

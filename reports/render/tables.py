@@ -1,6 +1,7 @@
-"""One table behind CSV, Markdown, LaTeX and HTML. CSV holds the numbers in full; the others print the same rounded text.
+"""A table and its CSV, Markdown and LaTeX forms; the pages print the same cells as HTML.
 
-A cell is a number with its uncertainty and size, a text, or the reason why there is none. The format belongs to the column.
+CSV holds unrounded numbers; the other forms print the same rounded text. A cell is a number with its interval and
+sample size, a text, or the reason why the number is missing.
 """
 
 import math
@@ -15,11 +16,11 @@ NOT_APPLICABLE = "–"
 NOT_A_NUMBER = "not a number"
 FAILED = "failed"
 
-# Control and formatting characters (among them the marks that turn text right to left) can make a page read other than it is.
+# Control and formatting characters, such as right-to-left marks, can make a page show other text than it holds.
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 SPREADSHEET_FORMULA = ("=", "+", "-", "@")
-MOST_NAMED = 6  # records that a cell names
+MOST_NAMED = 6  # record ids in the tooltip of a cell
 LATEX = {
     "−": "$-$",
     "±": "$\\pm$",
@@ -34,7 +35,11 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """`value` with its interval, how many it rests on, its mark of significance, and the ids of the points behind it."""
+    """A value, or why it is missing.
+
+    low, high: 95% interval. p: corrected p-value. mark: significance mark. n: sample size in words. points: ids of the
+    records behind the value. format: overrides the format of the column, for columns of mixed units.
+    """
 
     value: float | str | None = None
     low: float | None = None
@@ -44,11 +49,12 @@ class Cell:
     n: str = ""
     missing: str = ""
     points: tuple[str, ...] = ()
+    format: Callable[[float], str] | None = None
 
 
 @dataclass(frozen=True)
 class Column:
-    """`format` turns a number into text; `group` heads several columns."""
+    """`format` turns a number into text; columns of the same `group` share a heading."""
 
     key: str
     label: str
@@ -58,7 +64,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`rows`: mappings of column key -> Cell; a key that lacks reads "not measured". The first column heads its row."""
+    """Rows map column keys to cells; a missing key prints "not measured". The first column is the row heading."""
 
     name: str
     caption: str
@@ -67,7 +73,7 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
     def select(self, name: str, caption: str, keys: Iterable[str], notes: tuple[str, ...] = ()) -> "Table":
-        """The same rows with only some columns, as a table of its own."""
+        """A new table with the same rows and only the columns `keys`."""
         keys = list(keys)
         return replace(
             self, name=name, caption=caption, columns=tuple(c for c in self.columns if c.key in keys), notes=notes
@@ -77,11 +83,11 @@ class Table:
         return row.get(column.key, Cell(missing=NOT_MEASURED))
 
     def is_numeric(self, column: Column) -> bool:
-        """Whether any row has a number there: such columns are set flush right."""
+        """Whether any row has a number in the column; such columns are right-aligned."""
         return any(is_number(self.cell(row, column)) for row in self.rows)
 
     def groups(self) -> list[tuple[str, int]]:
-        """Runs of columns under one heading: (heading, how many)."""
+        """Runs of columns with the same group: (heading, number of columns)."""
         runs: list[tuple[str, int]] = []
         for column in self.columns:
             if runs and runs[-1][0] == column.group:
@@ -91,14 +97,14 @@ class Table:
         return runs
 
     def texts(self) -> list[list[str]]:
-        """What a reader sees: rows of strings, numbers with interval and mark."""
+        """Rows of printed cells, numbers with interval and mark."""
         return [[text(self.cell(row, column), column) for column in self.columns] for row in self.rows]
 
     def headings(self) -> list[str]:
         return [f"{column.group}: {column.label}" if column.group else column.label for column in self.columns]
 
     def to_csv(self) -> str:
-        """Numbers unrounded, in columns of their own for interval, p-value and size where a column has any."""
+        """Unrounded numbers; intervals, p-values and sample sizes get extra columns where present."""
         data: dict[str, list] = {}
         for column in self.columns:
             cells = [self.cell(row, column) for row in self.rows]
@@ -130,35 +136,35 @@ def is_number(cell: Cell) -> bool:
 
 
 def text(cell: Cell, column: Column) -> str:
-    """A cell in one line: `41.2 [39.8, 42.6]*`, or why there is no number."""
+    """A cell in one line: `41.2 [39.8, 42.6]*`, its text, or why it is missing."""
     if not is_number(cell):
         return clean(cell.missing or cell.value or "")
-    return column.format(cell.value) + bounds(cell, column) + cell.mark
+    written = cell.format or column.format
+    bounds = "" if cell.low is None or cell.high is None else f" [{written(cell.low)}, {written(cell.high)}]"
+    return written(cell.value) + bounds + cell.mark
 
 
-def bounds(cell: Cell, column: Column) -> str:
-    """` [low, high]`, or "" without an interval."""
-    if cell.low is None or cell.high is None:
-        return ""
-    return f" [{column.format(cell.low)}, {column.format(cell.high)}]"
+def brief(cell: Cell) -> Cell:
+    """The cell with a missing reason cut to its status ("failed: no memory" -> "failed")."""
+    return replace(cell, missing=cell.missing.partition(":")[0]) if cell.missing else cell
 
 
 def source(cell: Cell) -> str:
-    """What a number rests on, for who points at it: how many, and the ids of the records."""
+    """Tooltip of a number: its sample size and the ids of its records."""
     more = f" and {len(cell.points) - MOST_NAMED} more" if len(cell.points) > MOST_NAMED else ""
     records = f"records: {', '.join(cell.points[:MOST_NAMED])}{more}" if cell.points else ""
     return "; ".join(part for part in (cell.n, records) if part)
 
 
 def clean(value) -> str:
-    """Text on one line, with characters that cannot be seen made visible."""
+    """Text on one line, with invisible characters replaced."""
     spaced = " ".join(str(value).split())
     return "".join(
         REPLACEMENT if unicodedata.category(character) in HIDDEN_CATEGORIES else character for character in spaced
     )
 
 
-# --- formats ----------------------------------------------------------------------------------------------------------------------
+# --- formats
 
 
 def percent(value: float) -> str:
@@ -167,8 +173,17 @@ def percent(value: float) -> str:
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, signed."""
-    rounded = f"{100 * value:+.1f}"
-    return ("0.0" if float(rounded) == 0 else rounded).replace("-", "−")
+    return signed(100 * value, 1)
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """A signed number with a real minus; zero has no sign."""
+    rounded = f"{value:+.{decimals}f}"
+    return (rounded[1:] if float(rounded) == 0 else rounded).replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def integer(value: float) -> str:
@@ -188,7 +203,7 @@ def times(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes in decimal units, as disks are sold: 1,000 B = 1 kB."""
+    """Bytes in decimal units: 1,000 B = 1 kB."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(value) < 1000:
             return f"{significant(value) if unit != 'B' else integer(value)} {unit}"
@@ -196,11 +211,11 @@ def size(value: float) -> str:
     return f"{significant(value)} TB"
 
 
-# --- escaping ---------------------------------------------------------------------------------------------------------------------
+# --- escaping
 
 
 def _spreadsheet_safe(value):
-    """A text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    """Prefixes an apostrophe to texts that a spreadsheet would run as a formula."""
     if not isinstance(value, str):
         return value
     value = clean(value)

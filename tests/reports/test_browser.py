@@ -1,4 +1,4 @@
-"""The site in a real browser: wide, on a phone, in the dark, on paper, without scripts. Needs Debian's chromium or another on the path."""
+"""The site in a browser: wide, on a phone, dark, on paper, without scripts. Needs chromium or chrome on the path."""
 
 import io
 import json
@@ -15,9 +15,8 @@ from reports.build import build
 from reports.pages.site import PAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
 SITUATIONS = {
     "wide": (1366, "light"),
     "dark": (1366, "dark"),
@@ -32,7 +31,13 @@ CONTRASTS = """() => {
   const channel = c => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4 };
   const parse = text => text.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c } return [255, 255, 255] };
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.length < 4 || c[3] > 0) return c;
+    }
+    return [255, 255, 255];
+  };
   const low = [];
   for (const e of document.querySelectorAll('body *:not(script):not(svg, svg :not(text))')) {
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
@@ -47,7 +52,7 @@ POINTS = "#figure-explorer .live svg .mark-symbol.role-mark path"
 
 @pytest.fixture(scope="module")
 def site_of_all(swept, tmp_path_factory):
-    """The folder of a site whose every page has something to show."""
+    """The folder of a site with content on every page."""
     return build(swept, tmp_path_factory.mktemp("of_all") / "site").parent
 
 
@@ -63,18 +68,18 @@ def browser():
 
 
 @pytest.fixture
-def opened(browser, site_of_all):
-    """Opens a page of the site, its plots drawn; with what the console said and what was asked for."""
+def opened_in(browser):
+    """Opens a page of a site with its plots drawn; returns it with console messages and requested URLs."""
     contexts = []
 
-    def open_(name: str, width: int = 1366, **options):
+    def open_(site, name: str, width: int = 1366, **options):
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
         page = contexts[-1].new_page()
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto((site_of_all / f"{name}.html").as_uri())
+        page.goto((site / f"{name}.html").as_uri())
         if options.get("java_script_enabled", True):
             page.wait_for_function(DRAWN)
         return page, said, asked
@@ -82,6 +87,12 @@ def opened(browser, site_of_all):
     yield open_
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def opened(opened_in, site_of_all):
+    """Opens a page of the site with content on every page."""
+    return lambda name, *args, **options: opened_in(site_of_all, name, *args, **options)
 
 
 def hard_to_read(page) -> list[str]:
@@ -93,12 +104,11 @@ def hard_to_read(page) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", [page.name for page in PAGES])
-def test_opens_readable_and_alone(opened, site_of_all, name):
+def check(site, page, said, asked) -> None:
+    """Readable in every situation, accessible, without console messages and without requests beyond the site."""
     axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
-    page, said, asked = opened(name)
     plots = page.locator("figure[data-plot]").count()
-    assert page.locator("figure.alive .live svg").count() >= plots, "each figure has its interactive twin"
+    assert page.locator("figure.alive .live svg").count() >= plots, "every figure has an interactive plot"
     for width, scheme in SITUATIONS.values():
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
@@ -113,9 +123,20 @@ def test_opens_readable_and_alone(opened, site_of_all, name):
     serious = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
     assert serious == []
     assert said == []
-    assert [url for url in asked if not url.startswith(("data:", site_of_all.as_uri()))] == []
+    assert [url for url in asked if not url.startswith(("data:", site.as_uri()))] == []
 
 
+def test_a_page_opens_readable_and_offline(opened_in, site):
+    check(site, *opened_in(site, "efficacy"))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [page.name for page in PAGES])
+def test_opens_readable_and_offline(opened, site_of_all, name):
+    check(site_of_all, *opened(name))
+
+
+@pytest.mark.nightly
 def test_the_policy_holds(opened):
     """What it forbids does not happen: a script in the page, code from text, a request."""
     page, said, _ = opened("efficacy")
@@ -131,13 +152,14 @@ def test_the_policy_holds(opened):
 
 
 def count(page, points: int) -> None:
-    """Waits until so many points are drawn."""
+    """Waits until a number of points is drawn."""
     page.wait_for_function(
         f"() => document.querySelectorAll({POINTS!r}).length === {points}"
     )  # a function: the policy forbids code from text
     assert page.locator("#figure-explorer output").text_content() == f"{points} points shown"
 
 
+@pytest.mark.nightly
 def test_choices_change_the_plot(opened):
     page, said, _ = opened("efficacy")
     views = page.locator("#figure-explorer .view:visible svg")
@@ -153,11 +175,11 @@ def test_choices_change_the_plot(opened):
     )
     count(page, 4)
     assert page.locator(POINTS).evaluate_all("paths => paths.map(path => path.getAttribute('transform'))") != before
-    page.select_option("#figure-explorer-kept", "64")
+    page.select_option("#figure-explorer-top_k", "64")
     count(page, 1)
     page.select_option("#figure-explorer-images", "1000")
     count(page, 1)
-    page.select_option("#figure-explorer-kept", "")
+    page.select_option("#figure-explorer-top_k", "")
     count(page, 4)
     page.select_option("#figure-explorer-source", index=1)
     assert page.locator("#figure-explorer-images option").all_text_contents() == ["all", "60"], (
@@ -175,6 +197,7 @@ def test_choices_change_the_plot(opened):
     assert said == []
 
 
+@pytest.mark.nightly
 def test_pointing_shows_the_record(opened, swept):
     page, _, _ = opened("efficacy")
     page.select_option("#figure-explorer-source", index=1)
@@ -201,6 +224,7 @@ def test_pointing_shows_the_record(opened, swept):
     tip.wait_for(state="hidden")
 
 
+@pytest.mark.nightly
 def test_small_multiples_share_the_axis_of_cost(opened):
     page, _, _ = opened("efficacy")
     count(page, 12)
@@ -210,6 +234,7 @@ def test_small_multiples_share_the_axis_of_cost(opened):
     assert len(axes) == 6 and axes[0] == axes[2] == axes[4], "an x and a y for each of three sizes"
 
 
+@pytest.mark.nightly
 def test_pointing_at_a_learning_curve_says_what_it_is(opened, swept):
     page, _, _ = opened("ablations")
     page.locator("#figure-learning .live .view").first.locator(
@@ -229,6 +254,7 @@ def test_pointing_at_a_learning_curve_says_what_it_is(opened, swept):
     assert lines[1:] == ["optimiser step: 400", f"R@1, text to image, %: {100 * mine.value:,.4g}", "seed 0"]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", PAPER)
 def test_the_still_figures_follow_the_scheme(opened, scheme):
     page, _, _ = opened("efficacy", java_script_enabled=False, color_scheme=scheme)
@@ -236,6 +262,7 @@ def test_the_still_figures_follow_the_scheme(opened, scheme):
     assert picture.getpixel((10, 10)) == tuple(int(part) for part in PAPER[scheme][4:-1].split(","))
 
 
+@pytest.mark.nightly
 def test_without_scripts_the_figures_stay(opened):
     page, _, _ = opened("efficacy", java_script_enabled=False)
     assert page.locator(".live").count() == 0
@@ -243,6 +270,7 @@ def test_without_scripts_the_figures_stay(opened):
     assert page.locator("#figure-explorer .still img").is_visible()
 
 
+@pytest.mark.nightly
 def test_records_can_be_downloaded(opened, swept, tmp_path):
     page, _, _ = opened("method")
     with page.expect_download() as started:
@@ -254,6 +282,7 @@ def test_records_can_be_downloaded(opened, swept, tmp_path):
     assert sorted(read.point_id + read.metric) == sorted(mine.point_id + mine.metric)
 
 
+@pytest.mark.nightly
 def test_prints_the_still_figures(opened):
     page, _, _ = opened("efficacy")
     page.emulate_media(media="print")
@@ -264,6 +293,7 @@ def test_prints_the_still_figures(opened):
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
+@pytest.mark.nightly
 def test_keyboard(opened):
     """The first stop leads past the navigation, a choice can be made, and a wide table can be scrolled."""
     page, _, _ = opened("efficacy", width=390)

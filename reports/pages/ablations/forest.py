@@ -1,4 +1,4 @@
-"""The differences of all variants to the reference at a glance: a forest plot."""
+"""Forest plot: the difference of every variant to the reference."""
 
 from reports.findings import comparisons
 from reports.findings.comparisons import OF_ONE_SEED, SIGNIFICANT
@@ -8,70 +8,55 @@ from reports.render.figures import COLOURS, MUTED, Figure, Panel, Series, draw
 from reports.render.tables import points
 
 SHORT = {"recall@1": "R@1", "recall@10": "R@10"}
+LOOKS = {
+    SIGNIFICANT: ("significant after Holm's correction", {"colour": COLOURS[1]}),
+    OF_ONE_SEED: ("significant over the queries of one seed", {"colour": COLOURS[3], "filled": False}),
+    "": ("not significant", {"colour": MUTED, "filled": False}),
+}
 
 
 def section(evidence: Evidence) -> Section:
     tests = [test for test in comparisons.tests(evidence).values() if test.estimate.low is not None]
-    return Section(
-        "forest",
-        "What each part is worth",
-        figures=[figure(evidence, tests)] if tests else [],
-        data={"tests": len(tests)},
-    )
+    figures = [figure(evidence, tests)] if tests else []
+    return Section("forest", "Differences of the ablations", figures=figures, folder="ablations")
 
 
 def figure(evidence: Evidence, tests: list[comparisons.Test]) -> Figure:
-    """A panel for each metric that was tested, a line for each variant, the largest loss first."""
+    """One panel for each tested metric, one line for each variant, the largest loss first."""
     reference = evidence.reading.reference
     worth = {test.variant: test.estimate.value for test in reversed(tests) if test.metric == comparisons.TESTED[0]}
     names = sorted({test.variant for test in tests}, key=lambda name: (worth.get(name, 0.0), name))
-    panels, told = [], []
+    panels, alt = [], []
     for metric in comparisons.TESTED:
         mine = [test for test in tests if test.metric == metric]
         series = [
-            _series(
-                "significant after Holm's correction",
-                [test for test in mine if test.mark == SIGNIFICANT],
-                names,
-                COLOURS[1],
-            ),
-            _series(
-                "significant over the queries of one seed",
-                [test for test in mine if test.mark == OF_ONE_SEED],
-                names,
-                COLOURS[3],
-                filled=False,
-            ),
-            _series("not significant", [test for test in mine if not test.mark], names, MUTED, filled=False),
+            _series(name, [test for test in mine if test.mark == mark], names, look)
+            for mark, (name, look) in LOOKS.items()
         ]
         axis = f"{SHORT[metric]} minus that of {reference}, points"
-        panels.append(
-            Panel(f"{SHORT[metric]}, text to image", axis, "", [one for one in series if one.x], names=tuple(names))
-        )
-        told.append(
-            f"{SHORT[metric]}: " + "; ".join(map(_in_words, sorted(mine, key=lambda test: test.estimate.value)))
-        )
+        title, series = f"{SHORT[metric]}, text to image", [one for one in series if one.x]
+        panels.append(Panel(title, axis, "", series, names=tuple(names)))
+        values = (_in_words(test) for test in sorted(mine, key=lambda test: test.estimate.value))
+        alt.append(f"{SHORT[metric]}: {'; '.join(values)}")
     caption = (
-        f"Each variant minus {reference}, in points, paired by query and seed; bars are 95% intervals, not corrected for many comparisons. "
-        f"Filled: significant at {evidence.reading.significant} after Holm's correction over the {len(tests)} tests shown; hollow in colour: so over the queries of one seed alone, which another training run need not show. Left of the line: {reference} is better, so the part that the variant lacks matters."
+        f"Each variant minus {reference}, in points, paired by query and seed, with 95% intervals. Left of the line, "
+        f"{reference} is better. Significance after Holm's correction over {len(tests)} tests."
     )
-    return draw("forest", caption, f"Differences to {reference}, in points. {'. '.join(told)}.", panels, columns=2)
+    return draw("forest", caption, f"Differences to {reference}, in points. {'. '.join(alt)}.", panels, columns=2)
 
 
 def _in_words(test: comparisons.Test) -> str:
     e = test.estimate
-    return f"{test.variant} {points(e.value)} [{points(e.low)}, {points(e.high)}]{' significant' if test.significant else ''}"
+    return f"{test.variant} {points(e.value)} [{points(e.low)}, {points(e.high)}]{test.mark}"
 
 
-def _series(name: str, tests: list[comparisons.Test], names: list[str], colour: str, filled: bool = True) -> Series:
+def _series(name: str, tests: list[comparisons.Test], names: list[str], look: dict) -> Series:
     details = []
     for test in tests:
-        e = test.estimate
-        corrected = "" if test.adjusted is None else f"p {test.adjusted:.2g} after Holm's correction\n"
-        details.append(
-            f"{corrected}{e.queries:,} paired queries of {e.groups:,} images, {e.seeds} seed{'s' if e.seeds > 1 else ''}\nrecords: {', '.join(test.points)}"
-        )
-    return Series(
-        name, [100 * test.estimate.value for test in tests], [float(names.index(test.variant)) for test in tests],
-        [(100 * test.estimate.low, 100 * test.estimate.high) for test in tests], colour=colour, line=False, filled=filled, details=details,
-    )  # fmt: skip
+        p = "" if test.adjusted is None else f"p {test.adjusted:.2g} after Holm's correction\n"
+        n = comparisons.paired_queries(test.estimate)
+        details.append(f"{p}{n}, seeds: {test.estimate.seeds}\nrecords: {', '.join(test.points)}")
+    x = [100 * test.estimate.value for test in tests]
+    y = [float(names.index(test.variant)) for test in tests]
+    bounds = [(100 * test.estimate.low, 100 * test.estimate.high) for test in tests]
+    return Series(name, x, y, bounds, line=False, details=details, **look)

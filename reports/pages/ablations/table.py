@@ -1,4 +1,4 @@
-"""Every variant in one table: quality, its difference to the reference, robustness and cost."""
+"""Every variant in one table: quality, difference to the reference, robustness and cost."""
 
 import functools
 
@@ -9,69 +9,77 @@ from reports.pages import Section
 from reports.records.evidence import Evidence
 from reports.render.tables import Cell, Column, Table, integer, percent, points, significant, size
 
-APART = pd.Timedelta(hours=1)
+PAUSE = pd.Timedelta(hours=1)  # without training, after which a new period begins
 T2I, I2T = "text_to_image", "image_to_text"
 RECALLS = ("recall@1", "recall@5", "recall@10", "median_rank", "trec_recall@1")
-SHORT = {
-    "recall@1": "R@1",
-    "recall@5": "R@5",
-    "recall@10": "R@10",
-    "median_rank": "median rank",
-    "trec_recall@1": "TREC r@1",
-}
+SHORT = dict(zip(RECALLS, ("R@1", "R@5", "R@10", "median rank", "TREC r@1"), strict=True))
 KINDS = ("attribute", "count", "relation")
-
-QUALITY = [f"{m} {T2I}" for m in RECALLS] + [f"{m} {I2T}" for m in RECALLS]
-DIFFERENCES = [f"difference {m}" for m in comparisons.TESTED]
+COSTS = {
+    "lexicons image": ("per image", significant, "Active lexicons"),
+    "lexicons text": ("per text", significant, "Active lexicons"),
+    "flops": ("FLOPs per pair", significant, "Search"),
+    "bytes": ("index per image", size, "Search"),
+    "train seconds": ("seconds", integer, "Training"),
+    "train cpu": ("CPU s", integer, "Training"),
+    "train rate": ("pairs/s", integer, "Training"),
+    "parameters": ("parameters", integer, "Training"),
+    "step": ("chosen step", integer, "Training"),
+}
+DIFFERENCES = [f"difference {metric}" for metric in comparisons.TESTED]
 VIEWS = {
     "ablations_text_to_image": (
-        "Text to image: recall, and difference to the reference",
-        ["variant", "seeds", *(f"{m} {T2I}" for m in RECALLS), *DIFFERENCES, "compositional"],
-    ),
-    "ablations_image_to_text": ("Image to text, and hard negatives", ["variant", "seeds", *(f"{m} {I2T}" for m in RECALLS), "hard", *(f"hard {k}" for k in KINDS)]),
-    "ablations_cost": ("Lexicons, size and training", ["variant", "seeds", "lexicons image", "lexicons text", "flops", "bytes", "train seconds", "train cpu", "train rate", "parameters", "step"]),
-}  # fmt: skip
-SUCCESS = "R@K is Success@K: the share of queries with at least one correct item in the top K."
-VIEW_NOTES = {
-    "ablations_text_to_image": (
-        f"{SUCCESS} TREC r@1, the share of a query's correct items in the top 1, is the same where each caption has one correct image. "
-        "Compositional: combinations of concept and attribute, or of two concepts, that never occur in train.",
-        f"{comparisons.SIGNIFICANT} significant after Holm's correction over all differences in this table; {comparisons.OF_ONE_SEED} the same of one seed, "
-        "over its queries alone: another training run need not show it.",
+        "Text to image, and difference to the reference",
+        [*(f"{metric} {T2I}" for metric in RECALLS), *DIFFERENCES, "compositional"],
     ),
     "ablations_image_to_text": (
-        "TREC r@1 counts all five captions of an image, so it cannot pass 20.0. Hard negatives: the image must score its caption above the same caption "
-        "with one attribute, count or relation swapped (on float vectors, before pruning); chance is 50.0.",
+        "Image to text, and hard negatives",
+        [*(f"{metric} {I2T}" for metric in RECALLS), "hard", *(f"hard {kind}" for kind in KINDS)],
+    ),
+    "ablations_cost": ("Lexicons, size and training", list(COSTS)),
+}
+NOTES = {
+    "ablations_text_to_image": (
+        "R@K is Success@K: the share of queries with a relevant item in the top K. TREC r@1: the share of relevant "
+        "items in the top 1. Compositional: combinations of concepts and attributes absent from train.",
+        f"{comparisons.SIGNIFICANT} significant after Holm's correction over all differences in this table; "
+        f"{comparisons.OF_ONE_SEED} over the queries of one seed only, so another training may not show it.",
+    ),
+    "ablations_image_to_text": (
+        "TREC r@1 counts all five captions of an image, so it is at most 20.0. Hard negatives: the image must score "
+        "its caption above the same caption with one detail swapped (float vectors, before pruning); chance is 50.0.",
     ),
     "ablations_cost": (
-        "FLOPs per pair: expected multiply-adds to score one query against one document; the dimension for dense vectors.",
+        "FLOPs per pair: expected multiply-adds per query and document; the dimension for dense vectors.",
     ),
 }
 
 
 def section(evidence: Evidence) -> Section:
     whole = table(evidence)
-    added = {"ablations_text_to_image": alone(evidence), "ablations_cost": stretches(evidence)}
-    notes = {name: (*said, *added.get(name, ())) for name, said in VIEW_NOTES.items()}
-    views = [whole.select(name, caption, keys, notes[name]) for name, (caption, keys) in VIEWS.items()]
-    tests = comparisons.tests(evidence)
-    return Section(
-        "ablations",
-        "Ablations",
-        tables=[whole, *views],
-        data={
-            "sizes": sizes(whole),
-            "views": [view.name for view in views],
-            "tests": len(tests),
-            "operating": operating_points(evidence),
-            "significant": evidence.reading.significant,
-        },
-    )
+    notes = _notes(evidence)
+    views = [
+        whole.select(name, caption, ["variant", "seeds", *keys], notes[name]) for name, (caption, keys) in VIEWS.items()
+    ]
+    data = {
+        "sizes": sample_sizes(whole),
+        "views": [view.name for view in views],
+        "tests": len(comparisons.tests(evidence)),
+    }
+    return Section("ablations", "Ablations", tables=[whole, *views], data=data, folder="ablations")
 
 
-def sizes(whole: Table) -> list[tuple[str, str]]:
-    """How many queries each seed of a group of columns rests on: all that occur. Seeds have a column of their own."""
-    columns = {
+def table(evidence: Evidence) -> Table:
+    """All columns; `VIEWS` are parts of it."""
+    reference = evidence.reading.reference
+    on = f"{evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}"
+    rows = [row(evidence, variant) for variant in evidence.variants]
+    notes = tuple(note for of_view in _notes(evidence).values() for note in of_view)
+    return Table("ablations", f"Variants on {on}", tuple(columns(reference)), rows, notes)
+
+
+def sample_sizes(whole: Table) -> list[tuple[str, str]]:
+    """Number of queries per seed behind each group of columns; all that occur."""
+    first = {
         "Text to image": f"recall@1 {T2I}",
         "image to text": f"recall@1 {I2T}",
         "compositional": "compositional",
@@ -79,177 +87,118 @@ def sizes(whole: Table) -> list[tuple[str, str]]:
     }
     found = {
         name: dict.fromkeys(row[key].n.rpartition(", ")[0] for row in whole.rows if row[key].n)
-        for name, key in columns.items()
+        for name, key in first.items()
     }
     return [(name, " or ".join(n)) for name, n in found.items() if n]
 
 
-def table(evidence: Evidence) -> Table:
-    reference = evidence.reading.reference
-    return Table(
-        "ablations",
-        f"Variants on {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}: quality, difference to {reference}, robustness, cost",
-        tuple(columns(reference)),
-        [row(evidence, variant) for variant in evidence.variants],
-        notes=(*(note for notes in VIEW_NOTES.values() for note in notes), *alone(evidence), *stretches(evidence)),
-    )
+def _notes(evidence: Evidence) -> dict[str, tuple[str, ...]]:
+    """Notes of each view: the fixed ones, and where seeds or periods of training differ between variants."""
+    added, rows = {name: () for name in NOTES}, trained(evidence)
+    if (apart := largest_spread(evidence)) is not None:
+        seeds = [len(evidence.seeds(variant)) for variant in evidence.variants]
+        added["ablations_text_to_image"] = (
+            f"{seeds.count(1)} of {len(seeds)} variants have one seed. The R@1 of two seeds of one variant differs by "
+            f"up to {percent(apart)} points.",
+        )
+    if len(rows) and rows.period.nunique() > 1:
+        added["ablations_cost"] = (
+            f"Trained in {rows.period.nunique()} periods from {rows.start.min():%Y-%m-%d %H:%M} to "
+            f"{rows.stop.max():%Y-%m-%d %H:%M}: seconds and rates are of the last period of a variant.",
+        )
+    return {name: (*fixed, *added[name]) for name, fixed in NOTES.items()}
 
 
-def alone(evidence: Evidence) -> tuple[str, ...]:
-    """Where some variants have several seeds: which have one, and how far apart the seeds of one variant lie."""
+def largest_spread(evidence: Evidence) -> float | None:
+    """Largest range of R@1 over the seeds of a variant; None unless some variants have one seed and some several."""
     seeds = {variant: len(evidence.seeds(variant)) for variant in evidence.variants}
-    once = [variant for variant, count in seeds.items() if count == 1]
-    if not once or len(once) == len(seeds):
-        return ()
-    said = f"Of one seed, and so with intervals and tests over queries alone, which say nothing about another training run: {', '.join(once)}."
-    return (said, *spread(evidence))
-
-
-def spread(evidence: Evidence) -> tuple[str, ...]:
-    """How far the R@1 of the seeds of one variant lies apart: of the variant in which it does the most, and of the reference."""
-    of_seeds = {variant: _quality(evidence, variant).value for variant in evidence.variants}
-    apart = {variant: values.max() - values.min() for variant, values in of_seeds.items() if len(values) > 1}
-    if not apart:
-        return ()
-    most, reference = max(apart, key=apart.get), evidence.reading.reference
-    also = f", of {reference} {percent(apart[reference])}" if reference in apart and most != reference else ""
-    return (
-        f"R@1 of the seeds of {most} lies {percent(apart[most])} points apart{also}: a difference of one seed that is no larger may be chance in training.",
-    )
-
-
-def _quality(evidence: Evidence, variant: str) -> pd.DataFrame:
-    """R@1, text to image, of each seed."""
-    return evidence.measured(variant, RECALLS[0], **evidence.retrieval(), **evidence.operating_point(variant))
+    if not 1 <= list(seeds.values()).count(1) < len(seeds):
+        return None
+    at = evidence.retrieval()
+    by_seed = [evidence.measured(v, RECALLS[0], **at, **evidence.operating_point(v)).value for v in evidence.variants]
+    return max((values.max() - values.min() for values in by_seed if len(values) > 1), default=None)
 
 
 @functools.lru_cache(maxsize=8)
 def trained(evidence: Evidence) -> pd.DataFrame:
-    """variant, seed, start, stop and `stretch` of each training; a new stretch begins after more than `APART` in which none ran."""
-    ended = [
-        evidence.measured(variant, "train_cpu_seconds", task="training", step=None) for variant in evidence.variants
-    ]
+    """variant, seed, start, stop and `period` of each training; a new period begins after a `PAUSE`."""
+    ended = [evidence.measured(name, "train_cpu_seconds", task="training", step=None) for name in evidence.variants]
     rows = pd.concat([rows[["variant", "seed", "started", "seconds"]] for rows in ended]) if ended else pd.DataFrame()
     if rows.empty:
         return rows
-    stop = pd.to_datetime(rows.started)  # a training is recorded when it has ended
+    stop = pd.to_datetime(rows.started)  # a training is recorded when it ends
     rows = rows.assign(start=stop - pd.to_timedelta(rows.seconds, "s"), stop=stop).sort_values("start")
-    return rows.assign(stretch=(rows.start > rows.stop.cummax().shift() + APART).cumsum())
+    return rows.assign(period=(rows.start > rows.stop.cummax().shift() + PAUSE).cumsum())
 
 
 def cost_seeds(evidence: Evidence, variant: str) -> dict:
-    """The filter that takes the seeds of a variant's last stretch: seconds of another time are of a machine that was as fast, or as free, as it was then."""
+    """Filter for the seeds of the last period of a variant: the machine may have been faster or freer before."""
     rows = trained(evidence)
     mine = rows[rows.variant == variant] if len(rows) else rows
-    return {"seed": tuple(mine[mine.stretch == mine.stretch.max()].seed)} if len(mine) else {}
-
-
-def stretches(evidence: Evidence) -> tuple[str, ...]:
-    """Where trainings lie apart in time: which ran when, and whose seconds are shown."""
-    rows = trained(evidence)
-    if rows.empty or rows.stretch.nunique() < 2:
-        return ()
-    said = []
-    for _, of_stretch in rows.groupby("stretch"):
-        seeds = {
-            variant: ", ".join(f"{seed:.0f}" for seed in of_variant.seed)
-            for variant, of_variant in of_stretch.groupby("variant")
-        }
-        which = ", ".join(f"{variant} ({seeds[variant]})" for variant in evidence.variants if variant in seeds)
-        said.append(f"from {of_stretch.start.min():%Y-%m-%d %H:%M} to {of_stretch.stop.max():%Y-%m-%d %H:%M} {which}")
-    told = "A machine need not be as fast, or as free, at another time: seconds and rates are of the last time that a variant was trained; compare within one."
-    return (f"Trained (seeds) {'; '.join(said)}. {told}",)
+    return {"seed": tuple(mine[mine.period == mine.period.max()].seed)} if len(mine) else {}
 
 
 def columns(reference: str) -> list[Column]:
-    quality = []
+    """Columns of the whole table."""
+    found = [Column("variant", "Variant"), Column("seeds", "Seeds", integer)]
     for direction, group in ((T2I, "Text to image, %"), (I2T, "Image to text, %")):
         for metric in RECALLS:
-            quality.append(
-                Column(
-                    f"{metric} {direction}", SHORT[metric], significant if metric == "median_rank" else percent, group
-                )
-            )
+            written = significant if metric == "median_rank" else percent
+            found.append(Column(f"{metric} {direction}", SHORT[metric], written, group))
         if direction == T2I:
-            quality += [
-                Column(f"difference {m}", SHORT[m], points, f"Difference to {reference}, points")
-                for m in comparisons.TESTED
-            ]
-            quality.append(Column("compositional", "R@1", percent, "Compositional, %"))
-    negatives = [
-        Column("hard", "all", percent, "Hard negatives, %"),
-        *(Column(f"hard {k}", k, percent, "Hard negatives, %") for k in KINDS),
-    ]
-    cost = [
-        Column("lexicons image", "per image", significant, "Active lexicons"),
-        Column("lexicons text", "per text", significant, "Active lexicons"),
-        Column("flops", "FLOPs per pair", significant, "Search"),
-        Column("bytes", "index per image", size, "Search"),
-        Column("train seconds", "seconds", integer, "Training"),
-        Column("train cpu", "CPU s", integer, "Training"),
-        Column("train rate", "pairs/s", integer, "Training"),
-        Column("parameters", "parameters", integer, "Training"),
-        Column("step", "chosen step", integer, "Training"),
-    ]
-    return [Column("variant", "Variant"), Column("seeds", "Seeds", integer), *quality, *negatives, *cost]
+            minus = f"Minus {reference}, points"
+            found += [Column(f"difference {metric}", SHORT[metric], points, minus) for metric in comparisons.TESTED]
+            found.append(Column("compositional", "R@1", percent, "Compositional, %"))
+    negatives = [("hard", "all"), *((f"hard {kind}", kind) for kind in KINDS)]
+    found += [Column(key, label, percent, "Hard negatives, %") for key, label in negatives]
+    return found + [Column(key, *rest) for key, rest in COSTS.items()]
 
 
 def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
+    """All cells of a variant."""
     operating = evidence.operating_point(variant)
     cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant)))}
     for direction in (T2I, I2T):
         filters = evidence.retrieval("test", direction) | operating
         cells |= {f"{metric} {direction}": evidence.cell(variant, metric, **filters) for metric in RECALLS}
-    cells |= {
-        f"difference {metric}": comparisons.difference_cell(evidence, variant, metric) for metric in comparisons.TESTED
-    }
+    for metric in comparisons.TESTED:
+        cells[f"difference {metric}"] = comparisons.difference_cell(evidence, variant, metric)
     cells["compositional"] = evidence.cell(variant, "recall@1", **evidence.retrieval("compositional", T2I), **operating)
-    for kind in ("", *KINDS):
-        cells[f"hard {kind}".strip()] = _hard_negatives(
-            evidence, variant, "_".join(filter(None, ("hard_negative_accuracy", kind)))
-        )
-    size_filters = {"images": evidence.gallery.get(("test", T2I)), "split": "test", "direction": (T2I, "")} | operating
-    cells |= {
-        "lexicons image": _lexicons(evidence, variant, "active_lexicons_image", size_filters),
-        "lexicons text": _lexicons(evidence, variant, "active_lexicons_text", size_filters),
-        "flops": evidence.cell(variant, "flops_per_pair", **size_filters),
-        "bytes": evidence.cell(variant, "bytes_per_image", **size_filters),
-        "train seconds": training(evidence, variant, "train_seconds", **cost_seeds(evidence, variant)),
-        "train cpu": training(evidence, variant, "train_cpu_seconds", **cost_seeds(evidence, variant)),
-        "train rate": training(evidence, variant, "train_samples_per_second", **cost_seeds(evidence, variant)),
+    cells["hard"] = _hard_negatives(evidence, variant, "hard_negative_accuracy")
+    for kind in KINDS:
+        cells[f"hard {kind}"] = _hard_negatives(evidence, variant, f"hard_negative_accuracy_{kind}")
+    at = {"images": evidence.gallery.get(("test", T2I)), "split": "test", "direction": (T2I, "")} | operating
+    last = cost_seeds(evidence, variant)
+    return cells | {
+        "lexicons image": _lexicons(evidence, variant, "active_lexicons_image", at),
+        "lexicons text": _lexicons(evidence, variant, "active_lexicons_text", at),
+        "flops": evidence.cell(variant, "flops_per_pair", **at),
+        "bytes": evidence.cell(variant, "bytes_per_image", **at),
+        "train seconds": training(evidence, variant, "train_seconds", **last),
+        "train cpu": training(evidence, variant, "train_cpu_seconds", **last),
+        "train rate": training(evidence, variant, "train_samples_per_second", **last),
         "parameters": training(evidence, variant, "parameters"),
         "step": chosen_step(evidence, variant),
     }
-    return cells
-
-
-def operating_points(evidence: Evidence) -> str:
-    r = evidence.reading
-    return f"lexicon vectors: engine {r.lexicon_engine}, {r.top_k} lexicons kept per document, {r.bits}-bit impacts; dense vectors: engine {r.dense_engine}, exact"
 
 
 def training(evidence: Evidence, variant: str, metric: str, **seeds: tuple[float, ...]) -> Cell:
-    """The value at the end of training; where only curves were recorded, the last point of the curve."""
+    """The value at the end of training; without one, the last point of the curve."""
     at_end = evidence.cell(variant, metric, task="training", step=None, **seeds)
     if not at_end.missing:
         return at_end
     curve = evidence.matching(variant, metric, task="training")
-    curve = (
-        curve[(curve.status == "ok") & curve.value.notna() & curve.step.notna()]
-        .sort_values("step")
-        .drop_duplicates("seed", keep="last")
-    )
-    return (
-        Cell(float(curve.value.mean()), n=f"{len(curve)} seeds", points=tuple(curve.point_id)) if len(curve) else at_end
-    )
+    curve = curve[(curve.status == "ok") & curve.value.notna() & curve.step.notna()]
+    last = curve.sort_values("step").drop_duplicates("seed", keep="last")
+    return Cell(float(last.value.mean()), n=f"{len(last)} seeds", points=tuple(last.point_id)) if len(last) else at_end
 
 
 def chosen_step(evidence: Evidence, variant: str) -> Cell:
-    """The step whose checkpoint was chosen, the mean over seeds; where it was not recorded, that of the highest R@1 on val."""
+    """Step of the chosen checkpoint, the mean over seeds; if not recorded, that of the highest validation R@1."""
     recorded = training(evidence, variant, "chosen_step")
-    curve = evidence.matching(variant, "recall@1", task="training", split="val", direction=(T2I, ""))
     if not recorded.missing:
         return recorded
+    curve = evidence.matching(variant, "recall@1", task="training", split="val", direction=(T2I, ""))
     curve = curve[(curve.status == "ok") & curve.value.notna() & curve.step.notna()]
     if curve.empty:
         return recorded
@@ -264,7 +213,7 @@ def _lexicons(evidence: Evidence, variant: str, metric: str, filters: dict) -> C
 
 
 def _hard_negatives(evidence: Evidence, variant: str, metric: str) -> Cell:
-    """At the operating point where it was measured there, else on the float vectors as encoded."""
+    """At the operating point if measured there, else on float vectors."""
     filters = {"task": "hard_negatives", "split": "test"}
     operating = evidence.cell(variant, metric, **filters, **evidence.operating_point(variant))
     return evidence.cell(variant, metric, **filters) if operating.missing else operating

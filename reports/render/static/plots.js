@@ -1,5 +1,5 @@
-// Draws the plots of a page in place of its static figures; without it, or when anything fails, the figures stay.
-// Nothing is fetched: the rows and the specifications stand in the page as JSON, which Python made (reports/render/plots.py).
+// Draws interactive plots in place of the still figures of a page; without scripts, or after an error, the figures stay.
+// Works offline: data and specifications are JSON in the page (made by reports/render/plots.py).
 "use strict";
 
 (function () {

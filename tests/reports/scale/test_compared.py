@@ -1,8 +1,7 @@
 """What is compared with what: machines, checkpoints, indexes, settings."""
 
-from reports.findings.scale_ratios import comparisons
-from reports.records import scale
-from reports.records.scale import sweeps
+from reports.findings.ratios import comparisons
+from reports.records.sweep import chosen, sweeps
 from tests.reports.scale.records import LEXICON, ONE
 
 
@@ -10,7 +9,7 @@ def test_machines_never_mix(small):
     small.impact(32, 0.40, 7000.0, 7000.0, 64.0, machine_id="two")
     found = {sweep.machine_id: comparisons(sweep) for sweep in sweeps(small.evidence)}
     assert {row.search.rate(ONE) for row in found["two"]} == {7000.0}
-    assert {row.faster["any"].missing for row in found["two"]} == {"not measured"}
+    assert {row.speedup["any"].missing for row in found["two"]} == {"not measured"}
     assert 7000.0 not in {row.search.rate(ONE) for row in found["one"]}
 
 
@@ -31,7 +30,7 @@ def test_chosen_is_the_setting_of_most_sizes(small):
     small.impact(32, 0.45, 900.0, 3000.0, 64.0, images=1_000)
     settings = {
         (search.engine, search.top_k, search.images)
-        for search in scale.chosen(sweeps(small.evidence)[0])
+        for search in chosen(sweeps(small.evidence)[0])
         if search.engine == "impact"
     }
     assert settings == {("impact", 32, 10_000), ("impact", 32, 1_000)}

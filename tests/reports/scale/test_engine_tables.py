@@ -6,7 +6,7 @@ from tests.reports.scale.records import FLAT, ONE, cell, engines_of
 
 def test_engine_table(small):
     table = engines_of(small)
-    main = "impact, 32 kept, 8 bits"
+    main = "impact, top-32, 8 bits"
     assert cell(table, "recall@5", search=main) == "50.0"
     assert cell(table, "single 1 qps", search=main) == "600"
     assert cell(table, "single 1 limit", search=main) == "1,200"
@@ -49,12 +49,6 @@ def test_not_as_exact_as_it_says(made):
     assert cell(engines_of(made), "note", kind="lexicon") == "called exact, and is not on these vectors"
 
 
-def test_pareto():
-    assert scale_engines.pareto([(1, 9), (2, 8), (2, 7), (3, 8), (4, 1), (0, 9)]) == [0, 3, 4]
-    assert scale_engines.pareto([(1, 1), (1, 1)]) == [0, 1]
-    assert scale_engines.pareto([]) == []
-
-
 def test_end_to_end_is_the_sum(small):
     encoding = {
         "task": "encoding",
@@ -66,7 +60,7 @@ def test_end_to_end_is_the_sum(small):
     }
     small.write(small.point("lexicon", **encoding), {"encode_text_latency_p50_us": 4000.0})
     table = next(table for table in scale_engines.section(small.evidence).tables if table.name == "scale_end_to_end")
-    assert cell(table, "found", search="impact, 256 kept, 8 bits") == "10,050"  # 1e6 / 100 + 50
-    assert cell(table, "whole", search="impact, 256 kept, 8 bits") == "14,050"
-    assert cell(table, "share", search="impact, 256 kept, 8 bits") == f"{100 * 4000 / 14050:.1f}"
+    assert cell(table, "found", search="impact, top-256, 8 bits") == "10,050"  # 1e6 / 100 + 50
+    assert cell(table, "whole", search="impact, top-256, 8 bits") == "14,050"
+    assert cell(table, "share", search="impact, top-256, 8 bits") == f"{100 * 4000 / 14050:.1f}"
     assert cell(table, "whole", search="faiss-flat blas_from=4") == "not measured"

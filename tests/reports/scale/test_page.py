@@ -8,11 +8,11 @@ import pytest
 
 from bench.store.records import RecordStore
 from reports.build import build
-from reports.findings.scale_ratios import comparisons
+from reports.findings.ratios import comparisons
 from reports.pages.scale import growth as scale_growth
 from reports.pages.site import STATIC
 from reports.records.evidence import Evidence
-from reports.records.scale import sweeps
+from reports.records.sweep import sweeps
 from tests.reports.scale.records import FLAT, HOSTILE, MANY, ONE
 
 
@@ -22,13 +22,13 @@ def test_page(small, tmp_path, undrawn, whole):
     csv = pd.read_csv(tmp_path / "site" / "tables" / "scale_speed.csv").set_index(["top_k", "called"])
     assert float(csv.loc[(32, ONE.label), "flat single"]) == pytest.approx(60.0)
     assert "python -m bench.scale --corpus 10k" in html
-    assert first.index("Loses") < first.index("Wins")
+    assert ">loses<" in first
     assert "Absent: clip" not in html  # no line for each setting that did not run
 
 
 def test_a_page_without_a_sweep_says_what_to_run(home, site, whole):
     html = whole(site / "index.html")
-    assert "Not measured: run <code>python -m bench.scale --corpus 1M</code>" in html
+    assert "Not measured; run <code>python -m bench.scale --corpus 1M</code>" in html
     assert 'id="scale_engines"' not in html
     assert scale_growth.section(Evidence(RecordStore(home))) is None
 
@@ -61,5 +61,5 @@ def test_strange_numbers_do_not_stop_it(small, tmp_path, undrawn):
     small.search("dense", 0.55, {ONE: 0.0, MANY: float("inf")}, 0.0, engine="usearch")
     small.search("dense", float("nan"), {ONE: float("nan")}, float("nan"), engine="hnswlib")
     build(small.home, tmp_path / "site")
-    found = [row.faster[name] for row in comparisons(sweeps(small.evidence)[0]) for name in row.faster]
+    found = [row.speedup[name] for row in comparisons(sweeps(small.evidence)[0]) for name in row.speedup]
     assert all(cell.missing or np.isfinite(cell.value) for cell in found)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from reports.findings.scale_ratios import comparisons, gain, lexicon_side, sizes
-from reports.pages.scale import answer as claim
-from reports.records.scale import sweeps
+from reports.findings.paired import as_good
+from reports.findings.ratios import comparisons, lexicon_side, range_of, sizes
+from reports.pages.scale import claim
+from reports.records.sweep import sweeps
 from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE, cell
 
 
@@ -31,7 +32,7 @@ def test_the_lexicon_side_is_impact_by_lexicons_kept(small):
 )
 def test_ratios_are_against_the_fastest_of_equal_quality(small, top_k, column, expected):
     rows = comparisons(sweeps(small.evidence)[0])
-    found = next(row for row in rows if row.search.top_k == top_k and row.call == ONE).faster[column]
+    found = next(row for row in rows if row.search.top_k == top_k and row.call == ONE).speedup[column]
     assert found.value == pytest.approx(expected)
     ids = set(small.store.read().point_id)
     assert len(set(found.points)) == 4  # accuracy and rate of both sides
@@ -40,7 +41,7 @@ def test_ratios_are_against_the_fastest_of_equal_quality(small, top_k, column, e
 
 def test_words_where_there_is_no_ratio(small):
     rows = comparisons(sweeps(small.evidence)[0])
-    at = {(row.search.top_k, row.call): row.faster for row in rows}
+    at = {(row.search.top_k, row.call): row.speedup for row in rows}
     assert at[256, ONE]["flat single"].missing == "not reached"
     assert at[256, ONE]["any"].missing == "not reached"
     assert at[256, ONE]["any"].n == "the best R@1 is 50.0 %"
@@ -53,7 +54,7 @@ def test_words_where_there_is_no_ratio(small):
 def test_flat_batched_with_equal_threads_stands_beside_single_queries(small):
     small.write(small.point("dense", **FLAT, batch_mode="batched", threads=1), {"qps": 80.0})
     found = next(row for row in comparisons(sweeps(small.evidence)[0]) if row.search.top_k == 32 and row.call == ONE)
-    assert found.faster["flat batched"].value == pytest.approx(7.5)  # 600 / 80
+    assert found.speedup["flat batched"].value == pytest.approx(7.5)  # 600 / 80
 
 
 def test_an_engine_that_ended_badly_says_how(small):
@@ -75,15 +76,22 @@ def test_sizes(small):
 
 def test_the_claim_has_both_versions_and_the_range(small):
     table = claim.section(small.evidence).tables[0]
-    speed = "Speed against flat, one query at a time, 1 thread"
+    speed, keys = (
+        "Speed against flat, one query at a time, 1 thread",
+        ("equal least", "equal most", "count", "above most"),
+    )
     assert cell(table, "v1", what=speed) == "5.5× to 221.3× faster"
     assert cell(table, "iccv", what=speed) == "5.8× faster"
-    assert (
-        cell(table, "impact", what=speed)
-        == "60.0× to 200× faster; 10.0× faster at an R@1 that flat search does not reach (1 of 3)"
-    )
-    assert cell(table, "impact", what="Index against flat float32") == "5.12× to 102× smaller"
-    assert cell(table, "v1", what="Index against PQ") == "not available"
+    assert [cell(table, key, what=speed) for key in keys] == ["60.0×", "200×", "2 of 3", "10.0×"]
+    index = [cell(table, key, what="Index against flat float32") for key in keys]
+    assert index == ["5.12×", "102×", "3 of 3", "–"]
+    assert cell(table, "v1", what="Index against PQ") == "not stated"
+
+
+def test_a_range_without_ratios(small):
+    rows = comparisons(sweeps(small.evidence)[0])
+    none = range_of(row.speedup["any"] for row in rows if row.search.top_k == 256)
+    assert (none.least, none.most, none.count, none.of, none.points) == (None, None, 0, 2, ())
 
 
 @pytest.mark.parametrize(
@@ -105,7 +113,7 @@ def test_equal_is_lower_by_little_and_by_chance(made, only_lexicon, only_dense, 
     made.answered("dense", dense, **FLAT)
     sweep = sweeps(made.evidence)[0]
     flat, impact = (next(search for search in sweep.searches if search.kind == kind) for kind in ("dense", "lexicon"))
-    assert sweep.as_good(flat, impact) is equal
+    assert as_good(sweep.evidence, flat, impact) is equal
     assert (sizes(sweep, impact)["flat float32"].mark == "") is equal
 
 
@@ -116,17 +124,4 @@ def test_without_the_same_queries_only_what_is_as_high_is_equal(made):
     sweep = sweeps(made.evidence)[0]
     flat, impact = (next(search for search in sweep.searches if search.kind == kind) for kind in ("dense", "lexicon"))
     assert flat.recall < impact.recall
-    assert not sweep.as_good(flat, impact)
-
-
-@pytest.mark.parametrize(
-    ("ratios", "words"),
-    [
-        ([3.0, 2.0], "2.00× to 3.00× faster"),
-        ([0.5], "2.00× slower"),
-        ([0.25, 0.5], "2.00× to 4.00× slower"),
-        ([0.5, 1.0, 4.0], "2.00× slower to 4.00× faster"),
-    ],
-)
-def test_ratios_in_words(ratios, words):
-    assert gain(ratios, "faster", "slower") == words
+    assert not as_good(sweep.evidence, flat, impact)

@@ -4,16 +4,24 @@ import pytest
 
 from reports.build import build
 from reports.pages.scale import shards as scale_shards
-from reports.records.scale import sweeps
+from reports.records.sweep import sweeps
 from tests.reports.scale.records import HOSTILE, LEXICON, MANY, ONE, cell
 
-SHARDED = {"engine": "sharded-impact", "top_k": 32, "bits": 8, "exact": True, "knobs": LEXICON | {"shards": 4}, "task": "sharded", "index_id": "cut",
-           "command": "python -m bench.scale --ray auto"}  # fmt: skip
+SHARDED = {
+    "engine": "sharded-impact",
+    "top_k": 32,
+    "bits": 8,
+    "exact": True,
+    "knobs": LEXICON | {"shards": 4},
+    "task": "sharded",
+    "index_id": "cut",
+    "command": "python -m bench.scale --ray auto",
+}
 
 
 @pytest.fixture
 def cut(small):
-    """`small`, and its impact with 32 lexicons kept once more, in four shards: half as fast alone, twice as fast in batches."""
+    """`small`, and impact at top-32 in four shards: half the rate of single queries, twice that of batches."""
     small.search("lexicon", 0.40, {ONE: 300.0, MANY: 6000.0}, 80.0, **SHARDED)
     for call, share in ((ONE, 0.25), (MANY, 0.125)):
         point = small.point("lexicon", **SHARDED, batch_mode=call.mode, threads=call.threads)
@@ -25,7 +33,7 @@ def cut(small):
 
 def test_beside_one_index(cut):
     (table,) = scale_shards.section(cut.evidence).tables
-    of = {"search": "impact, 32 kept, 8 bits", "called": ONE.label}
+    of = {"search": "impact, top-32, 8 bits", "called": ONE.label}
     assert [cell(table, key, **of) for key in ("images", "shards", "quality", "one quality")] == [
         "10,000",
         "4",
@@ -71,5 +79,5 @@ def test_on_the_page_of_scale_and_nothing_where_there_are_none(cut, home, site, 
     assert "Shards against one index" in html and "python -m bench.scale --ray auto" in html
     assert HOSTILE not in html and "&lt;script&gt;alert" in html
     assert (tmp_path / "site" / "tables" / "sharded.csv").exists()
-    assert "Past one machine" not in (site / "scale.html").read_text(encoding="utf-8")
+    assert "Shards on several machines" not in (site / "scale.html").read_text(encoding="utf-8")
     assert not (site / "tables" / "sharded.csv").exists()

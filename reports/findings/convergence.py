@@ -1,0 +1,34 @@
+"""Learning curves, and which variants were still learning when training ended."""
+
+import numpy as np
+import pandas as pd
+
+from reports.records.evidence import Evidence
+
+CONVERGED = 0.01  # of R@1: a variant that gains more in its last quarter had not converged
+
+
+def curves_by_seed(evidence: Evidence, variant: str, metric: str, split: str) -> pd.DataFrame:
+    """Values by step (rows) and seed (columns, −1 for none), at the steps that all seeds have."""
+    rows = evidence.matching(variant, metric, task="training", split=split, direction=("text_to_image", ""))
+    rows = rows[(rows.status == "ok") & np.isfinite(rows.value) & rows.step.notna()].sort_values("started")
+    rows = rows.drop_duplicates(["seed", "step"], keep="last").assign(seed=lambda rows: rows.seed.fillna(-1))
+    return rows.pivot(index="step", columns="seed", values="value").dropna().sort_index()
+
+
+def curve(evidence: Evidence, variant: str, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, the mean over seeds."""
+    grid = curves_by_seed(evidence, variant, metric, split)
+    return grid.index.to_numpy(float), grid.mean(axis=1).to_numpy(float)
+
+
+def late_gain(steps: np.ndarray, values: np.ndarray) -> float:
+    """Gain of a curve over the last quarter of its steps."""
+    return float(values[-1] - np.interp(0.75 * steps[-1], steps, values))
+
+
+def still_learning(evidence: Evidence) -> dict[str, float]:
+    """Variant -> gain of validation R@1 over the last quarter, for those that gained more than `CONVERGED`."""
+    curves = {variant: curve(evidence, variant, "recall@1", "val") for variant in evidence.variants}
+    gains = {variant: late_gain(steps, values) for variant, (steps, values) in curves.items() if len(steps) > 1}
+    return {variant: gain for variant, gain in gains.items() if gain > CONVERGED}

@@ -1,0 +1,76 @@
+"""Bundles: the same report from fewer files."""
+
+import dataclasses
+
+import pytest
+
+from bench.store.records import RecordStore
+from models.errors import InputError
+from reports.build import build
+from reports.pages.site import PAGES
+from reports.records.bundle import Bundle, Compact, write
+
+
+def test_bundle_makes_the_same_bytes(home, site, tmp_path, undrawn):
+    write([RecordStore(home)], tmp_path / "reference")
+    assert sorted(file.name for file in (tmp_path / "reference").iterdir()) == [
+        "examples.parquet",
+        "queries.parquet",
+        "records.parquet",
+    ]
+    again = build(tmp_path / "reference", tmp_path / "site").parent
+    for file in (
+        *(f"{page.name}.html" for page in PAGES),
+        "tables/ablations.tex",
+        "data/records.csv.zip",
+    ):
+        assert (again / file).read_bytes() == (site / file).read_bytes()
+    assert Bundle(tmp_path / "reference").queries("nothing") is None
+
+
+def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path, undrawn):
+    """Dropped: per-query results of other variants at another top_k, and with them intervals only."""
+    for top_k in (8, 32):
+        made.retrieval(made.point("beside", top_k=top_k), 0.3)
+        made.retrieval(made.point("lexlip", top_k=top_k), 0.5)
+    write([Compact(made.store)], tmp_path / "small")
+    small = Bundle(tmp_path / "small")
+    has_queries = {
+        (variant, top_k): small.queries(made.point(variant, top_k=top_k).id) is not None
+        for variant in ("lexlip", "beside")
+        for top_k in (8, 32)
+    }
+    assert has_queries == {("lexlip", 8): True, ("lexlip", 32): True, ("beside", 8): False, ("beside", 32): True}
+    assert len(small.read()) == len(made.store.read())
+    write([Compact(RecordStore(home))], tmp_path / "reference")
+    again = build(tmp_path / "reference", tmp_path / "site").parent
+    for file in ("tables/ablations.csv", "tables/zero_shot.csv", "index.html"):
+        assert (again / file).read_bytes() == (site / file).read_bytes()
+
+
+def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, made, tmp_path):
+    write([RecordStore(home)], tmp_path / "reference")
+    made.variant("lexlip", 0.3)
+    made.retrieval(made.point("another"), 0.2)
+    write([made.store, Bundle(tmp_path / "reference")], tmp_path / "reference", {"retrieval"})
+    before, after = RecordStore(home).read(), Bundle(tmp_path / "reference").read()
+    assert set(after.task) == set(before.task) and set(after.variant) == {*before.variant, "another"}
+    assert len(after) == len(after.drop_duplicates(["point_id", "metric"]))
+    (ours,) = set(after[after.variant == "another"].point_id)
+    assert len(Bundle(tmp_path / "reference").queries(ours)) == 300
+    shared = made.point("lexlip").id  # measured in both: the first store counts
+    assert set(after[after.point_id == shared].value) == set((mine := made.store.read())[mine.point_id == shared].value)
+    known = "hard_negatives, retrieval, sparsity, training, zero_shot"
+    with pytest.raises(InputError, match=f"no records of the task 'scale'; known tasks: {known}"):
+        write([made.store], tmp_path / "other", {"scale"})
+
+
+def test_a_bundle_does_not_say_where_its_records_lay(made, tmp_path):
+    for number, home in enumerate(("/home/me/runs", "'/a b/runs'", "=x")):
+        flag = f"--home{home}" if home[0] == "=" else f"--home {home}"
+        point = dataclasses.replace(
+            made.point("lexlip", seed=number), command=f"python -m bench.scale {flag} --corpus 1M"
+        )
+        made.store.write(point, {"recall@1": 0.5})
+    write([made.store], tmp_path / "reference")
+    assert set(Bundle(tmp_path / "reference").read().command) == {"python -m bench.scale --corpus 1M"}

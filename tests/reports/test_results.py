@@ -1,0 +1,115 @@
+"""docs/results.md, docs/scaling.md and the table of the README hold what the committed records say."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from models.errors import InputError
+from reports import results, scaling
+from reports.pages import answer
+from reports.pages.scale import claim
+from reports.records.bundle import PROFILE, open_records
+from reports.records.evidence import Evidence, Reading
+from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE
+from tests.reports.scale.records import Made as Sweep
+
+REFERENCE = results.ROOT / "results" / "reference"
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    return Evidence(open_records(REFERENCE), Reading(profile=PROFILE))
+
+
+def test_the_main_results_are_those_of_the_reference_records(evidence):
+    text = (results.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for part in (answer, claim):
+        for table in part.section(evidence).tables:
+            assert table.to_markdown() in text, table.name
+
+
+@pytest.mark.nightly
+def test_the_results_are_those_of_the_reference_records(evidence, undrawn):
+    text, figures = results.document(evidence, "../results/reference")
+    assert text == (results.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for name in figures:
+        assert (REFERENCE / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+
+
+def test_the_readme_holds_the_answer_and_the_table_of_the_records(evidence):
+    text = (results.ROOT / "README.md").read_text(encoding="utf-8")
+    parts = {"answer": results.readme_answer(evidence), "results": results.readme_table(evidence).to_markdown()}
+    assert results.filled(text, parts) == text
+    assert results.filled(text, {"answer": "other\n"}) != text
+
+
+def test_numbers_of_the_readme_by_hand(evidence):
+    by_hand = evidence.cell("clip", "recall@1", **evidence.retrieval(), **evidence.operating_point("clip"))
+    table = results.readme_table(evidence).to_markdown()
+    rows = [line.replace("\\", "") for line in table.splitlines() if re.match(r"\| [a-z]", line)]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == list(results.CORE)
+    assert f"| {100 * by_hand.value:.1f} [{100 * by_hand.low:.1f}, {100 * by_hand.high:.1f}] |" in rows[1]
+    records = evidence.all
+    weights = records[(records.metric == "caption_precision_weighted") & (records.variant == "lexlip")]
+    share = weights[weights.top_k.isna() & (weights.split == "test")].groupby("seed").value.mean().mean()
+    lines = results.readme_answer(evidence).splitlines()
+    assert f"{100 * share:.1f} % of an image's weight" in lines[2]
+    assert f"clip {100 * by_hand.value:.1f} %" in lines[1]
+
+
+def test_an_answer_without_measurements_says_so(made):
+    sweep = Sweep(made.store)
+    sweep.impact(32, 0.5, 1e4, 100.0, 64.0, images=1_000)
+    assert results.readme_answer(sweep.evidence).count("not measured") >= 5
+
+
+def test_a_readme_without_the_markers_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text("# nothing to fill in")
+    with pytest.raises(InputError, match="README.md: expected the markers"):
+        results.write(REFERENCE, tmp_path / "results.md", tmp_path / "README.md")
+    assert not (tmp_path / "results.md").exists()
+
+
+# --- 100M and 1B images
+
+
+def test_scaling_is_that_of_the_reference_records(tmp_path):
+    arguments = SimpleNamespace(reference=REFERENCE, out=tmp_path / "scaling.md")
+    scaling.main(arguments)
+    assert arguments.out.read_text(encoding="utf-8") == (results.ROOT / "docs" / "scaling.md").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.fixture
+def grown(made):
+    """impact: time in proportion to the gallery, 64 B per image; flat: the square root of it. Two sizes of hnswlib."""
+    sweep = Sweep(made.store)
+    for images in (1_000, 10_000, 100_000):
+        sweep.impact(32, 0.5, 1e7 / images, 100.0, 64.0, images=images)
+        sweep.search("dense", 0.6, {ONE: 1e5 / images**0.5, MANY: 1.0}, 2048.0, images=images, **FLAT)
+        if images > 1_000:
+            sweep.search("dense", 0.6, 1e4, 2200.0, images=images, engine="hnswlib")
+    return sweep.evidence
+
+
+def test_extrapolation_by_hand(grown):
+    found = [one for engine in scaling.ENGINES if (one := scaling.largest(grown, engine))]
+    assert [search.engine for _, search, *_ in found] == ["impact", "faiss-flat"], "hnswlib has two sizes only"
+    measured, made = scaling.measured_table(found).rows, scaling.extrapolated_table(found).rows
+    assert [row["seconds"].value for row in measured] == pytest.approx([0.01, 100_000**0.5 / 1e5])
+    assert [row["seconds exponent"].value for row in measured] == pytest.approx([1.0, 0.5])
+    assert [row["bytes exponent"].value for row in measured] == pytest.approx([1.0, 1.0])
+    for images in scaling.TARGETS:
+        impact, flat = made
+        assert impact[f"{images} bytes"].value == pytest.approx(64.0 * images)
+        assert impact[f"{images} seconds"].value == pytest.approx(images / 1e7)
+        assert impact[f"{images} cores"].value == pytest.approx(100 * images / 1e7)
+        assert flat[f"{images} seconds"].value == pytest.approx(images**0.5 / 1e5)
+
+
+def test_too_few_sizes_are_not_measured(made):
+    sweep = Sweep(made.store)
+    sweep.impact_single(32, 0.5, 100.0, 64.0, knobs=LEXICON)
+    assert "Not measured" in scaling.document(sweep.evidence)
