@@ -1,6 +1,8 @@
-"""Settings of all tests: properties are tried without a time limit, and in CI with the same examples each time."""
+"""Settings of all tests: hypothesis without deadlines, and with fixed examples in CI."""
 
 import os
+import signal
+import threading
 
 import pytest
 from hypothesis import settings
@@ -10,19 +12,30 @@ settings.register_profile("here", deadline=None)
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "here")
 
+if threading.current_thread() is threading.main_thread():
+    # A job that a script starts with `&` inherits an ignored SIGINT; the commands that tests interrupt must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST = ("test_smoke.py", "test_sweep.py", "test_train.py", "test_distributed.py", "test_max_linear_triton.py")
+
+LONGEST = (
+    "test_smoke.py",
+    "test_sweep.py",
+    "test_train.py",
+    "test_resume.py",
+    "test_distributed.py",
+    "test_max_linear_triton.py",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """The files that take longest first, so that no worker is left with one at the end."""
+    """Starts the slowest files first, so that none is left for the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
-    """Folders of a LexLIP and a CLIP that have learned nothing."""
-    import torch  # seconds, which most tests do without
+    """Checkpoint folders of an untrained LexLIP and CLIP."""
+    import torch  # takes seconds; most tests do not need it
 
     from bench.corpora import open_corpus
     from models import checkpoint
