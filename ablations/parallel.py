@@ -99,6 +99,9 @@ def _train_in_processes(jobs, parallel: int, train, finished) -> "dict[int, Trai
                 for process in multiprocessing.active_children():
                     process.kill()
                 time.sleep(0.02)  # a thread may start one more process
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
             raise
         finally:
             for _ in range(parallel):
