@@ -22,8 +22,11 @@ nox.options.sessions = ["tests"]
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
 TESTED = ("test", "engines", "lucene", "export", "positives", "qdrant", "milvus", "opensearch")
 """Extras that the tests need."""
-PARALLEL = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
-"""Flags of pytest: one test file at a time on each core."""
+PARALLEL = (
+    *("--numprocesses", "auto", "--maxprocesses", "4", "--max-worker-restart", "0"),
+    *("--dist", "loadfile", "--no-loadscope-reorder"),
+)
+"""Flags of pytest: one test file at a time on each core. A worker that crashes ends the run; it would hang."""
 
 
 def _install(session: nox.Session, *extras: str) -> None:
