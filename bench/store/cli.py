@@ -28,6 +28,12 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 CONSOLE_SCRIPT = "lexlip-bench"
 LONGEST_ERROR = 2000  # characters: a message may quote a file without line breaks
+OF_MACHINE = {
+    "no locator available": "no folder can be written for numba's compiled kernels (tried the package, the home, the "
+    "temporary folder); set NUMBA_CACHE_DIR or TMPDIR to one",
+    "Could not determine home": "a path starts with ~, but this user has no home folder; give the whole path",
+}
+"""Words of a RuntimeError that the machine causes, not the code -> the message instead."""
 
 
 def parser(description: str, writes: bool = False) -> argparse.ArgumentParser:
@@ -79,6 +85,12 @@ def run(
         return interrupted(arguments.prog, "; run the same command again to resume" if "wait" in parsed else "")
     except (InputError, OSError) as error:
         print(f"{arguments.prog}: {error_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except RuntimeError as error:
+        line = next((line for words, line in OF_MACHINE.items() if words in str(error)), None)
+        if line is None:
+            raise
+        print(f"{arguments.prog}: {line}", file=sys.stderr)
         return BAD_INPUT
 
 
