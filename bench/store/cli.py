@@ -60,7 +60,15 @@ def add_corpus(flags: argparse.ArgumentParser, images: str | None = "images of t
     flags.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
     flags.add_argument("--split", default="test", help="split of the corpus")
     if images:
-        flags.add_argument("--images", type=int, default=1000, help=images)
+        flags.add_argument("--images", type=images_or_all, default=1000, help=f"{images}; a number, or all")
+
+
+def images_or_all(text: str) -> int | str:
+    """The value of `--images`: a number, or "all" (`bench.corpora.counts`)."""
+    try:
+        return text if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or all") from None
 
 
 def run(
