@@ -1,6 +1,7 @@
 """Configuration of a run: model, training, data, measurement. Profiles and variants are YAML files of differences."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -159,6 +160,18 @@ class RunConfig:
             raise InputError(
                 f"data.corpus.pixels ({pixels}) and model.image.pixels ({self.model.image.pixels}) must be equal"
             )
+
+    def trained_on(self) -> list[tuple[str, str, int]]:
+        """(split, key, number of images) that training needs."""
+        return [
+            ("train", "data.train_images", self.data.train_images),
+            ("val", "data.val_images", self.data.val_images),
+        ]
+
+    def measured_on(self, splits: Sequence[str]) -> list[tuple[str, str, int]]:
+        """(split, key, number of images) that measuring needs; `measure.slices` only where the corpus has them."""
+        of_slices = [split for split in self.measure.slices if split in splits]
+        return [(split, "measure.images", self.measure.images) for split in ("test", *of_slices)]
 
 
 def names(folder: Literal["profiles", "variants"]) -> list[str]:

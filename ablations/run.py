@@ -23,6 +23,7 @@ from ablations.config import RunConfig
 from ablations.parallel import FAILURES, Job, default_parallel, train_all
 from ablations.train import Trained, add_training_flags, is_finished, train
 from bench.corpora import open_corpus
+from bench.corpora.counts import check_splits
 from bench.store import cli
 from bench.store.commands import build_report
 from bench.store.config import as_tree, fingerprint
@@ -117,8 +118,9 @@ def main(arguments) -> None:
         )
     variants = VARIANT_SETS.get(arguments.variants) or arguments.variants.split(",")
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
-    for run in runs.values():
-        open_corpus(run.data.corpus)
+    for run in {fingerprint([as_tree(run.data), as_tree(run.measure)]): run for run in runs.values()}.values():
+        corpus = open_corpus(run.data.corpus)
+        check_splits(corpus, [*run.trained_on(), *run.measured_on(corpus.splits)])
     jobs = []
     for seed in arguments.seeds:
         for variant, run in runs.items():

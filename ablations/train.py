@@ -23,6 +23,8 @@ from ablations import outcome, start, torchrun
 from ablations.config import RunConfig
 from ablations.data import open_data, prepare_tokenizer
 from ablations.hardware import choose_precision
+from bench.corpora import open_corpus
+from bench.corpora.counts import check_splits
 from bench.store import cli
 from bench.store.config import as_tree, code_fingerprint, fingerprint
 from models.errors import InputError
@@ -144,6 +146,7 @@ def main(arguments) -> None:
     """Trains the variant of the flags and prints the folder of its checkpoint."""
     with torchrun.joined():
         run = configs.resolve(arguments.profile, arguments.variant, arguments.overrides)
+        check_splits(open_corpus(run.data.corpus), run.trained_on())
         asked = (arguments.home, arguments.profile, arguments.variant, arguments.seed)
         trained = train(*asked, run, cli.command_line(), arguments.force)
         if torchrun.is_first():

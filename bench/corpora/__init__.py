@@ -30,7 +30,7 @@ class Corpus(Protocol):
     """Image-caption pairs in splits; an image usually has several captions.
 
     fingerprint: sha256 of everything that decides the images and captions. Slices start..stop-1 count images, for
-    captions too; stop=None reads to the end of the split (`scenes` has none).
+    captions too; stop=None reads to the end of the split (`scenes` has none, and says so by `endless = True`).
     """
 
     name: str

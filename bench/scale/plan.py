@@ -1,5 +1,6 @@
 """The grid of a sweep (`sweep.yaml`), and the cells that it gives at a gallery size."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from bench.store.machine import cores
 from models.config import Count, Positive
 from models.errors import InputError
 
+log = logging.getLogger(__name__)
 GRID = Path(__file__).with_name("sweep.yaml")
 
 
@@ -70,6 +72,27 @@ class Grid:
         """The modes with their number of threads. On one core "all" equals 1, and is not measured twice."""
         modes = [(mode, cores() if threads == "all" else int(threads)) for mode, threads in self.modes]
         return list(dict.fromkeys(modes))
+
+
+def check_engines(chosen: list[str], kinds: list[str]) -> None:
+    """Raises InputError for a kind of vectors that no chosen engine searches; warns of engines for no such kind."""
+    for kind in kinds:
+        if set(engines.names(kind)).isdisjoint(chosen):
+            of_chosen = ", ".join(f"{name} ({_kind_of(name)})" for name in chosen)
+            others = [other for other in kinds if not set(engines.names(other)).isdisjoint(chosen)]
+            without = f", or leave the {kind} vectors out with --kinds {','.join(others)}" if others else ""
+            expected = ", ".join(engines.names(kind))
+            raise InputError(
+                f"--engines: no engine for {kind} vectors: got {of_chosen}; "
+                f"expected at least one of {expected}{without}"
+            )
+    for name in chosen:
+        if not any(name in engines.names(kind) for kind in kinds):
+            log.warning("%s searches %s vectors, and these are %s: left out", name, _kind_of(name), ", ".join(kinds))
+
+
+def _kind_of(name: str) -> str:
+    return engines.get(name).kind
 
 
 def _check_knobs(engine: str, chosen: dict[str, list], where: str) -> None:

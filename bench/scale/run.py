@@ -23,8 +23,8 @@ from pathlib import Path
 import psutil
 
 from bench import engines
-from bench.scale.galleries import open_galleries, stretched_galleries
-from bench.scale.plan import GRID, Cell, Grid, plan
+from bench.scale.galleries import OWN, open_galleries, stretched_galleries
+from bench.scale.plan import GRID, Cell, Grid, check_engines, plan
 from bench.scale.points import ENCODED_CONTROL, Gallery
 from bench.scale.preparation import record_vectors
 from bench.scale.sweep import Sweep, take_turns
@@ -52,9 +52,13 @@ def _main(arguments, shards: int | None) -> None:
     chosen = engines.default_names() if arguments.engines == "all" else arguments.engines.split(",")
     for name in chosen:
         engines.get(name)
+    if arguments.engines != "all" and arguments.corpus != OWN:  # before models are trained
+        check_engines(chosen, arguments.kinds)
     limits = Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
     store, began = RecordStore(arguments.home), time.perf_counter()
     galleries, sizes = open_galleries(store, arguments)
+    if arguments.engines != "all" and arguments.corpus == OWN:
+        check_engines(chosen, list(dict.fromkeys(gallery.kind for gallery in galleries)))
     print(f"vectors ready after {time.perf_counter() - began:.0f} s", flush=True)
 
     def sweep_of(gallery: Gallery, size: int, every_knob: bool) -> tuple[Sweep, list[Cell]]:

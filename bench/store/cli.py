@@ -28,6 +28,12 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 CONSOLE_SCRIPT = "lexlip-bench"
 LONGEST_ERROR = 2000  # characters: a message may quote a file without line breaks
+OF_MACHINE = {
+    "no locator available": "no folder can be written for numba's compiled kernels (tried the package, the home, the "
+    "temporary folder); set NUMBA_CACHE_DIR or TMPDIR to one",
+    "Could not determine home": "a path starts with ~, but this user has no home folder; give the whole path",
+}
+"""Words of a RuntimeError that the machine causes, not the code -> the message instead."""
 
 
 def parser(description: str, writes: bool = False) -> argparse.ArgumentParser:
@@ -54,7 +60,15 @@ def add_corpus(flags: argparse.ArgumentParser, images: str | None = "images of t
     flags.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
     flags.add_argument("--split", default="test", help="split of the corpus")
     if images:
-        flags.add_argument("--images", type=int, default=1000, help=images)
+        flags.add_argument("--images", type=images_or_all, default=1000, help=f"{images}; a number, or all")
+
+
+def images_or_all(text: str) -> int | str:
+    """The value of `--images`: a number, or "all" (`bench.corpora.counts`)."""
+    try:
+        return text if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or all") from None
 
 
 def run(
@@ -79,6 +93,12 @@ def run(
         return interrupted(arguments.prog, "; run the same command again to resume" if "wait" in parsed else "")
     except (InputError, OSError) as error:
         print(f"{arguments.prog}: {error_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except RuntimeError as error:
+        line = next((line for words, line in OF_MACHINE.items() if words in str(error)), None)
+        if line is None:
+            raise
+        print(f"{arguments.prog}: {line}", file=sys.stderr)
         return BAD_INPUT
 
 

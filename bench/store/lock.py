@@ -28,6 +28,7 @@ LOCK, HOLDER = ".lock", ".lock.json"
 POLL_SECONDS = 0.5
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)  # the home, or a folder above it, is a file
 
 
 @contextlib.contextmanager
@@ -65,6 +66,9 @@ def locked(home: Path, command: str, wait: bool = False) -> Iterator[None]:
             ) from None
         if error.errno in NOT_WRITABLE:
             raise InputError(f"{home}: cannot be written ({os.strerror(error.errno)}); use another --home") from None
+        if error.errno in NO_FOLDER:
+            file = next((path for path in (home, *home.parents) if path.is_file()), home)
+            raise InputError(f"{home}: cannot be written ({file} is no folder); use another --home") from None
         raise
     if not lock.is_locked:  # held by an ancestor of this process
         yield

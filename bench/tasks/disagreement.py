@@ -186,8 +186,8 @@ def main(arguments) -> None:
     """Measures two models and prints the number of examples of each."""
     from bench.corpora import read_spec
 
-    slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images)
     models = (arguments.checkpoint, arguments.baseline)
+    slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, models)
     subjects = [Subject(model, precision=arguments.precision) for model in models]
     store = RecordStore(arguments.home)
     for point_id in measure_disagreement(arguments.home, subjects, slice_, force=arguments.force):

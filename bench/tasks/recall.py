@@ -23,9 +23,8 @@ from bench.tasks.classification.hard_negatives import measure_hard_negatives
 from bench.tasks.retrieval import coco
 from bench.tasks.retrieval.direction import DIRECTIONS, Direction
 from bench.tasks.retrieval.settings import RecallOptions, main_setting, settings
-from bench.tasks.subject import Measurement, Slice, Subject, add_subject, at_pixels
+from bench.tasks.subject import Measurement, Slice, Subject, add_subject
 from bench.tasks.timing import Timing
-from bench.vectors.encoder import is_open_clip
 from bench.vectors.impacts import SCALE
 from models.errors import InputError
 
@@ -104,11 +103,6 @@ def main(arguments) -> None:
     """Measures one model and prints the results."""
     from bench.corpora import read_spec
 
-    spec = read_spec(arguments.corpus)
-    if arguments.model and is_open_clip(arguments.model):
-        from models.pretrained import open_clip
-
-        spec = at_pixels(spec, open_clip.pixels(arguments.model))
     options = RecallOptions(
         top_k=_top_k(arguments.top_k),
         bits=arguments.bits,
@@ -116,8 +110,9 @@ def main(arguments) -> None:
         query_top_k=arguments.query_top_k,
         timing=Timing(threads=arguments.threads) if arguments.timing else None,
     )
-    slice_ = Slice.open(spec, arguments.split, arguments.images)
-    ids = measure_recall(Measurement(arguments.home, Subject.of(arguments), slice_, arguments.force), options)
+    subject = Subject.of(arguments)
+    slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, [subject.model])
+    ids = measure_recall(Measurement(arguments.home, subject, slice_, arguments.force), options)
     rows = RecordStore(arguments.home).read()
     rows = rows[rows.point_id.isin(ids)]
     print(table(rows))

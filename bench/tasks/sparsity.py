@@ -156,8 +156,9 @@ def main(arguments) -> None:
     from bench.corpora import read_spec
     from bench.store.metrics import METRICS
 
-    slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images)
-    measurement = Measurement(arguments.home, Subject.of(arguments), slice_, arguments.force)
+    subject = Subject.of(arguments)
+    slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, [subject.model])
+    measurement = Measurement(arguments.home, subject, slice_, arguments.force)
     point_id = measure_sparsity(measurement, arguments.top_k)
     rows = measurement.store.read()
     for row in rows[rows.point_id == point_id].itertuples():

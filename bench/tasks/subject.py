@@ -6,11 +6,13 @@ per measurement, both at first use: a measurement whose points all exist loads n
 
 import argparse
 import functools
-import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.corpora.counts import ALL, count
+from bench.corpora.resolution import open_at
 from bench.store import cli
 from bench.store.records import Point, RecordStore
 from bench.vectors import encode
@@ -90,15 +92,16 @@ class Slice:
     images: int = 1000
 
     @classmethod
-    def open(cls, spec: str | dict, split: str = "test", images: int = 1000) -> "Slice":
-        """Opens the corpus of a specification. Raises InputError for an unknown corpus or split and for images < 1."""
-        if images < 1:
-            raise InputError(f"images {images}: expected at least 1")
-        from bench import corpora
+    def open(cls, spec: str | dict, split: str = "test", images: int | str = 1000, models: Sequence = ()) -> "Slice":
+        """Opens the corpus of a specification, at the resolution of `models` (`bench.vectors.resolution.open_at`).
 
-        corpus = corpora.open_corpus(spec)
-        corpora.check_split(corpus, split)
-        return cls(corpus, split, images)
+        images: a number, or "all" images of the split. Raises InputError for an unknown corpus or split, for images < 1
+        and for all images of an endless split.
+        """
+        if images != ALL and images < 1:
+            raise InputError(f"images {images}: expected at least 1")
+        corpus = open_at(spec, models)
+        return cls(corpus, split, count(corpus, split, images))
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def add_subject(flags: argparse.ArgumentParser, pretrained: bool = True) -> None
         model.add_argument(
             "--model",
             help="pre-trained model: open_clip:ARCHITECTURE/TAG, fetched from the hub; open_clip:ARCHITECTURE/FILE of "
-            "weights; open_clip:local-dir:FOLDER. recall sets the corpus to its resolution unless --corpus states one: "
+            "weights; open_clip:local-dir:FOLDER. The corpus is set to its resolution unless --corpus states one: "
             "'{name: scenes, pixels: 64}'",
         )
         flags.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the model computes in")
@@ -147,15 +150,3 @@ def add_subject(flags: argparse.ArgumentParser, pretrained: bool = True) -> None
     flags.add_argument("--variant", default="", help="variant in the records; name of the folder or model unless given")
     flags.add_argument("--seed", type=int, default=None, help="training seed in the records")
     flags.add_argument("--profile", default="", help="profile in the records")
-
-
-def at_pixels(spec: str | dict, pixels: int) -> str | dict:
-    """A corpus specification with `pixels` set to a model's resolution, unless it states them or the corpus has none.
-
-    Pre-trained models take 224 pixels or more: images of the default 64 pixels, enlarged, would measure the blur.
-    """
-    from bench.corpora import CORPORA, corpus_class
-
-    stated = {"name": spec} if isinstance(spec, str) else spec
-    corpus = corpus_class(stated["name"]) if stated.get("name") in CORPORA else None
-    return {"pixels": pixels} | stated if corpus and "pixels" in inspect.signature(corpus).parameters else spec

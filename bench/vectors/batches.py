@@ -1,7 +1,7 @@
 """Batches of a corpus, cut at the same places in every run, with images at the sizes that models need."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,10 +44,11 @@ def batch_spans(slices: Sequence[tuple[str, int]], start: int = 0) -> Iterator[l
         yield [(split, begin, end) for split, begin, end in spans if begin < end]
 
 
-def render(corpus, spans: Sequence[Span], sizes: set[int]) -> ImageBatch:
+def render(corpus, spans: Sequence[Span], sizes: set[int], asked: Mapping[str, int] | None = None) -> ImageBatch:
     """The images of the spans at each size, resized (bicubic, without crop) if the corpus has another size.
 
-    Raises InputError for a split with too few images.
+    asked: split -> number of images that the user asked for, of which the spans are a part. Raises InputError for a
+    split with too few images.
     """
     ids, of_size = [], {pixels: [] for pixels in sizes}
     for split, first, last in spans:
@@ -58,7 +59,11 @@ def render(corpus, spans: Sequence[Span], sizes: set[int]) -> ImageBatch:
                 images.append(_resized(image, pixels))
         if len(ids) - before != last - first:
             found = first + len(ids) - before
-            raise InputError(f"corpus {corpus.name}: split {split} has {found} images, expected at least {last}")
+            wanted = (asked or {}).get(split, last)
+            remedy = f"; ask for at most {found}" if asked and found else ""
+            raise InputError(
+                f"corpus {corpus.name}: split {split} has {found} images, expected at least {wanted}{remedy}"
+            )
     return ImageBatch(ids, {pixels: np.stack(images) for pixels, images in of_size.items()})
 
 

@@ -22,7 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.corpora import check_split, open_corpus, read_spec
+from bench.corpora import read_spec
+from bench.corpora.counts import count
+from bench.corpora.resolution import open_at
 from bench.store import cli
 from bench.vectors.batches import BATCH
 from bench.vectors.encode_pass import Run, encode_captions, encode_images
@@ -116,9 +118,9 @@ def _encoded(images: Job, captions: Job) -> Encoded:
 def main(arguments) -> None:
     """Encodes a slice and prints the folders of its vectors."""
     encoders = {str(source): Encoder(source, arguments.precision) for source in arguments.checkpoint}
-    corpus, slices = open_corpus(read_spec(arguments.corpus)), [(arguments.split, arguments.images)]
-    check_split(corpus, arguments.split)
     with joined(arguments.ray) as nodes:
+        corpus = open_at(read_spec(arguments.corpus), arguments.checkpoint)
+        slices = [(arguments.split, count(corpus, arguments.split, arguments.images))]
         began = time.perf_counter()
         made = encode_slices(
             arguments.home, encoders, corpus, slices, arguments.force, arguments.shard_rows, arguments.workers, nodes

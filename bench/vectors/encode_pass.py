@@ -71,10 +71,10 @@ def encode_images(jobs: list[Job], corpus, slices: Sequence[tuple[str, int]], ru
 
     Raises InputError for a split with too few images, a vector that is not finite, and a disk without enough room.
     """
-    sizes = {job.encoder.model.pixels for job in jobs}
+    sizes, asked = {job.encoder.model.pixels for job in jobs}, dict(slices)
 
     def encode(spans, jobs: list[Job]) -> _EncodedBatch:
-        batch = render(corpus, spans, sizes)
+        batch = render(corpus, spans, sizes, asked)
         rows = {job.id: _timed(_encode_padded, job, batch.of_size[job.encoder.model.pixels]) for job in jobs}
         return _EncodedBatch(batch.ids, None, rows)
 

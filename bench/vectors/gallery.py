@@ -11,7 +11,9 @@ is written.
 import time
 from collections.abc import Mapping
 
-from bench.corpora import check_split, open_corpus, read_spec
+from bench.corpora import check_split, read_spec
+from bench.corpora.counts import count
+from bench.corpora.resolution import open_at
 from bench.vectors.encode import Encoded, encode_slices, encoding_parser
 from bench.vectors.encoder import Encoder
 from bench.vectors.format import SHARD_ROWS
@@ -56,9 +58,10 @@ def encode_gallery(
 def main(arguments) -> None:
     """Encodes the gallery and prints the folders of its vectors."""
     encoders = {str(folder): Encoder(folder, arguments.precision) for folder in arguments.checkpoint}
-    corpus, began = open_corpus(read_spec(arguments.corpus)), time.perf_counter()
-    slices = (arguments.split, arguments.images, arguments.distractors)
+    began = time.perf_counter()
     with joined(arguments.ray) as nodes:
+        corpus = open_at(read_spec(arguments.corpus), arguments.checkpoint)
+        slices = (arguments.split, count(corpus, arguments.split, arguments.images), arguments.distractors)
         made = encode_gallery(
             arguments.home, encoders, corpus, *slices, arguments.force, arguments.shard_rows, arguments.workers, nodes
         )

@@ -6,9 +6,13 @@ Notable choices
 - EXIF orientation is applied; unreadable EXIF is ignored. Colour profiles are not applied. Transparent images are
   composited onto white. Of an animation the first frame is used. 16-bit grey keeps its high byte.
 - A truncated file is broken. Pillow could fill the rest with grey, but that would be a different image.
-- Only the formats listed are tried, because Pillow hands some others to external programs.
+- Only the formats listed are tried, because Pillow hands some others to external programs. AVIF and HEIC are added for
+  files that begin like one. Without the package that decodes them, reading ends with an error: the images of a
+  corpus must not depend on what is installed.
 """
 
+import functools
+import importlib
 import io
 import struct
 
@@ -16,9 +20,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.corpora import check_integer
-from models.errors import InputError
+from models.errors import AbsentError, InputError, require
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+AVIF = (b"avif", b"avis")  # brands: the codes at the start of a file that name its coding
+HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 MAX_BYTES = 256 << 20  # of a file
 MAX_AREA = 89_478_485  # width x height; Pillow's own limit against decompression bombs: 0.25 GB of RGB
 MIN_PIXELS, MAX_PIXELS = 8, 1024  # of a decoded image
@@ -38,11 +44,16 @@ def check_pixels(pixels) -> int:
 
 
 def decode(data: bytes, name: str, pixels: int) -> np.ndarray:
-    """The bytes of an image file as uint8 (pixels, pixels, 3). Raises BrokenImage, whose message starts with `name`."""
+    """The bytes of an image file as uint8 (pixels, pixels, 3).
+
+    Raises BrokenImage, and AbsentError for AVIF and HEIC without the package that decodes them. The message starts
+    with `name`.
+    """
     if not data:
         raise BrokenImage(f"{name}: the file is empty; expected an image")
+    added = _added(data, name)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=added or FORMATS) as image:
             if image.width * image.height > MAX_AREA:
                 raise ValueError(f"{image.width} x {image.height} pixels, expected at most {MAX_AREA:,}")
             image.load()
@@ -50,10 +61,45 @@ def decode(data: bytes, name: str, pixels: int) -> np.ndarray:
     except MemoryError:  # the machine's fault, not the image's
         raise
     except UnidentifiedImageError:
-        raise BrokenImage(f"{name}: not an image; expected one of {', '.join(FORMATS)}") from None
+        if added:
+            raise BrokenImage(f"{name}: cannot be decoded (damaged {added[0]})") from None
+        raise BrokenImage(f"{name}: not an image; expected one of {', '.join(FORMATS)}, AVIF, HEIC") from None
     except Exception as error:  # on damaged bytes, Pillow's decoders raise nearly every kind of error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BrokenImage(f"{name}: cannot be decoded ({reason})") from None
+
+
+def _added(data: bytes, name: str) -> tuple[str, ...]:
+    """Pillow's name of AVIF or HEIC if the bytes begin like one, else (). Raises AbsentError."""
+    if data[4:8] != b"ftyp":
+        return ()
+    size = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, size, 4))}
+    if not brands.isdisjoint(AVIF):
+        if not _has_avif():
+            raise AbsentError(f"{name}: AVIF is not supported by this Pillow: pip install --upgrade 'pillow>=11.3'")
+        return ("AVIF",)
+    if brands.isdisjoint(HEIC):
+        return ()
+    try:
+        _register_heif()
+    except AbsentError:
+        raise AbsentError(f"{name}: HEIC is not supported: pip install 'lexlip-bench[heif]'") from None
+    return ("HEIF",)
+
+
+@functools.cache
+def _has_avif() -> bool:
+    try:
+        return importlib.import_module("PIL.AvifImagePlugin").SUPPORTED
+    except ImportError:  # Pillow before 11.3
+        return False
+
+
+@functools.cache
+def _register_heif() -> None:
+    """Makes Pillow open HEIC, as format "HEIF". Raises AbsentError."""
+    require("pillow_heif", "heif", "pillow-heif").register_heif_opener()
 
 
 def _upright(image: Image.Image) -> Image.Image:

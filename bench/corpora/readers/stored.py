@@ -84,6 +84,8 @@ class StoredCorpus:
 
     splits: per split the items in order, as a list or a lazy iterable. made_of: plain values that decide the
     fingerprint, together with the name, `pixels` and the code. Raises InputError for `pixels` out of range.
+
+    listed: number of images of each split, broken ones included; without the splits that are read lazily.
     """
 
     name: str
@@ -92,6 +94,7 @@ class StoredCorpus:
     def __init__(self, pixels: int, splits: Mapping[str, Iterable[StoredImage | Skipped]], made_of):
         self.pixels = check_pixels(pixels)
         self.splits = tuple(splits)
+        self.listed = {split: len(items) for split, items in splits.items() if isinstance(items, list)}
         code = code_fingerprint(*CODE, type(self).__module__)
         self.fingerprint = hashlib.sha256(json.dumps([self.name, code, pixels, made_of]).encode()).hexdigest()
         self._intact = {

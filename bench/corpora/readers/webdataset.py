@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from bench.corpora.readers.stored import Location, Skipped, StoredCorpus, StoredImage, hash_split, ordered_splits
 from models.errors import InputError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif")
 BLOCK = 512
 END = bytes(2 * BLOCK)  # end mark of a tar file
 HEAD = 64 << 10  # bytes of a shard that go into the fingerprint

@@ -43,7 +43,7 @@ class Scenes:
     InputError for a value out of range and for a damaged pack.
     """
 
-    name = "scenes"
+    name, endless = "scenes", True
     splits = columns.SPLITS
 
     def __init__(self, pixels: int = 64, seed: int = 0, concepts: int | None = None):

@@ -18,8 +18,9 @@ from models.files import sha256
 log = logging.getLogger(__name__)
 
 SEARCHED = 50  # scenes searched per image wanted, before a kind of class is measured on fewer images
-# As torchvision's ImageFolder:
+# Those of torchvision's ImageFolder, and of the other formats that `decode` reads:
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+EXTENSIONS += (".gif", ".avif", ".heic", ".heif")
 
 Numbered = Iterable[tuple[int, np.ndarray]]
 """Images (P, P, 3) uint8, each with its number."""
@@ -92,10 +93,11 @@ class FactsOf:
 
 
 class ImageFolder:
-    """A folder with one sub-folder per class, images at any depth below it, read as torchvision's `ImageFolder` does.
+    """A folder with one sub-folder per class, images at any depth below it, as for torchvision's `ImageFolder`.
 
-    The name of a class is that of its sub-folder, underscores replaced by spaces. Raises InputError for fewer than
-    two classes and for a class without image files.
+    The name of a class is that of its sub-folder, underscores replaced by spaces. Files with other endings than
+    `EXTENSIONS` are left out with a warning that counts them. Raises InputError for fewer than two classes and for a
+    class without image files.
     """
 
     def __init__(self, folder: Path):
@@ -110,12 +112,19 @@ class ImageFolder:
                 f"{folder}: {len(inside)} sub-folders; expected at least two, one per class, with different names"
             )
         self.files, self.labels = [], []
+        others = []
         for label, path in enumerate(inside):
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            others += [file for file in files if file.suffix.lower() not in EXTENSIONS and file.name[0] != "."]
+            files = [file for file in files if file.suffix.lower() in EXTENSIONS]
             if not files:
                 raise InputError(f"{path}: no images; expected files that end in {', '.join(EXTENSIONS)}")
             self.files += files
             self.labels += [label] * len(files)
+        if others:
+            log.warning(
+                "%s: left out, not images by their endings: %d files, such as %s", folder, len(others), others[0]
+            )
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.corpora.resolution import open_at
 from bench.store import cli, config
 from bench.store.records import RecordStore
 from bench.tasks import evaluation
@@ -224,16 +225,19 @@ def table(rows) -> str:
 
 def main(arguments) -> None:
     """Measures one model and prints the results."""
-    from bench.corpora import open_corpus, read_spec
+    from bench.corpora import read_spec
+    from bench.corpora.counts import ALL, count
 
-    images = arguments.images
+    images, subject = arguments.images, Subject.of(arguments)
     if arguments.folder:
         source, split = ImageFolder(arguments.folder), ""
+        images = None if images == ALL else images
     else:
-        source, split = open_corpus(read_spec(arguments.corpus)), arguments.split
-        images = IMAGES if images is None else images
+        source, split = open_at(read_spec(arguments.corpus), [subject.model]), arguments.split
+        FactsOf(source)  # refuses a corpus without facts before its images are counted
+        images = count(source, split, IMAGES if images is None else images)
     options = ZeroShotOptions(images, Prompts.read(arguments.prompts))
-    ids = measure_zero_shot(arguments.home, Subject.of(arguments), source, split, options, arguments.force)
+    ids = measure_zero_shot(arguments.home, subject, source, split, options, arguments.force)
     rows = RecordStore(arguments.home).read().set_index("point_id", drop=False)
     print(table(rows.loc[ids].reset_index(drop=True)))
 
@@ -246,6 +250,6 @@ def parser():
     folder = "folder with one sub-folder of images per class, instead of a corpus"
     flags.add_argument("--folder", type=Path, default=None, help=folder)
     count = f"images per kind of class: {IMAGES} of a corpus, all of a folder unless given"
-    flags.add_argument("--images", type=int, default=None, help=count)
+    flags.add_argument("--images", type=cli.images_or_all, default=None, help=count)
     flags.add_argument("--prompts", type=Path, default=None, help=f"YAML of templates, laid over {TEMPLATES.name}")
     return flags

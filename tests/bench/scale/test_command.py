@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from bench.scale import run as scale
+from bench.scale.plan import check_engines
 from bench.store import cli
 from bench.store.records import RecordStore
 
@@ -38,6 +39,40 @@ def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path, capsys)
     assert cli.run(scale.main, scale.parser(), ["--home", str(tmp_path), *flags]) == cli.BAD_INPUT
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--engines", "faiss-flat", "--kinds", "lexicon"], "no engine for lexicon vectors: got faiss-flat (dense); "),
+        (
+            ["--engines", "impact,pisa", "--kinds", "dense"],
+            "no engine for dense vectors: got impact (lexicon), pisa (le",
+        ),
+        (["--engines", "impact"], "or leave the dense vectors out with --kinds lexicon"),
+    ],
+)
+def test_engines_of_the_other_kind_are_refused_before_anything_is_trained(flags, message, tmp_path, capsys):
+    flags = ["--home", str(tmp_path / "home"), "--corpus", "1k", *flags]
+    assert cli.run(scale.main, scale.parser(), flags) == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert message in error and "expected at least one of" in error and error.count("\n") == 1
+    assert not (tmp_path / "home").exists()
+
+
+def test_own_vectors_need_an_engine_of_their_kind(folders, tmp_path, capsys):
+    vectors = ["--documents", folders["dense", "documents"], "--queries", folders["dense", "queries"]]
+    flags = ["--home", tmp_path, "--corpus", "vectors", *vectors, "--engines", "impact"]
+    assert cli.run(scale.main, scale.parser(), list(map(str, flags))) == cli.BAD_INPUT
+    assert "no engine for dense vectors: got impact (lexicon); expected at least one of" in capsys.readouterr().err
+
+
+def test_an_engine_of_the_other_kind_beside_one_that_fits_is_said(caplog):
+    check_engines(["faiss-flat", "impact", "dummy"], ["dense"])
+    assert caplog.messages == ["impact searches lexicon vectors, and these are dense: left out"]
+    check_engines(["faiss-flat", "impact"], ["lexicon", "dense"])
+    check_engines(["dummy"], ["lexicon", "dense"])
+    assert len(caplog.messages) == 1
 
 
 def start(command) -> subprocess.Popen:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from bench.corpora.resolution import at_pixels
 from bench.store import cli
 from bench.store.records import RecordStore
 from bench.tasks import recall
-from bench.tasks.subject import at_pixels
 from models.pretrained.open_clip_model import open_clip
 
 ROOT = Path(__file__).resolve().parents[3]

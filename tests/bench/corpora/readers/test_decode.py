@@ -2,16 +2,19 @@
 
 import io
 import struct
+import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile, features
 
+from bench.corpora.readers import decode as decoding
 from bench.corpora.readers.decode import MAX_AREA, BrokenImage, check_pixels, decode
-from models.errors import InputError
+from models.errors import AbsentError, InputError
 from models.towers import torchvision_ops
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -159,6 +162,64 @@ def test_broken_files_are_refused_by_name(case):
     with pytest.raises(BrokenImage, match=f"^some/where.jpg: .*{why}") as error:
         decode(data, "some/where.jpg", 16)
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
+
+
+# --- AVIF and HEIC ---
+
+HEADER = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow is built without AVIF")
+def test_avif_is_decoded_by_pillow():
+    image = decode(file(Image.new("RGB", (40, 30), RED), "AVIF", quality=100), "x.avif", 16)
+    assert np.abs(image.astype(int) - RED).max() <= 4
+    with pytest.raises(BrokenImage, match="^x.avif: cannot be decoded"):
+        decode(file(noise(64, 64), "AVIF")[:200], "x.avif", 16)
+
+
+def test_avif_without_its_decoder_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(decoding, "_has_avif", lambda: False)
+    with pytest.raises(AbsentError, match=r"^x.avif: AVIF is not supported by this Pillow: .*pillow>=11.3"):
+        decode(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "x.avif", 16)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"hevc"])
+def test_heic_without_its_package_says_what_to_install(brand, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    decoding._register_heif.cache_clear()
+    with pytest.raises(AbsentError, match=r"^x.heic: HEIC is not supported: pip install 'lexlip-bench\[heif\]'$"):
+        decode(HEADER.replace(b"ftypheic", b"ftyp" + brand), "x.heic", 16)
+
+
+def test_heic_is_decoded_by_the_opener_that_the_package_registers(monkeypatch):
+    class Opened(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self):
+            self._size, self._mode = (24, 24), "RGB"
+            self.tile = []
+            self.im = Image.new("RGB", (24, 24), BLUE).im
+
+    def register():
+        calls.append(1)
+        Image.register_open("HEIF", Opened, lambda prefix: prefix[4:12] == b"ftypheic")
+
+    calls = []
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    decoding._register_heif.cache_clear()
+    for _ in range(2):
+        assert (decode(HEADER, "x.heic", 16) == BLUE).all()
+    decoding._register_heif.cache_clear()
+    assert calls == [1], "registered once, and not before the first HEIC"
+
+
+def test_heic_is_decoded_by_pillow_heif():
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    image = decode(file(Image.new("RGB", (64, 64), RED), "HEIF", quality=100), "x.heic", 16)
+    assert np.abs(image.astype(int) - RED).max() <= 8
 
 
 @settings(max_examples=80)

@@ -248,6 +248,17 @@ def test_class_names_and_fingerprint_of_a_folder(image_folder):
     assert task.ids == ["word7/more/two.PNG", "word_9/three.png"], "evenly spaced, so of both classes"
 
 
+def test_gif_and_avif_count_as_images_and_other_files_are_named(image_folder, caplog):
+    for name in ("two.GIF", "three.avif"):
+        Image.new("RGB", (8, 8)).save(image_folder / "word_9" / name)
+    (image_folder / "word_9" / ".DS_Store").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        folder = ImageFolder(image_folder)
+    (task,) = folder.labelled("", None)
+    assert {"word_9/two.GIF", "word_9/three.avif"} <= set(task.ids) and len(list(folder.images("", [4, 5], 8))) == 2
+    assert f"1 files, such as {image_folder / 'word7' / 'notes.txt'}" in caplog.text
+
+
 def test_a_folder_without_classes_is_refused(tmp_path, image_folder):
     with pytest.raises(InputError, match="none: no such folder"):
         ImageFolder(tmp_path / "none")

@@ -1,0 +1,70 @@
+"""Opens a corpus at the resolution of the models that encode it, and says so."""
+
+import inspect
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import corpora
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+PRE_TRAINED = "open_clip:"  # start of the name of a model that is no checkpoint
+
+
+def open_at(spec: str | dict, models: Sequence[Path | str]) -> corpora.Corpus:
+    """Opens a corpus, with `pixels` set to the models' own resolution where the specification states none.
+
+    That holds for corpora of files, and for every corpus if a model is a pre-trained one: `scenes` is rendered at 64
+    pixels by default, the size of the profiles. Models of different sizes get the largest. A warning says what was set,
+    and which images are resized again.
+
+    models: checkpoint folders or `open_clip:` names. Raises InputError as `open_corpus`, and for a broken checkpoint.
+    """
+    stated = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if "pixels" not in stated and models and _takes_model_size(stated, models):
+        largest = max(pixels(model) for model in models)
+        spec = at_pixels(spec, largest)
+        log.warning(
+            "corpus %s: images at %d pixels, the model's own size, since pixels is not given", stated["name"], largest
+        )
+    corpus = corpora.open_corpus(spec)
+    size = getattr(corpus, "pixels", None)
+    for model in models if size else ():
+        if (own := pixels(model)) != size:
+            log.warning("corpus %s: images of %d pixels are resized to the %d of %s", corpus.name, size, own, model)
+    return corpus
+
+
+def at_pixels(spec: str | dict, pixels: int) -> str | dict:
+    """A specification with `pixels`, unless it states them or the corpus has none."""
+    stated = {"name": spec} if isinstance(spec, str) else spec
+    corpus = corpora.corpus_class(stated["name"]) if stated.get("name") in corpora.CORPORA else None
+    return {"pixels": pixels} | stated if corpus and "pixels" in inspect.signature(corpus).parameters else spec
+
+
+def pixels(model: Path | str) -> int:
+    """The resolution of a model, from its configuration alone. Raises InputError for a broken checkpoint."""
+    if str(model).startswith(PRE_TRAINED):
+        from models.pretrained import open_clip
+
+        return open_clip.pixels(model)
+    from models import checkpoint
+    from models.config import ImageConfig
+    from models.files import read_json
+
+    checkpoint.kind(Path(model))  # checks the description
+    image = read_json(Path(model) / checkpoint.CONFIG)["config"].get("image", {})
+    size = image.get("pixels", ImageConfig().pixels)
+    if not isinstance(size, int):
+        raise InputError(f"{Path(model) / checkpoint.CONFIG}: config.image.pixels is {size!r}; expected an integer")
+    return size
+
+
+def _takes_model_size(stated: dict, models: Sequence[Path | str]) -> bool:
+    from bench.corpora.readers.stored import StoredCorpus
+
+    if stated.get("name") not in corpora.CORPORA:
+        return False  # `open_corpus` names the nearest
+    made = corpora.corpus_class(stated["name"])
+    return issubclass(made, StoredCorpus) or any(str(model).startswith(PRE_TRAINED) for model in models)
