@@ -51,7 +51,7 @@ def test_tsv_without_quotes_holds_any_line(pairs):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "t.tsv"
         file.write_text("path\tcaption\n" + "".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8", newline="")
-        assert [values for _, values in table.rows(file, ("path", "caption"), quoted=False)] == pairs
+        assert [values for _, values in table.rows(file, ("path", "caption"), table.Dialect(quoted=False))] == pairs
 
 
 @FEW

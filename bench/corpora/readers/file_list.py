@@ -1,4 +1,4 @@
-"""Finds the files of the images that an annotation file lists. Missing files are reported when the corpus opens."""
+"""Finds the files of the images that an annotation file lists. Missing ones are left out when the corpus opens."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.corpora.readers.left_out import LeftOut
 from bench.corpora.readers.stored import Location, StoredImage, ordered_splits
 from models.errors import InputError
 
@@ -27,31 +28,31 @@ def given_path(key: str, value) -> Path:
     return Path(value).expanduser()
 
 
-def locate(listed: Iterable[ListedImage], root: Path, annotations: Path) -> tuple[dict[str, list[StoredImage]], str]:
+def locate(
+    listed: Iterable[ListedImage], root: Path, annotations: Path, left_out: LeftOut
+) -> tuple[dict[str, list[StoredImage]], str]:
     """The images of each split with the size of their files, and the sha256 over ids, paths, sizes and captions.
 
-    Raises InputError if nothing is listed, if files are missing (with the first and their number), and for a
-    duplicate image or caption id.
+    Images whose file is missing go to `left_out`. Raises InputError if it refuses them, if no image is listed or
+    left, and for a duplicate image or caption id.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the images named in {annotations}")
     splits: dict[str, list[StoredImage]] = {}
-    images, captions, missing, digest = set(), set(), [], hashlib.sha256()
+    images, captions, digest = set(), set(), hashlib.sha256()
     for item in listed:
         file = os.path.join(root, item.path)
         size, fault = _size(file)
-        if fault:
-            missing.append((file, fault))
         _check_unique(images, item.image_id, "image", annotations)
         for caption_id, _ in item.captions:
             _check_unique(captions, caption_id, "caption", annotations)
+        if fault:
+            left_out.add(f"{file}: {fault}")
+            continue
         described = repr((item.split, item.image_id, item.path, size, item.captions))
         digest.update(described.encode("utf-8", "surrogatepass"))
         splits.setdefault(item.split, []).append(StoredImage(item.image_id, item.captions, Location(file, size)))
-    if missing:
-        file, fault = missing[0]
-        found = f"{len(missing)} of {len(images)} images named in {annotations} cannot be found"
-        raise InputError(f"{file if file.isprintable() else ascii(file)}: {fault}; {found}")
+    left_out.report(sum(map(len, splits.values())))
     if not splits:
         raise InputError(f"{annotations}: lists no images")
     return ordered_splits(splits), digest.hexdigest()

@@ -3,34 +3,63 @@
 import contextlib
 import csv
 import itertools
+import re
 import reprlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 
+from bench.corpora.readers.left_out import LeftOut
 from models.errors import InputError
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": ""}
+"""Suffix -> usual delimiter. Where the header has none, csv.Sniffer finds one of `SEPARATORS` in it."""
+SEPARATORS = (",", ";", "|", "\t")
 PARQUET = ".parquet"
+GZIP = b"\x1f\x8b"
+HEAD_BYTES, MAX_SNIFFED = 1 << 16, 4096
 SHORT = reprlib.Repr()  # the first line of a file that is not a table can be arbitrarily long
 SHORT.maxlist, SHORT.maxstring = 20, 60
 
 
-def header(file: Path, quoted: bool = True) -> list[str]:
-    """The column names of a table; `quoted` as in `rows`.
+@dataclass(frozen=True)
+class Dialect:
+    """How a text table is written.
 
-    Raises InputError if the file is missing, has another suffix, or has no header.
+    quoted: whether `"` around a value is CSV quoting; if not, it is a plain character, and a value ends with its line.
+    separator: the delimiter, one of `SEPARATORS`; None: the usual one of the suffix if the header has it, else the one
+    that csv.Sniffer finds in the header. Raises InputError for another separator.
+    """
+
+    quoted: bool = True
+    separator: str | None = None
+
+    def __post_init__(self):
+        if self.separator is not None and self.separator not in SEPARATORS:
+            raise InputError(f"separator: {self.separator!r}; expected one of , ; | or a tab, as '\";\"' or '\"\\t\"'")
+
+
+PLAIN = Dialect()
+
+
+def header(file: Path, dialect: Dialect = PLAIN) -> list[str]:
+    """The column names of a table, without spaces around them.
+
+    Raises InputError if the file is missing, compressed, has another suffix, or has no header.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected a table of image paths and captions")
+    if _head(file).startswith(GZIP):
+        raise InputError(f"{file}: compressed with gzip; expected a plain table: decompress it with gunzip")
     if file.suffix.lower() == PARQUET:
         with _parquet(file) as table:
             return table.schema_arrow.names
     if file.suffix.lower() not in DELIMITERS:
         raise InputError(f"{file}: expected a name that ends in {', '.join(DELIMITERS)} or {PARQUET}")
-    first = next(_lines(file, quoted), None)
+    first = next(_lines(file, dialect), None)
     if first is None:
         raise InputError(f"{file}: empty; expected column names in the first line")
     return first[1]
@@ -41,40 +70,69 @@ def shortened(names: Sequence[str]) -> str:
     return SHORT.repr(list(names))[1:-1]
 
 
-def rows(file: Path, columns: Sequence[str], quoted: bool = True) -> Iterator[tuple[int, tuple[str, ...]]]:
+def rows(
+    file: Path, columns: Sequence[str], dialect: Dialect = PLAIN, left_out: LeftOut | None = None
+) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yields (number, values of `columns`) per row. The number is its last line, or, in Parquet, the row from 1.
 
-    quoted: whether `"` around a value is CSV quoting; if not, it is a plain character, and a value ends with its
-    line. Raises InputError with file and row for a missing or ambiguous column, a row of another length, text that is
+    left_out: rows with too few values, and empty values of Parquet, go there; None: they raise InputError. If the
+    header has spaces around its names, as in "path | caption", they are removed around all values.
+
+    Raises InputError with file and row for a missing or ambiguous column, a row with too many values, text that is
     not UTF-8, an unclosed quote, and, in Parquet, for values that are not text.
     """
-    names = header(file, quoted)
+    names = header(file, dialect)
     for column in columns:
         if names.count(column) != 1:
             raise InputError(
                 f"{file}: {names.count(column)} columns named {column!r}, expected one; columns: {shortened(names)}"
             )
     if file.suffix.lower() == PARQUET:
-        yield from _parquet_rows(file, columns)
+        yield from _parquet_rows(file, columns, left_out)
         return
     places = [names.index(column) for column in columns]
-    for line, values in itertools.islice(_lines(file, quoted), 1, None):
-        if len(values) != len(names):
-            raise InputError(f"{file}: line {line} has {len(values)} values, expected {len(names)} as in the header")
-        yield line, tuple(values[place] for place in places)
+    for line, values in itertools.islice(_lines(file, dialect), 1, None):
+        if len(values) == len(names):
+            yield line, tuple(values[place] for place in places)
+            continue
+        fault = f"line {line} has {len(values)} values, expected {len(names)} as in the header"
+        if left_out is None or len(values) > len(names):
+            raise InputError(f"{file}: {fault}")
+        left_out.add(fault)
 
 
-def _lines(file: Path, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+def _head(file: Path) -> bytes:
+    with open(file, "rb") as stream:
+        return stream.read(HEAD_BYTES)
+
+
+def _lines(file: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    names = re.split(r"[\r\n]", _head(file).decode("utf-8-sig", "replace").lstrip("\r\n"), maxsplit=1)[0]
+    delimiter = dialect.separator or _delimiter(file, names[:MAX_SNIFFED])
+    quoting = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    padded = any(name != name.strip() for name in next(csv.reader([names], delimiter=delimiter, quoting=quoting), []))
     with open(file, encoding="utf-8-sig", newline="") as stream:
-        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        reader = csv.reader(stream, delimiter=DELIMITERS[file.suffix.lower()], quoting=quoting, strict=True)
+        form = {"delimiter": delimiter, "quoting": quoting, "skipinitialspace": padded}
+        reader = csv.reader(stream, **form, strict=True)
         try:
-            yield from ((reader.line_num, values) for values in reader if values)
+            for values in reader:
+                if values:
+                    yield reader.line_num, [value.strip() for value in values] if padded else values
         except csv.Error as error:
             remedy = "if quotes are plain characters, give quoted: false"
             raise InputError(f"{file}: line {reader.line_num}: {error}; {remedy}") from None
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: not UTF-8 after line {reader.line_num} ({error.reason})") from None
+
+
+def _delimiter(file: Path, names: str) -> str:
+    usual = DELIMITERS[file.suffix.lower()]
+    if usual and usual in names:
+        return usual
+    try:
+        return csv.Sniffer().sniff(names, "".join(SEPARATORS)).delimiter
+    except csv.Error:  # no separator: a single column
+        return usual or ","
 
 
 @contextlib.contextmanager
@@ -90,7 +148,9 @@ def _parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
         raise InputError(f"{file}: not a valid Parquet file ({reason})") from None
 
 
-def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _parquet_rows(
+    file: Path, columns: Sequence[str], left_out: LeftOut | None
+) -> Iterator[tuple[int, tuple[str, ...]]]:
     with _parquet(file) as table:
         numbers = itertools.count(1)
         for batch in table.iter_batches(columns=list(columns)):
@@ -104,6 +164,10 @@ def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, tup
                 values.append(of_column.to_pylist())
             for row in zip(*values, strict=True):
                 number = next(numbers)
-                if None in row:
-                    raise InputError(f"{file}: row {number}: {columns[row.index(None)]!r} is empty")
-                yield number, row
+                if None not in row:
+                    yield number, row
+                    continue
+                fault = f"row {number}: {columns[row.index(None)]!r} is empty"
+                if left_out is None:
+                    raise InputError(f"{file}: {fault}")
+                left_out.add(fault)

@@ -54,7 +54,7 @@ class Tsv(Csv):
         return ["".join(f"{a}\t{b}\n" for a, b in [("path", "caption"), *enumerate(CAPTIONS)]).encode()]
 
     def read(self, folder):
-        return list(table.rows(folder / self.file, ("path", "caption"), quoted=False))
+        return list(table.rows(folder / self.file, ("path", "caption"), table.Dialect(quoted=False)))
 
 
 class Parquet(Csv):
