@@ -19,6 +19,7 @@ CORPORA = {
     "pictures": "bench.corpora.pictures:Pictures",
     "coco": "bench.corpora.readers.karpathy:Coco",
     "flickr30k": "bench.corpora.readers.karpathy:Flickr30k",
+    "flickr8k": "bench.corpora.readers.flickr8k:Flickr8k",
     "folder": "bench.corpora.readers.folder:Folder",
     "webdataset": "bench.corpora.readers.webdataset:WebDataset",
 }

@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from bench.corpora import open_corpus, read_spec
 from bench.corpora.readers import table
+from bench.corpora.readers.flickr8k import Flickr8k
 from bench.corpora.readers.folder import Folder
 from bench.corpora.readers.karpathy import Coco
 from bench.corpora.readers.webdataset import WebDataset, read_shard
@@ -131,6 +132,25 @@ class KarpathyTables(Target):
         return _streamed(Coco(folder, pixels=PIXELS, check_counts=False))
 
 
+class Flickr8kTokens(Target):
+    name, file, about = (
+        "flickr8k-tokens",
+        "Flickr8k.token.txt",
+        "the captions of Flickr8k, with their pictures, streamed",
+    )
+
+    def build(self, folder):
+        (folder / "Images").mkdir(exist_ok=True)
+        _write_images(folder / "Images")
+        for number, part in enumerate(("train", "dev", "test")):
+            (folder / f"Flickr_8k.{part}Images.txt").write_text(f"{number}.png\n")
+        lines = [f"{n}.png#{k}\t{' '.join(text.split())}\n" for n, text in enumerate(CAPTIONS) for k in range(2)]
+        return ["".join(lines).encode(), "".join(lines).replace(".png#", ".png.1#").replace("\n", "\r\n").encode()]
+
+    def read(self, folder):
+        return _streamed(Flickr8k(folder, pixels=PIXELS, check_counts=False, allow_missing=True))
+
+
 class Tar(Target):
     name, file, about = "tar", "shard.tar", "tar shards of pictures, captions and JSON, streamed"
 
@@ -173,6 +193,7 @@ class CorpusSpec(Target):
             '{name: webdataset, shards: {test: "shard.tar"}, caption: null}',
             '{name: webdataset, shards: ["{00..01}.tar", "*d.tar"], pixels: 16}',
             "{name: coco, root: ., annotations: coco.json, check_counts: false}",
+            '{name: folder, annotations: captions.csv, separator: ",", strict: true, allow_missing: false}',
         )
         return [spec.encode() for spec in specs]
 
@@ -186,4 +207,4 @@ class CorpusSpec(Target):
             os.chdir(before)
 
 
-CLASSES = [Csv, Tsv, Parquet, OfFolder, KarpathyJson, KarpathyTables, Tar, CorpusSpec]
+CLASSES = [Csv, Tsv, Parquet, OfFolder, KarpathyJson, KarpathyTables, Flickr8kTokens, Tar, CorpusSpec]
