@@ -29,6 +29,7 @@ END = bytes(2 * BLOCK)  # end mark of a tar file
 HEAD = 64 << 10  # bytes of a shard that go into the fingerprint
 MAX_TEXT = 1 << 20  # bytes of a KEY.txt or KEY.json
 MAX_SHARDS = 1_000_000
+LINE_ENDS = re.compile(r"\r\n|\r|\n")
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 REMEDY = "download the shard again or leave it out"
 
@@ -38,8 +39,8 @@ class WebDataset(StoredCorpus):
 
     shards: a pattern such as "cc3m/{00000..00331}.tar" or "cc3m/*.tar", or a list of patterns; the split of a shard
     is the hash of its name (`hash_split`). Or a mapping of splits to patterns: {"train": "cc3m/000*.tar",
-    "distractors": "cc12m/*.tar"}. caption: None for KEY.txt as one caption; else the key of KEY.json that holds one
-    caption or a list of captions.
+    "distractors": "cc12m/*.tar"}. caption: None for KEY.txt, each line of which is a caption; else the key of KEY.json
+    that holds one caption or a list of captions.
 
     An image id is the shard, /, and the key. An image without a caption is skipped like a broken one. Raises
     InputError for a pattern that matches nothing and for a truncated shard; and, while reading, for a damaged shard,
@@ -195,13 +196,17 @@ def _captions(content: bytes | None, key: str | None) -> list[str]:
     if content is None:
         raise ValueError(f"no caption of at most {MAX_TEXT:,} bytes")
     text = content.decode("utf-8")
+    if key is None:
+        lines = [line for line in LINE_ENDS.split(text) if line.strip()]
+        if not lines:
+            raise ValueError("no caption")
+        return lines
     try:
-        found = text if key is None else json.loads(text)
+        found = json.loads(text)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
-    if key is not None:
-        found = found.get(key) if isinstance(found, dict) else None
+    found = found.get(key) if isinstance(found, dict) else None
     captions = [found] if isinstance(found, str) else found
     if not (isinstance(captions, list) and captions and all(isinstance(t, str) and t.strip() for t in captions)):
-        raise ValueError("no caption" if key is None else f"no caption under {key!r}")
+        raise ValueError(f"no caption under {key!r}")
     return captions

@@ -102,6 +102,18 @@ def test_captions_can_come_from_the_json(shards):
     )
 
 
+def test_each_line_of_a_text_is_a_caption(tmp_path):
+    texts = {"a": b"one\ntwo\r\nthree\n\n four\nfive", "b": b"alone\n", "c": b"\n \n"}
+    members = {}
+    for key, text in texts.items():
+        members |= {f"{key}.jpg": jpeg(1), f"{key}.txt": text}
+    pack(tmp_path / "0.tar", members)
+    corpus = open_corpus(spec(tmp_path, "0.tar"))
+    found = [("0/a#0", "one"), ("0/a#1", "two"), ("0/a#2", "three"), ("0/a#3", " four"), ("0/a#4", "five")]
+    assert [caption[:2] for caption in corpus.captions("train")] == [*found, ("0/b#0", "alone")]
+    assert ids(corpus) == ["0/a", "0/b"] and "no caption" in corpus.broken()[0].reason
+
+
 def test_shards_are_assigned_to_splits(shards):
     mapping = {
         "test": str(shards / "00003.tar"),
