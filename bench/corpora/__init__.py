@@ -25,6 +25,9 @@ CORPORA = {
 }
 """Name -> "module:Class". The class has the same `name`."""
 
+WHOLE = "all"
+"""The split of all images, of a corpus in the user's files that comes without splits."""
+
 
 @runtime_checkable
 class Corpus(Protocol):
@@ -80,10 +83,21 @@ def open_corpus(spec: dict | str) -> Corpus:
     return corpus
 
 
-def check_split(corpus: Corpus, split: str) -> None:
-    """Raises InputError for an unknown split, with the nearest known one."""
-    if split not in corpus.splits:
-        raise InputError(f"corpus {corpus.name}: unknown split {split!r}{nearest(str(split), corpus.splits)}")
+def check_split(corpus: Corpus, split: str, images: int = 0) -> None:
+    """Raises InputError for an unknown split, and for one that lists fewer than `images` images.
+
+    The message has the sizes of all splits whose sizes are known. Nothing is decoded: a listed image may be broken.
+    """
+    hidden = getattr(corpus, "hidden_splits", ())
+    known, sizes = (*corpus.splits, *hidden), getattr(corpus, "sizes", {})
+    listed = f"; images listed: {', '.join(f'{name} {size:,}' for name, size in sizes.items())}" if sizes else ""
+    if WHOLE in hidden:
+        listed += f"; the split {WHOLE!r} has every image"
+    if split not in known:
+        raise InputError(f"corpus {corpus.name}: unknown split {split!r}{nearest(str(split), known)}{listed}")
+    if sizes.get(split, images) < images:
+        found = f"corpus {corpus.name}: split {split} has {sizes[split]:,} images, expected at least {images:,}"
+        raise InputError(f"{found}; set fewer images or another split{listed}")
 
 
 def check_slice(corpus: Corpus, split: str, start: int, stop: int | None) -> None:

@@ -91,13 +91,16 @@ class Slice:
 
     @classmethod
     def open(cls, spec: str | dict, split: str = "test", images: int = 1000) -> "Slice":
-        """Opens the corpus of a specification. Raises InputError for an unknown corpus or split and for images < 1."""
+        """Opens the corpus of a specification.
+
+        Raises InputError for an unknown corpus or split, for a split that lists too few images, and for images < 1.
+        """
         if images < 1:
             raise InputError(f"images {images}: expected at least 1")
         from bench import corpora
 
         corpus = corpora.open_corpus(spec)
-        corpora.check_split(corpus, split)
+        corpora.check_split(corpus, split, images)
         return cls(corpus, split, images)
 
 

@@ -117,7 +117,7 @@ def main(arguments) -> None:
     """Encodes a slice and prints the folders of its vectors."""
     encoders = {str(source): Encoder(source, arguments.precision) for source in arguments.checkpoint}
     corpus, slices = open_corpus(read_spec(arguments.corpus)), [(arguments.split, arguments.images)]
-    check_split(corpus, arguments.split)
+    check_split(corpus, arguments.split, arguments.images)
     with joined(arguments.ray) as nodes:
         began = time.perf_counter()
         made = encode_slices(

@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.corpora import WHOLE
 from bench.corpora.readers import table
 from bench.corpora.readers.file_list import ListedImage, given_path, locate
 from bench.corpora.readers.left_out import LeftOut
-from bench.corpora.readers.stored import StoredCorpus, hash_split
+from bench.corpora.readers.stored import StoredCorpus, StoredImage, hash_split, ordered_splits
 from models.errors import InputError
 
 PATHS = ("path", "filepath", "image", "image_path", "file_name", "filename")
@@ -25,8 +26,9 @@ class Folder(StoredCorpus):
 
     annotations: the table. root: folder that its paths are relative to (default: the folder of the table). pixels:
     side of the images. path, caption, split: names of the columns; by default the one of `PATHS` and of `CAPTIONS`
-    that the table has, and `split` if present. Without a split column, the hash of the path decides (`hash_split`).
-    Split names are free; the images of a split named `distractors` fill a larger gallery. quoted, separator: how a
+    that the table has, and `split` if present. Without a split column, the hash of the path decides (`hash_split`),
+    and the split `all` has every image. `split: all`, unless a column has that name: `all` is the only split. Split
+    names are free; the images of a split named `distractors` fill a larger gallery. quoted, separator: how a
     text table is written, see `table.Dialect`. strict: refuse every row and image that would be left out.
     allow_missing: leave out more than 5% of the rows or images.
 
@@ -55,11 +57,22 @@ class Folder(StoredCorpus):
         dialect = table.Dialect(quoted, separator)
         names = table.header(file, dialect)
         columns = [_column(file, names, "path", path, PATHS), _column(file, names, "caption", caption, CAPTIONS)]
-        if split is not None or SPLIT in names:
+        whole = split == WHOLE and WHOLE not in names
+        if not whole and (split is not None or SPLIT in names):
             columns.append(split or SPLIT)
         listed = _listed(file, columns, dialect, left_out["rows"])
         splits, digest = locate(listed, root, file, left_out["images"])
-        super().__init__(pixels, splits, digest)
+        hidden = {}
+        if len(columns) == 2 and not whole:
+            splits, hidden = _by_hash(splits[WHOLE]), splits
+        super().__init__(pixels, splits, digest, hidden)
+
+
+def _by_hash(images: list[StoredImage]) -> dict[str, list[StoredImage]]:
+    splits: dict[str, list[StoredImage]] = {}
+    for image in images:
+        splits.setdefault(hash_split(image.image_id.replace(os.sep, "/")), []).append(image)
+    return ordered_splits(splits)
 
 
 def _column(file: Path, names: list[str], key: str, given: str | None, usual: tuple[str, ...]) -> str:
@@ -86,7 +99,7 @@ def _listed(file: Path, columns: list[str], dialect: table.Dialect, left_out: Le
         used += 1
         path, text, *rest = values
         path = os.path.normpath(path)
-        split = rest[0] if rest else hash_split(path.replace(os.sep, "/"))
+        split = rest[0] if rest else WHOLE
         if split_of.setdefault(path, split) != split:
             raise InputError(f"{file}: row {number}: {path!r} is in split {split!r} and in {split_of[path]!r}")
         of_image = captions.setdefault(path, [])

@@ -20,6 +20,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from bench.corpora import WHOLE
 from bench.corpora.readers.stored import Location, Skipped, StoredCorpus, StoredImage, hash_split, ordered_splits
 from models.errors import InputError
 
@@ -38,9 +39,9 @@ class WebDataset(StoredCorpus):
     """The corpus.
 
     shards: a pattern such as "cc3m/{00000..00331}.tar" or "cc3m/*.tar", or a list of patterns; the split of a shard
-    is the hash of its name (`hash_split`). Or a mapping of splits to patterns: {"train": "cc3m/000*.tar",
-    "distractors": "cc12m/*.tar"}. caption: None for KEY.txt, each line of which is a caption; else the key of KEY.json
-    that holds one caption or a list of captions.
+    is the hash of its name (`hash_split`), and the split `all` has every shard. Or a mapping of splits to patterns:
+    {"train": "cc3m/000*.tar", "distractors": "cc12m/*.tar"}. caption: None for KEY.txt, each line of which is a
+    caption; else the key of KEY.json that holds one caption or a list of captions.
 
     An image id is the shard, /, and the key. An image without a caption is skipped like a broken one. Raises
     InputError for a pattern that matches nothing and for a truncated shard; and, while reading, for a damaged shard,
@@ -55,10 +56,10 @@ class WebDataset(StoredCorpus):
         if isinstance(shards, dict):
             if not (shards and all(isinstance(split, str) for split in shards)):
                 raise InputError(f"shards: {shards!r}; expected a mapping of split names to patterns")
-            files = {split: expand(split, pattern) for split, pattern in shards.items()}
+            files, every = {split: expand(split, pattern) for split, pattern in shards.items()}, []
         else:
-            files = {}
-            for file in expand("shards", shards):
+            files, every = {}, expand("shards", shards)
+            for file in every:
                 files.setdefault(hash_split(file.stem), []).append(file)
         files = ordered_splits(files)
         label = _labels([file for of_split in files.values() for file in of_split])
@@ -67,6 +68,7 @@ class WebDataset(StoredCorpus):
             pixels,
             {split: _samples(of_split, label, caption) for split, of_split in files.items()},
             made_of=[caption, states],
+            hidden={WHOLE: _samples(every, label, caption)} if every else {},
         )
 
 

@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from bench.corpora import Corpus, open_corpus
+from bench.corpora import Corpus, check_split, open_corpus
 from bench.corpora.readers.stored import hash_split
 from models.errors import InputError
 from tests.bench.corpora.readers.tables import PIXELS, colour, paint, rows, shown, write
@@ -99,96 +99,6 @@ def test_quotes_can_be_plain_characters(tmp_path):
     assert [text for _, text, _ in corpus.captions(corpus.splits[0])] == ['"quoted" at first', '12" wide']
 
 
-@pytest.mark.parametrize("separator", [";", "|", "\t", ","])
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt"])
-def test_the_separator_is_found_in_the_header(tmp_path, suffix, separator):
-    paint(tmp_path, 1)
-    table = tmp_path / f"list{suffix}"
-    texts = ["a; b", "a, b", "a | b", "a\tb", " spaces "]
-    table.write_text(separator.join(("image", "caption", "split")) + "\n")
-    with open(table, "a") as stream:
-        stream.writelines(separator.join(("000.png", f'"{text}"', "test\n")) for text in texts)
-    for given in (None, separator):
-        corpus = open_corpus({"name": "folder", "annotations": table, "separator": given})
-        assert [text for _, text, _ in corpus.captions("test")] == texts
-
-
-def test_a_separator_that_the_header_hides_can_be_given(tmp_path):
-    paint(tmp_path, 1)
-    (tmp_path / "list.csv").write_text("path;caption;note, if any;split\n000.png;one;;test\n")
-    spec = {"name": "folder", "annotations": tmp_path / "list.csv"}
-    with pytest.raises(InputError, match="'path;caption;note', ' if any;split'|'path;caption;note'"):
-        open_corpus(spec)
-    assert [text for _, text, _ in open_corpus(spec | {"separator": ";"}).captions("test")] == ["one"]
-
-
-def test_the_tables_of_flickr30k_and_of_kaggle_are_read(tmp_path, caplog):
-    paint(tmp_path, 30)
-    lines = ["image_name| comment_number| comment"]
-    lines += [f"{i:03d}.png| {k}|  Thing {k} of {i}, in a row ." for i in range(30) for k in range(5)]
-    lines[7] = "001.png| 1   A dog runs across the grass ."  # the published table has such a row
-    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "captions.txt").write_text('image,caption\n000.png,one .\n000.png,"two , and three ."\n')
-    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "results.csv"})
-    found = {c[0]: c[1] for split in corpus.splits for c in corpus.captions(split)}
-    assert len(found) == 149 and found["000.png#0"] == "Thing 0 of 0, in a row ."
-    assert "1 of 150 rows cannot be used (line 8 has 2 values, expected 3 as in the header): left out" in caplog.text
-    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "captions.txt"})
-    assert [c[1] for c in corpus.captions(corpus.splits[0])] == ["one .", "two , and three ."]
-
-
-@pytest.mark.parametrize("kind", [".csv", ".parquet"])
-def test_rows_and_images_that_cannot_be_used_are_left_out_counted_and_named(tmp_path, caplog, kind):
-    paint(tmp_path, 120)
-    listed = [(f"{i:03d}.png", "a thing", "test") for i in range(120)]
-    for i, change in {
-        3: ("003.png", " ", "test"),
-        5: ("005.png", "a", ""),
-        6: ("", "a", "test"),
-        8: ("", "", ""),
-    }.items():
-        listed[i] = change
-    for i in (20, 21):
-        (tmp_path / f"{i:03d}.png").unlink()
-    table = write(tmp_path / f"list{kind}", listed)
-    corpus = open_corpus({"name": "folder", "annotations": table, "pixels": PIXELS})
-    expected = [f"{i:03d}.png" for i in range(120) if i not in (3, 5, 6, 8, 20, 21)]
-    assert list(shown(corpus, "test")[0]) == expected
-    rows_left, images_left = [record.getMessage() for record in caplog.records]
-    first = 1 if kind == ".parquet" else 2
-    assert (
-        f"list{kind}: 4 of 120 rows cannot be used (row {3 + first}: 'caption' is empty; row {5 + first}: 'split' is "
-        in rows_left
-    )
-    assert f"row {6 + first}: 'path' is empty; 1 more): left out" in rows_left
-    assert "2 of 116 images" in images_left and "020.png: No such file" in images_left and "021.png" in images_left
-    spec = {"name": "folder", "annotations": table, "strict": True}
-    with pytest.raises(InputError, match=f"row {8 + first}: 'path' is empty.; expected none"):
-        open_corpus(spec)
-
-
-def test_strict_names_at_most_20_missing_images(tmp_path):
-    paint(tmp_path, 500)
-    table = write(tmp_path / "list.csv", [*rows(500), *((f"no{i}.png", "one", "test") for i in range(25))])
-    with pytest.raises(InputError, match="25 of 525 images .*no0.png.*no19.png: No such file or directory; 5 more"):
-        open_corpus({"name": "folder", "annotations": table, "strict": True})
-
-
-def test_more_than_5_percent_must_be_allowed(tmp_path, caplog):
-    paint(tmp_path, 19)
-    spec = {"name": "folder", "annotations": tmp_path / "list.csv"}
-    write(tmp_path / "list.csv", [*rows(19), ("no.png", "one", "train")])
-    assert len(list(open_corpus(spec).images("train"))) == 19, "5% of 20"
-    (tmp_path / "018.png").unlink()
-    with pytest.raises(InputError, match="2 of 20 images cannot be used .*expected at most 5%; allow_missing: true"):
-        open_corpus(spec)
-    assert len(list(open_corpus(spec | {"allow_missing": True}).images("train"))) == 18
-    assert "2 of 20 images cannot be used" in caplog.text
-    (tmp_path / "list.csv").write_text("path,caption\nno.png,one\n")
-    with pytest.raises(InputError, match="1 of 1 images .*no.png.*expected at least one that can"):
-        open_corpus(spec | {"allow_missing": True})
-
-
 HOSTILE = [
     "a b.png",
     "a,b.png",
@@ -253,6 +163,49 @@ def test_without_a_split_column_the_hash_of_the_path_decides(tmp_path):
     ]
     assert found[0] == found[1] and sum(map(len, found[0].values())) == 60
     assert all(hash_split(image_id) == split for split, ids in found[0].items() for image_id in ids)
+
+
+def test_a_table_without_splits_can_be_used_whole(tmp_path):
+    paint(tmp_path, 60)
+    names = [f"{i:03d}.png" for i in range(60)]
+    write(tmp_path / "list.csv", [row[:2] for row in rows(60)], "path,caption")
+    spec = {"name": "folder", "annotations": tmp_path / "list.csv", "pixels": PIXELS}
+    corpus = open_corpus(spec)
+    assert "all" not in corpus.splits and sum(corpus.sizes[split] for split in corpus.splits) == 60
+    assert list(shown(corpus, "all")[0]) == names and list(shown(corpus, "all", 7, 9)[0]) == names[7:9]
+    assert open_corpus(spec | {"split": "all"}).splits == ("all",)
+    write(tmp_path / "list.csv", rows(60))
+    with pytest.raises(InputError, match="unknown split 'all'"):
+        next(open_corpus(spec).images("all"))
+    corpus = open_corpus(spec | {"split": "all"})
+    assert corpus.splits == ("all",) and list(shown(corpus, "all")[0]) == names
+    write(tmp_path / "list.csv", [(*row[:2], "mine") for row in rows(60)], "path,caption,all")
+    assert open_corpus(spec | {"split": "all"}).splits == ("mine",), "a column of that name is a column of splits"
+
+
+def test_a_broken_image_counts_once_in_all(tmp_path):
+    paint(tmp_path, 3, broken=(1,))
+    write(tmp_path / "list.csv", [row[:2] for row in rows(3)], "path,caption")
+    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "list.csv"})
+    for split in (*corpus.splits, "all"):
+        list(corpus.images(split))
+    assert [left.name for left in corpus.broken()] == [left.name for left in corpus.broken("all")] == ["001.png"]
+
+
+def test_a_missing_or_small_split_is_named_with_all_sizes(tmp_path):
+    paint(tmp_path, 60)
+    write(tmp_path / "list.csv", [row[:2] for row in rows(60)], "path,caption")
+    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "list.csv"})
+    sizes = ", ".join(f"{split} {size}" for split, size in corpus.sizes.items())
+    assert corpus.sizes["all"] == 60 and corpus.sizes["test"] < 10
+    check_split(corpus, "test", corpus.sizes["test"])
+    too_small = (
+        f"split test has {corpus.sizes['test']} images, expected at least 1,000; set fewer images or another split"
+    )
+    with pytest.raises(InputError, match=f"{too_small}; images listed: {sizes}; the split 'all' has every image"):
+        check_split(corpus, "test", 1000)
+    with pytest.raises(InputError, match=f"unknown split 'tset' .nearest: test; .*; images listed: {sizes}"):
+        check_split(corpus, "tset")
 
 
 def test_the_split_of_a_name_is_pinned():

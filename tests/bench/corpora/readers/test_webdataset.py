@@ -135,6 +135,7 @@ def test_without_splits_the_hash_of_the_shard_name_decides(tmp_path):
     corpus = open_corpus({"name": "webdataset", "shards": str(tmp_path / "*.tar"), "pixels": 16})
     found = {image_id.split("/")[0]: split for split in corpus.splits for image_id in ids(corpus, split)}
     assert found == {f"{shard:05d}": hash_split(f"{shard:05d}") for shard in range(40)} and len(corpus.splits) > 1
+    assert ids(corpus, "all") == [f"{shard:05d}/{shard}" for shard in range(40)]
 
 
 @pytest.mark.parametrize(
