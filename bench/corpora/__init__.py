@@ -69,6 +69,7 @@ def open_corpus(spec: dict | str) -> Corpus:
     Raises InputError for an unknown name or parameter (with the nearest known one) and for a missing parameter.
     """
     parameters = {"name": spec} if isinstance(spec, str) else dict(spec)
+    _check_colons(parameters)
     name = parameters.pop("name", None)
     cls = corpus_class(name)
     known = inspect.signature(cls).parameters
@@ -81,6 +82,15 @@ def open_corpus(spec: dict | str) -> Corpus:
     corpus = cls(**parameters)
     corpus.spec = spec  # a process on another machine opens the corpus again from it
     return corpus
+
+
+def _check_colons(tree: dict) -> None:
+    """Raises InputError for `{name:folder}`, which YAML reads as a key without a value."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            _check_colons(value)
+        elif value is None and ":" in str(key):
+            raise InputError(f"corpus: {key!r}: expected a space after the colon: {str(key).replace(':', ': ', 1)}")
 
 
 def check_split(corpus: Corpus, split: str, images: int = 0) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.corpora.readers.left_out import LeftOut
+from bench.corpora.readers.local import URL, check_local
 from bench.corpora.readers.stored import Location, StoredImage, ordered_splits
 from models.errors import InputError
 
@@ -22,9 +23,10 @@ class ListedImage:
 
 
 def given_path(key: str, value) -> Path:
-    """A path given as a parameter of a corpus, with `~` expanded. Raises InputError."""
+    """A path given as a parameter of a corpus, with `~` expanded. Raises InputError for a URL too."""
     if not isinstance(value, str | Path) or not str(value):
         raise InputError(f"{key}: {value!r} is not a path")
+    check_local(key, str(value))
     return Path(value).expanduser()
 
 
@@ -42,7 +44,7 @@ def locate(
     images, captions, digest = set(), set(), hashlib.sha256()
     for item in listed:
         file = os.path.join(root, item.path)
-        size, fault = _size(file)
+        size, fault = (0, "a URL, not a file") if URL.match(item.path) else _size(file)
         _check_unique(images, item.image_id, "image", annotations)
         for caption_id, _ in item.captions:
             _check_unique(captions, caption_id, "caption", annotations)

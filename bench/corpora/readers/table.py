@@ -13,13 +13,13 @@ import pyarrow
 import pyarrow.parquet
 
 from bench.corpora.readers.left_out import LeftOut
+from bench.corpora.readers.local import check_uncompressed
 from models.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": ""}
 """Suffix -> usual delimiter. Where the header has none, csv.Sniffer finds one of `SEPARATORS` in it."""
 SEPARATORS = (",", ";", "|", "\t")
 PARQUET = ".parquet"
-GZIP = b"\x1f\x8b"
 HEAD_BYTES, MAX_SNIFFED = 1 << 16, 4096
 SHORT = reprlib.Repr()  # the first line of a file that is not a table can be arbitrarily long
 SHORT.maxlist, SHORT.maxstring = 20, 60
@@ -52,8 +52,7 @@ def header(file: Path, dialect: Dialect = PLAIN) -> list[str]:
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected a table of image paths and captions")
-    if _head(file).startswith(GZIP):
-        raise InputError(f"{file}: compressed with gzip; expected a plain table: decompress it with gunzip")
+    check_uncompressed(file, _head(file))
     if file.suffix.lower() == PARQUET:
         with _parquet(file) as table:
             return table.schema_arrow.names

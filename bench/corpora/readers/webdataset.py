@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from bench.corpora import WHOLE
+from bench.corpora.readers.local import check_local, check_uncompressed
 from bench.corpora.readers.stored import Location, Skipped, StoredCorpus, StoredImage, hash_split, ordered_splits
 from models.errors import InputError
 
@@ -87,7 +88,7 @@ def _labels(files: list[Path]) -> dict[Path, str]:
 def expand(key: str, patterns: str | Sequence[str]) -> list[Path]:
     """The shards of patterns, in order: {00000..00331} and {a,b} are expanded, * ? [ ] matched on disk and sorted.
 
-    key: the parameter, for messages. Raises InputError for a pattern that matches nothing.
+    key: the parameter, for messages. Raises InputError for a URL, and for a pattern that matches nothing.
     """
     if isinstance(patterns, str):
         patterns = [patterns]
@@ -95,6 +96,7 @@ def expand(key: str, patterns: str | Sequence[str]) -> list[Path]:
         raise InputError(f"{key}: {patterns!r} is not a pattern of tar files, nor a list of patterns")
     found = []
     for pattern in patterns:
+        check_local(key, pattern)
         for plain in _expand_braces(os.path.expanduser(pattern)):
             matches = sorted(glob.glob(plain)) if glob.has_magic(plain) else [plain]
             if not matches:
@@ -127,6 +129,7 @@ def _state(file: Path) -> tuple[int, str]:
             whole = size % BLOCK == 0 and stream.read() == END
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a tar shard") from None
+    check_uncompressed(file, head)
     if not whole:
         raise InputError(f"{file}: truncated, or not a tar file: its last {len(END)} bytes are not zero; {REMEDY}")
     return size, hashlib.sha256(head).hexdigest()

@@ -1,12 +1,14 @@
 """The corpus `folder`: images and captions are those of the table; a broken table is refused by file and row."""
 
+import gzip
+
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from bench.corpora import Corpus, check_split, open_corpus
+from bench.corpora import Corpus, check_split, open_corpus, read_spec
 from bench.corpora.readers.stored import hash_split
 from models.errors import InputError
 from tests.bench.corpora.readers.tables import PIXELS, colour, paint, rows, shown, write
@@ -246,6 +248,7 @@ def test_the_split_of_a_name_is_pinned():
             r"list.csv: 2 of 3 images cannot be used \(\S*009.png: No such file or directory; \S*010.png: .*at most 5%",
         ),
         ("path,caption\n.,one\n", "1 of 1 images cannot be used .*not a file"),
+        ("path,caption\nhttps://a.b/0.png,one\n", "1 of 1 images cannot be used .*a URL, not a file"),
         ("path,caption\n0\x00.png,one\n", "null"),
     ],
 )
@@ -292,6 +295,8 @@ def test_a_broken_parquet_is_refused(tmp_path, columns, message):
         ({"annotations": "list.csv", "strict": "no"}, "strict: 'no' is not true or false"),
         ({"annotations": "list.csv", "strict": True, "allow_missing": True}, "strict and allow_missing"),
         ({"annotations": "list.csv", "separator": "\\t"}, "expected one of , ; | or a tab"),
+        ({"annotations": "https://a.b/list.csv"}, "annotations: https://a.b/list.csv is a URL; expected a path"),
+        ({"annotations": "list.csv", "root": "s3://images"}, "root: s3://images is a URL; expected a path"),
         ({"annotations": "list.csv", "split": "part"}, "0 columns named 'part'"),
         ({"annotations": "list.csv", "captions": "text"}, "unknown parameter 'captions' .nearest: caption;"),
     ],
@@ -302,6 +307,28 @@ def test_bad_parameters_are_refused(tmp_path, monkeypatch, spec, message):
     write(tmp_path / "list.csv", rows(1))
     with pytest.raises(InputError, match=message):
         open_corpus({"name": "folder"} | spec)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".parquet", ""])
+def test_a_compressed_table_is_named(tmp_path, suffix):
+    (tmp_path / f"list{suffix}").write_bytes(gzip.compress(b"path,caption\n000.png,one\n"))
+    with pytest.raises(InputError, match=rf"list{suffix}: compressed with gzip, .*decompress it first"):
+        open_corpus({"name": "folder", "annotations": tmp_path / f"list{suffix}"})
+
+
+@pytest.mark.parametrize(
+    "text, key",
+    [
+        ("{name:folder}", "name: folder"),
+        ("{name:folder,annotations:list.csv}", "name: folder"),
+        ("{name: folder, annotations:list.csv}", "annotations: list.csv"),
+        ('{name: webdataset, shards: {test:"0.tar"}}', 'test: "0.tar"'),
+        ("{name: webdataset, shards: {test:0.tar}}", "test: 0.tar"),
+    ],
+)
+def test_a_missing_space_after_a_colon_is_named(text, key):
+    with pytest.raises(InputError, match=f"expected a space after the colon: {key}"):
+        open_corpus(read_spec(text))
 
 
 def test_an_unknown_split_and_a_bad_slice_are_refused(opened):

@@ -1,5 +1,6 @@
 """Tar shards of img2dataset: any slice is read in place; damaged shards are refused, broken images skipped."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -293,11 +294,18 @@ def test_the_fingerprint_covers_shards_splits_and_parameters(shards, tmp_path):
         ({"train": 3}, "train: 3 is not a pattern"),
         ([], r"shards: \[\] is not a pattern"),
         ("{00000,00000}.tar", "named twice"),
+        ("https://a.b/{0..9}.tar", r"shards: https://a.b/\{0..9\}.tar is a URL; expected a path"),
+        (["00000.tar", "pipe:curl a"], "shards: pipe:curl a is a URL"),
+        ({"test": "hf://datasets/a/*.tar"}, "test: hf://.* is a URL"),
+        ("packed.tar.gz", "packed.tar.gz: compressed with gzip, but read in place: decompress it first"),
+        ("packed.tar", "packed.tar: compressed with gzip"),
         ("note.txt", "note.txt: truncated, or not a tar file"),
     ],
 )
 def test_bad_patterns_are_refused(shards, monkeypatch, given, message):
     monkeypatch.chdir(shards)
     (shards / "note.txt").write_text("no tar file")
+    for name in ("packed.tar.gz", "packed.tar"):
+        (shards / name).write_bytes(gzip.compress((shards / "00000.tar").read_bytes()))
     with pytest.raises(InputError, match=message):
         open_corpus({"name": "webdataset", "shards": given})
