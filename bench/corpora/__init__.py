@@ -21,6 +21,7 @@ CORPORA = {
     "flickr30k": "bench.corpora.readers.karpathy:Flickr30k",
     "flickr8k": "bench.corpora.readers.flickr8k:Flickr8k",
     "folder": "bench.corpora.readers.folder:Folder",
+    "parquet": "bench.corpora.readers.parquet:Parquet",
     "webdataset": "bench.corpora.readers.webdataset:WebDataset",
 }
 """Name -> "module:Class". The class has the same `name`."""

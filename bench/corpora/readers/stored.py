@@ -65,7 +65,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image and its captions, each a (caption_id, text)."""
+    """An image and its captions, each a (caption_id, text). location: has size, read() and a name, as `Location`."""
 
     image_id: str
     captions: tuple[tuple[str, str], ...]

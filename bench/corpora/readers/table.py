@@ -54,7 +54,7 @@ def header(file: Path, dialect: Dialect = PLAIN) -> list[str]:
         raise InputError(f"{file}: no such file; expected a table of image paths and captions")
     check_uncompressed(file, _head(file))
     if file.suffix.lower() == PARQUET:
-        with _parquet(file) as table:
+        with open_parquet(file) as table:
             return table.schema_arrow.names
     if file.suffix.lower() not in DELIMITERS:
         raise InputError(f"{file}: expected a name that ends in {', '.join(DELIMITERS)} or {PARQUET}")
@@ -73,6 +73,8 @@ def rows(
     file: Path, columns: Sequence[str], dialect: Dialect = PLAIN, left_out: LeftOut | None = None
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yields (number, values of `columns`) per row. The number is its last line, or, in Parquet, the row from 1.
+
+    A list of texts in Parquet gives a row for each of them.
 
     left_out: rows with too few values, and empty values of Parquet, go there; None: they raise InputError. If the
     header has spaces around its names, as in "path | caption", they are removed around all values.
@@ -135,7 +137,7 @@ def _delimiter(file: Path, names: str) -> str:
 
 
 @contextlib.contextmanager
-def _parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
+def open_parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
     """An open Parquet file. Raises InputError for what Arrow raises on damaged bytes, on opening or at any row."""
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
@@ -150,23 +152,32 @@ def _parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
 def _parquet_rows(
     file: Path, columns: Sequence[str], left_out: LeftOut | None
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    with _parquet(file) as table:
+    with open_parquet(file) as table:
         numbers = itertools.count(1)
         for batch in table.iter_batches(columns=list(columns)):
-            values = []
-            for column in columns:
-                of_column = batch.column(column)
-                if pyarrow.types.is_dictionary(of_column.type):
-                    of_column = of_column.dictionary_decode()
-                if not (pyarrow.types.is_string(of_column.type) or pyarrow.types.is_large_string(of_column.type)):
-                    raise InputError(f"{file}: column {column!r} holds {of_column.type}, expected text")
-                values.append(of_column.to_pylist())
+            values = [_as_text(file, column, batch.column(column)) for column in columns]
             for row in zip(*values, strict=True):
                 number = next(numbers)
-                if None not in row:
-                    yield number, row
+                if all(row):
+                    yield from ((number, each) for each in itertools.product(*row))
                     continue
-                fault = f"row {number}: {columns[row.index(None)]!r} is empty"
+                fault = f"row {number}: {columns[[bool(texts) for texts in row].index(False)]!r} is empty"
                 if left_out is None:
                     raise InputError(f"{file}: {fault}")
                 left_out.add(fault)
+
+
+def _as_text(file: Path, column: str, values: pyarrow.Array) -> list[list[str]]:
+    """The texts of each row of a Parquet column: one, those of a list, or none for a null."""
+    if pyarrow.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    lists = pyarrow.types.is_list(values.type) or pyarrow.types.is_large_list(values.type)
+    kind = values.type.value_type if lists else values.type
+    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        inside = pyarrow.types.is_struct(kind) or pyarrow.types.is_binary(kind)
+        remedy = "; for images inside Parquet files use the corpus parquet" if inside else ""
+        raise InputError(f"{file}: column {column!r} holds {values.type}, expected text{remedy}")
+    rows = values.to_pylist()
+    if lists:
+        return [[text for text in texts or () if text is not None] for texts in rows]
+    return [[] if text is None else [text] for text in rows]

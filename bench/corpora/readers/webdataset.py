@@ -33,6 +33,7 @@ MAX_TEXT = 1 << 20  # bytes of a KEY.txt or KEY.json
 MAX_SHARDS = 1_000_000
 LINE_ENDS = re.compile(r"\r\n|\r|\n")
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+SHARDS = "tar shards as written by img2dataset"
 REMEDY = "download the shard again or leave it out"
 
 
@@ -63,7 +64,7 @@ class WebDataset(StoredCorpus):
             for file in every:
                 files.setdefault(hash_split(file.stem), []).append(file)
         files = ordered_splits(files)
-        label = _labels([file for of_split in files.values() for file in of_split])
+        label = labels([file for of_split in files.values() for file in of_split])
         states = [[split, label[file], *_state(file)] for split, of_split in files.items() for file in of_split]
         super().__init__(
             pixels,
@@ -73,7 +74,7 @@ class WebDataset(StoredCorpus):
         )
 
 
-def _labels(files: list[Path]) -> dict[Path, str]:
+def labels(files: list[Path]) -> dict[Path, str]:
     """The name of each shard in image ids: its path below the common folder, without suffix.
 
     Raises InputError for a duplicate.
@@ -85,22 +86,23 @@ def _labels(files: list[Path]) -> dict[Path, str]:
     return {file: PurePosixPath(os.path.relpath(file, base)).with_suffix("").as_posix() for file in files}
 
 
-def expand(key: str, patterns: str | Sequence[str]) -> list[Path]:
-    """The shards of patterns, in order: {00000..00331} and {a,b} are expanded, * ? [ ] matched on disk and sorted.
+def expand(key: str, patterns: str | Sequence[str], expected: str = SHARDS) -> list[Path]:
+    """The files of patterns, in order: {00000..00331} and {a,b} are expanded, * ? [ ] matched on disk and sorted.
 
-    key: the parameter, for messages. Raises InputError for a URL, and for a pattern that matches nothing.
+    key: the parameter, expected: what the files are, for messages. Raises InputError for a URL, and for a pattern that
+    matches nothing.
     """
     if isinstance(patterns, str):
         patterns = [patterns]
     if not (isinstance(patterns, list | tuple) and patterns and all(isinstance(each, str) for each in patterns)):
-        raise InputError(f"{key}: {patterns!r} is not a pattern of tar files, nor a list of patterns")
+        raise InputError(f"{key}: {patterns!r} is not a pattern of files, nor a list of patterns")
     found = []
     for pattern in patterns:
         check_local(key, pattern)
         for plain in _expand_braces(os.path.expanduser(pattern)):
             matches = sorted(glob.glob(plain)) if glob.has_magic(plain) else [plain]
             if not matches:
-                raise InputError(f"{key}: no file matches {plain}; expected tar shards as written by img2dataset")
+                raise InputError(f"{key}: no file matches {plain}; expected {expected}")
             found += map(Path, matches)
     return found
 

@@ -14,6 +14,7 @@ from bench.corpora.readers import table
 from bench.corpora.readers.flickr8k import Flickr8k
 from bench.corpora.readers.folder import Folder
 from bench.corpora.readers.karpathy import Coco
+from bench.corpora.readers.parquet import Parquet as Images
 from bench.corpora.readers.webdataset import WebDataset, read_shard
 from tests.fuzz.targets.images import encoded, image
 from tests.fuzz.targets.target import CAPTIONS, PIXELS, Target
@@ -73,6 +74,23 @@ class Parquet(Csv):
             pyarrow.parquet.write_table(as_table, buffer, **options)
             made.append(buffer.getvalue())
         return made
+
+
+class ParquetImages(Target):
+    name, file, about = "parquet-images", "test.parquet", "pictures and lists of captions in Parquet, streamed"
+
+    def build(self, folder):
+        made = []
+        images = [{"bytes": encoded(image(number, size=(4, 4)), "PNG"), "path": f"{number}.png"} for number in range(3)]
+        rows = {"image": images, "caption": [[text, text] for text in CAPTIONS[:3]]}
+        for options in ({"row_group_size": 2}, {"compression": "none", "use_dictionary": False}):
+            buffer = io.BytesIO()
+            pyarrow.parquet.write_table(pyarrow.table(rows), buffer, **options)
+            made.append(buffer.getvalue())
+        return made
+
+    def read(self, folder):
+        return _streamed(Images({"test": str(folder / self.file)}, pixels=PIXELS, allow_missing=True))
 
 
 class OfFolder(Csv):
@@ -207,4 +225,4 @@ class CorpusSpec(Target):
             os.chdir(before)
 
 
-CLASSES = [Csv, Tsv, Parquet, OfFolder, KarpathyJson, KarpathyTables, Flickr8kTokens, Tar, CorpusSpec]
+CLASSES = [Csv, Tsv, Parquet, ParquetImages, OfFolder, KarpathyJson, KarpathyTables, Flickr8kTokens, Tar, CorpusSpec]

@@ -8,8 +8,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from bench.corpora import Corpus, check_split, open_corpus, read_spec
-from bench.corpora.readers.stored import hash_split
+from bench.corpora import Corpus, open_corpus, read_spec
 from models.errors import InputError
 from tests.bench.corpora.readers.tables import PIXELS, colour, paint, rows, shown, write
 
@@ -90,6 +89,15 @@ def test_values_stay_text(tmp_path):
         assert [text for _, text, _ in open_corpus({"name": "folder", "annotations": table}).captions("train")] == texts
 
 
+def test_lists_of_captions_in_parquet_are_captions_of_one_image(tmp_path):
+    paint(tmp_path, 2)
+    columns = {"path": ["000.png", "001.png"], "caption": [["one", None, "two"], ["three"]], "split": ["test"] * 2}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "list.parquet")
+    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "list.parquet"})
+    expected = [("000.png#0", "one"), ("000.png#1", "two"), ("001.png#0", "three")]
+    assert [caption[:2] for caption in corpus.captions("test")] == expected
+
+
 def test_quotes_can_be_plain_characters(tmp_path):
     paint(tmp_path, 1)
     table = tmp_path / "list.tsv"
@@ -152,74 +160,6 @@ def test_a_root_and_column_names_can_be_given(tmp_path):
     assert list(corpus.captions("mine")) == [("000.png#0", "yes", "000.png")]
 
 
-def test_without_a_split_column_the_hash_of_the_path_decides(tmp_path):
-    paint(tmp_path, 60)
-    table = [row[:2] for row in rows(60)]
-    by_order = [
-        open_corpus({"name": "folder", "annotations": write(tmp_path / "list.csv", of, "path,caption")})
-        for of in (table, table[::-1])
-    ]
-    found = [
-        {split: {image_id for _, _, image_id in corpus.captions(split)} for split in corpus.splits}
-        for corpus in by_order
-    ]
-    assert found[0] == found[1] and sum(map(len, found[0].values())) == 60
-    assert all(hash_split(image_id) == split for split, ids in found[0].items() for image_id in ids)
-
-
-def test_a_table_without_splits_can_be_used_whole(tmp_path):
-    paint(tmp_path, 60)
-    names = [f"{i:03d}.png" for i in range(60)]
-    write(tmp_path / "list.csv", [row[:2] for row in rows(60)], "path,caption")
-    spec = {"name": "folder", "annotations": tmp_path / "list.csv", "pixels": PIXELS}
-    corpus = open_corpus(spec)
-    assert "all" not in corpus.splits and sum(corpus.sizes[split] for split in corpus.splits) == 60
-    assert list(shown(corpus, "all")[0]) == names and list(shown(corpus, "all", 7, 9)[0]) == names[7:9]
-    assert open_corpus(spec | {"split": "all"}).splits == ("all",)
-    write(tmp_path / "list.csv", rows(60))
-    with pytest.raises(InputError, match="unknown split 'all'"):
-        next(open_corpus(spec).images("all"))
-    corpus = open_corpus(spec | {"split": "all"})
-    assert corpus.splits == ("all",) and list(shown(corpus, "all")[0]) == names
-    write(tmp_path / "list.csv", [(*row[:2], "mine") for row in rows(60)], "path,caption,all")
-    assert open_corpus(spec | {"split": "all"}).splits == ("mine",), "a column of that name is a column of splits"
-
-
-def test_a_broken_image_counts_once_in_all(tmp_path):
-    paint(tmp_path, 3, broken=(1,))
-    write(tmp_path / "list.csv", [row[:2] for row in rows(3)], "path,caption")
-    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "list.csv"})
-    for split in (*corpus.splits, "all"):
-        list(corpus.images(split))
-    assert [left.name for left in corpus.broken()] == [left.name for left in corpus.broken("all")] == ["001.png"]
-
-
-def test_a_missing_or_small_split_is_named_with_all_sizes(tmp_path):
-    paint(tmp_path, 60)
-    write(tmp_path / "list.csv", [row[:2] for row in rows(60)], "path,caption")
-    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "list.csv"})
-    sizes = ", ".join(f"{split} {size}" for split, size in corpus.sizes.items())
-    assert corpus.sizes["all"] == 60 and corpus.sizes["test"] < 10
-    check_split(corpus, "test", corpus.sizes["test"])
-    too_small = (
-        f"split test has {corpus.sizes['test']} images, expected at least 1,000; set fewer images or another split"
-    )
-    with pytest.raises(InputError, match=f"{too_small}; images listed: {sizes}; the split 'all' has every image"):
-        check_split(corpus, "test", 1000)
-    with pytest.raises(InputError, match=f"unknown split 'tset' .nearest: test; .*; images listed: {sizes}"):
-        check_split(corpus, "tset")
-
-
-def test_the_split_of_a_name_is_pinned():
-    names = [f"{i:06d}.jpg" for i in range(20_000)]
-    splits = list(map(hash_split, names))
-    assert {split: splits.index(split) for split in ("train", "val", "test")} == {"train": 0, "val": 23, "test": 5}
-    assert all(
-        abs(splits.count(split) / 20_000 - share) < 0.01
-        for split, share in (("train", 0.9), ("val", 0.05), ("test", 0.05))
-    )
-
-
 # --- refused --------------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +205,12 @@ def test_a_broken_table_is_refused_by_file_and_row(tmp_path, text, message):
     [
         ({"path": ["000.png", None], "caption": ["one", "two"]}, "row 2: 'path' is empty"),
         ({"path": ["000.png"], "caption": [5]}, "column 'caption' holds int64, expected text"),
-        ({"path": ["000.png"], "caption": [["one", "two"]]}, "expected text"),
+        ({"path": ["000.png"], "caption": [[1, 2]]}, "column 'caption' holds list<.*>, expected text"),
+        ({"path": ["000.png"] * 2, "caption": [[], ["one"]]}, "row 1: 'caption' is empty"),
+        (
+            {"image": [{"bytes": b"", "path": "000.png"}], "caption": ["one"]},
+            "expected text; .* use the corpus parquet",
+        ),
     ],
 )
 def test_a_broken_parquet_is_refused(tmp_path, columns, message):
