@@ -14,9 +14,12 @@ from models.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image of an annotation file. path: relative to the root, or absolute. captions: each a (caption_id, text)."""
+    """An image of an annotation file. path: relative to the root, or absolute. captions: each a (caption_id, text).
 
-    split: str
+    split: None if it has no given one.
+    """
+
+    split: str | None
     image_id: str
     path: str
     captions: tuple[tuple[str, str], ...]

@@ -1,17 +1,18 @@
-"""Reads text columns of a CSV, TSV or Parquet file row by row, unchanged: "NA" and "1e5" stay text."""
+"""Reads text columns of a CSV, TSV, JSON or Parquet file row by row, unchanged: "NA" and "1e5" stay text."""
 
 import contextlib
 import csv
 import itertools
 import re
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 
+from bench.corpora.readers import json_table
 from bench.corpora.readers.left_out import LeftOut
 from bench.corpora.readers.local import check_uncompressed
 from models.errors import InputError
@@ -56,8 +57,11 @@ def header(file: Path, dialect: Dialect = PLAIN) -> list[str]:
     if file.suffix.lower() == PARQUET:
         with open_parquet(file) as table:
             return table.schema_arrow.names
+    if file.suffix.lower() in json_table.SUFFIXES:
+        return json_table.header(file)
     if file.suffix.lower() not in DELIMITERS:
-        raise InputError(f"{file}: expected a name that ends in {', '.join(DELIMITERS)} or {PARQUET}")
+        known = ", ".join((*DELIMITERS, *json_table.SUFFIXES))
+        raise InputError(f"{file}: expected a name that ends in {known} or {PARQUET}")
     first = next(_lines(file, dialect), None)
     if first is None:
         raise InputError(f"{file}: empty; expected column names in the first line")
@@ -72,15 +76,16 @@ def shortened(names: Sequence[str]) -> str:
 def rows(
     file: Path, columns: Sequence[str], dialect: Dialect = PLAIN, left_out: LeftOut | None = None
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yields (number, values of `columns`) per row. The number is its last line, or, in Parquet, the row from 1.
+    """Yields (number, values of `columns`) per row. The number is its last line, or, in Parquet and JSON
+    lists, the row from 1.
 
-    A list of texts in Parquet gives a row for each of them.
+    A list of texts in Parquet or JSON gives a row for each of them.
 
-    left_out: rows with too few values, and empty values of Parquet, go there; None: they raise InputError. If the
-    header has spaces around its names, as in "path | caption", they are removed around all values.
+    left_out: rows with too few values, and empty values of Parquet or JSON, go there; None: they raise InputError. If
+    the header has spaces around its names, as in "path | caption", they are removed around all values.
 
     Raises InputError with file and row for a missing or ambiguous column, a row with too many values, text that is
-    not UTF-8, an unclosed quote, and, in Parquet, for values that are not text.
+    not UTF-8, an unclosed quote, and, in Parquet and JSON, for values that are not text.
     """
     names = header(file, dialect)
     for column in columns:
@@ -88,8 +93,10 @@ def rows(
             raise InputError(
                 f"{file}: {names.count(column)} columns named {column!r}, expected one; columns: {shortened(names)}"
             )
-    if file.suffix.lower() == PARQUET:
-        yield from _parquet_rows(file, columns, left_out)
+    if file.suffix.lower() == PARQUET or file.suffix.lower() in json_table.SUFFIXES:
+        json = file.suffix.lower() != PARQUET
+        found = json_table.rows(file, columns, left_out) if json else _parquet_rows(file, columns)
+        yield from _each_text(file, found, columns, left_out)
         return
     places = [names.index(column) for column in columns]
     for line, values in itertools.islice(_lines(file, dialect), 1, None):
@@ -98,6 +105,19 @@ def rows(
             continue
         fault = f"line {line} has {len(values)} values, expected {len(names)} as in the header"
         if left_out is None or len(values) > len(names):
+            raise InputError(f"{file}: {fault}")
+        left_out.add(fault)
+
+
+def _each_text(
+    file: Path, found: Iterable[tuple[int, Sequence[list[str]]]], columns: Sequence[str], left_out: LeftOut | None
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    for number, row in found:
+        if all(row):
+            yield from ((number, each) for each in itertools.product(*row))
+            continue
+        fault = f"row {number}: {columns[[bool(texts) for texts in row].index(False)]!r} is empty"
+        if left_out is None:
             raise InputError(f"{file}: {fault}")
         left_out.add(fault)
 
@@ -149,22 +169,12 @@ def open_parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
         raise InputError(f"{file}: not a valid Parquet file ({reason})") from None
 
 
-def _parquet_rows(
-    file: Path, columns: Sequence[str], left_out: LeftOut | None
-) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[list[str], ...]]]:
     with open_parquet(file) as table:
         numbers = itertools.count(1)
         for batch in table.iter_batches(columns=list(columns)):
             values = [_as_text(file, column, batch.column(column)) for column in columns]
-            for row in zip(*values, strict=True):
-                number = next(numbers)
-                if all(row):
-                    yield from ((number, each) for each in itertools.product(*row))
-                    continue
-                fault = f"row {number}: {columns[[bool(texts) for texts in row].index(False)]!r} is empty"
-                if left_out is None:
-                    raise InputError(f"{file}: {fault}")
-                left_out.add(fault)
+            yield from ((next(numbers), row) for row in zip(*values, strict=True))
 
 
 def _as_text(file: Path, column: str, values: pyarrow.Array) -> list[list[str]]:

@@ -22,16 +22,15 @@ from pathlib import Path, PurePosixPath
 
 from bench.corpora import WHOLE
 from bench.corpora.readers.local import check_local, check_uncompressed
+from bench.corpora.readers.pairs import IMAGES, lines_of
 from bench.corpora.readers.stored import Location, Skipped, StoredCorpus, StoredImage, hash_split, ordered_splits
 from models.errors import InputError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 BLOCK = 512
 END = bytes(2 * BLOCK)  # end mark of a tar file
 HEAD = 64 << 10  # bytes of a shard that go into the fingerprint
 MAX_TEXT = 1 << 20  # bytes of a KEY.txt or KEY.json
 MAX_SHARDS = 1_000_000
-LINE_ENDS = re.compile(r"\r\n|\r|\n")
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 SHARDS = "tar shards as written by img2dataset"
 REMEDY = "download the shard again or leave it out"
@@ -204,7 +203,7 @@ def _captions(content: bytes | None, key: str | None) -> list[str]:
         raise ValueError(f"no caption of at most {MAX_TEXT:,} bytes")
     text = content.decode("utf-8")
     if key is None:
-        lines = [line for line in LINE_ENDS.split(text) if line.strip()]
+        lines = lines_of(text)
         if not lines:
             raise ValueError("no caption")
         return lines

@@ -133,6 +133,30 @@ class KarpathyJson(Target):
         return _streamed(Coco(folder, pixels=PIXELS, check_counts=False))
 
 
+class JsonTable(Target):
+    name, file, about, form = (
+        "json-table",
+        "captions.json",
+        "JSON lists, JSON lines and COCO's captions, streamed",
+        "json",
+    )
+
+    def build(self, folder):
+        _write_images(folder)
+        rows = [{"image": f"{n}.png", "caption": [text, text]} for n, text in enumerate(CAPTIONS)]
+        images = [{"id": n, "file_name": f"{n}.png"} for n in range(3)]
+        notes = [{"id": n, "image_id": n, "caption": text} for n, text in enumerate(CAPTIONS)]
+        lines = "\n".join(map(json.dumps, rows))
+        return [
+            json.dumps(rows).encode(),
+            lines.encode(),
+            json.dumps({"images": images, "annotations": notes}).encode(),
+        ]
+
+    def read(self, folder):
+        return _streamed(Folder(folder / self.file, pixels=PIXELS, allow_missing=True))
+
+
 class KarpathyTables(Target):
     name, file, about = (
         "karpathy-tables",
@@ -225,4 +249,16 @@ class CorpusSpec(Target):
             os.chdir(before)
 
 
-CLASSES = [Csv, Tsv, Parquet, ParquetImages, OfFolder, KarpathyJson, KarpathyTables, Flickr8kTokens, Tar, CorpusSpec]
+CLASSES = [
+    Csv,
+    Tsv,
+    Parquet,
+    ParquetImages,
+    OfFolder,
+    KarpathyJson,
+    JsonTable,
+    KarpathyTables,
+    Flickr8kTokens,
+    Tar,
+    CorpusSpec,
+]
