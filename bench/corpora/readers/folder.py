@@ -27,13 +27,14 @@ class Folder(StoredCorpus):
 
     annotations: the table, or a folder of NAME.jpg with NAME.txt beside it, each line of which is a caption; or a
     mapping of splits to tables or folders. root: folder that paths are relative to (default: the folder of each
-    table), or a mapping of the same splits to folders. pixels:
-    side of the images. path, caption, split: names of the columns; by default the one of `PATHS` and of `CAPTIONS`
-    that the table has, and `split` if present. Without a split column, the hash of the path decides (`hash_split`),
-    and the split `all` has every image. `split: all`, unless a column has that name: `all` is the only split. Split
-    names are free; the images of a split named `distractors` fill a larger gallery. quoted, separator: how a
-    text table is written, see `table.Dialect`. strict: refuse every row and image that would be left out.
-    allow_missing: leave out more than 5% of the rows or images.
+    table), or a mapping of the same splits to folders. pixels: side of the images.
+
+    path, caption, split: names of the columns; by default the one of `PATHS` and of `CAPTIONS` that the table has, and
+    `split` if present. Without a split column, the hash of the path decides (`hash_split`), and the split `all` has
+    every image. `split: all`, unless a column has that name: `all` is the only split. Split names are free; the images
+    of a split named `distractors` fill a larger gallery. quoted, separator: how a text table is written, see
+    `table.Dialect`. strict: refuse every row and image that would be left out. allow_missing: leave out more than 5%
+    of the rows or images.
 
     An image id is the normalised path; a caption id is the path, #, and the number of the caption. Raises InputError
     for a broken table, an image in two splits, and rows or images that may not be left out.
