@@ -19,10 +19,15 @@ CORPORA = {
     "pictures": "bench.corpora.pictures:Pictures",
     "coco": "bench.corpora.readers.karpathy:Coco",
     "flickr30k": "bench.corpora.readers.karpathy:Flickr30k",
+    "flickr8k": "bench.corpora.readers.flickr8k:Flickr8k",
     "folder": "bench.corpora.readers.folder:Folder",
+    "parquet": "bench.corpora.readers.parquet:Parquet",
     "webdataset": "bench.corpora.readers.webdataset:WebDataset",
 }
 """Name -> "module:Class". The class has the same `name`."""
+
+WHOLE = "all"
+"""The split of all images, of a corpus in the user's files that comes without splits."""
 
 
 @runtime_checkable
@@ -65,6 +70,7 @@ def open_corpus(spec: dict | str) -> Corpus:
     Raises InputError for an unknown name or parameter (with the nearest known one) and for a missing parameter.
     """
     parameters = {"name": spec} if isinstance(spec, str) else dict(spec)
+    _check_colons(parameters)
     name = parameters.pop("name", None)
     cls = corpus_class(name)
     known = inspect.signature(cls).parameters
@@ -79,10 +85,30 @@ def open_corpus(spec: dict | str) -> Corpus:
     return corpus
 
 
-def check_split(corpus: Corpus, split: str) -> None:
-    """Raises InputError for an unknown split, with the nearest known one."""
-    if split not in corpus.splits:
-        raise InputError(f"corpus {corpus.name}: unknown split {split!r}{nearest(str(split), corpus.splits)}")
+def _check_colons(tree: dict) -> None:
+    """Raises InputError for `{name:folder}`, which YAML reads as a key without a value."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            _check_colons(value)
+        elif value is None and ":" in str(key):
+            raise InputError(f"corpus: {key!r}: expected a space after the colon: {str(key).replace(':', ': ', 1)}")
+
+
+def check_split(corpus: Corpus, split: str, images: int = 0) -> None:
+    """Raises InputError for an unknown split, and for one that lists fewer than `images` images.
+
+    The message has the sizes of all splits whose sizes are known. Nothing is decoded: a listed image may be broken.
+    """
+    hidden = getattr(corpus, "hidden_splits", ())
+    known, sizes = (*corpus.splits, *hidden), getattr(corpus, "sizes", {})
+    listed = f"; images listed: {', '.join(f'{name} {size:,}' for name, size in sizes.items())}" if sizes else ""
+    if WHOLE in hidden:
+        listed += f"; the split {WHOLE!r} has every image"
+    if split not in known:
+        raise InputError(f"corpus {corpus.name}: unknown split {split!r}{nearest(str(split), known)}{listed}")
+    if sizes.get(split, images) < images:
+        found = f"corpus {corpus.name}: split {split} has {sizes[split]:,} images, expected at least {images:,}"
+        raise InputError(f"{found}; set fewer images or another split{listed}")
 
 
 def check_slice(corpus: Corpus, split: str, start: int, stop: int | None) -> None:

@@ -16,7 +16,7 @@ def count(corpus: Corpus, split: str, images: int | str) -> int:
 
     Raises InputError for an unknown split, and for all images of an endless or empty one.
     """
-    check_split(corpus, split)
+    check_split(corpus, split, 1 if images == ALL else images)
     if images != ALL:
         return images
     if _is_endless(corpus):
@@ -57,7 +57,7 @@ def check_splits(corpus: Corpus, needed: Sequence[tuple[str, str, int]]) -> None
 def _found(corpus: Corpus, split: str, asked: int) -> int:
     """The number of images of a split, counted up to `asked`."""
     if split == "train":
-        return getattr(corpus, "listed", {}).get(split, asked)
+        return getattr(corpus, "sizes", {}).get(split, asked)
     images = progress(corpus.images(split), total=asked, desc=f"checking {split}", unit="image")
     return sum(1 for _ in itertools.islice(images, asked))
 

@@ -93,7 +93,7 @@ class Slice:
 
     @classmethod
     def open(cls, spec: str | dict, split: str = "test", images: int | str = 1000, models: Sequence = ()) -> "Slice":
-        """Opens the corpus of a specification, at the resolution of `models` (`bench.vectors.resolution.open_at`).
+        """Opens the corpus of a specification, at the resolution of `models` (`bench.corpora.resolution.open_at`).
 
         images: a number, or "all" images of the split. Raises InputError for an unknown corpus or split, for images < 1
         and for all images of an endless split.

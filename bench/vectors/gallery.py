@@ -40,8 +40,8 @@ def encode_gallery(
     Other arguments as in `encode_slices`. Raises InputError for an unknown split, for numbers out of range, and for
     more than 256 shards.
     """
-    for needed in (split, *(["distractors"] if distractors else [])):
-        check_split(corpus, needed)
+    for needed, number in ((split, images), *([("distractors", distractors)] if distractors else [])):
+        check_split(corpus, needed, number)
     if images < 1 or distractors < 0:
         found = f"{images} images and {distractors} distractors"
         raise InputError(f"{found}: expected at least 1 image and at least 0 distractors")

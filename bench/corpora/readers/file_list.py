@@ -1,4 +1,4 @@
-"""Finds the files of the images that an annotation file lists. Missing files are reported when the corpus opens."""
+"""Finds the files of the images that an annotation file lists. Missing ones are left out when the corpus opens."""
 
 import hashlib
 import os
@@ -6,52 +6,58 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.corpora.readers.left_out import LeftOut
+from bench.corpora.readers.local import URL, check_local
 from bench.corpora.readers.stored import Location, StoredImage, ordered_splits
 from models.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image of an annotation file. path: relative to the root, or absolute. captions: each a (caption_id, text)."""
+    """An image of an annotation file. path: relative to the root, or absolute. captions: each a (caption_id, text).
 
-    split: str
+    split: None if it has no given one.
+    """
+
+    split: str | None
     image_id: str
     path: str
     captions: tuple[tuple[str, str], ...]
 
 
 def given_path(key: str, value) -> Path:
-    """A path given as a parameter of a corpus, with `~` expanded. Raises InputError."""
+    """A path given as a parameter of a corpus, with `~` expanded. Raises InputError for a URL too."""
     if not isinstance(value, str | Path) or not str(value):
         raise InputError(f"{key}: {value!r} is not a path")
+    check_local(key, str(value))
     return Path(value).expanduser()
 
 
-def locate(listed: Iterable[ListedImage], root: Path, annotations: Path) -> tuple[dict[str, list[StoredImage]], str]:
+def locate(
+    listed: Iterable[ListedImage], root: Path, annotations: Path, left_out: LeftOut
+) -> tuple[dict[str, list[StoredImage]], str]:
     """The images of each split with the size of their files, and the sha256 over ids, paths, sizes and captions.
 
-    Raises InputError if nothing is listed, if files are missing (with the first and their number), and for a
-    duplicate image or caption id.
+    Images whose file is missing go to `left_out`. Raises InputError if it refuses them, if no image is listed or
+    left, and for a duplicate image or caption id.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the images named in {annotations}")
     splits: dict[str, list[StoredImage]] = {}
-    images, captions, missing, digest = set(), set(), [], hashlib.sha256()
+    images, captions, digest = set(), set(), hashlib.sha256()
     for item in listed:
         file = os.path.join(root, item.path)
-        size, fault = _size(file)
-        if fault:
-            missing.append((file, fault))
+        size, fault = (0, "a URL, not a file") if URL.match(item.path) else _size(file)
         _check_unique(images, item.image_id, "image", annotations)
         for caption_id, _ in item.captions:
             _check_unique(captions, caption_id, "caption", annotations)
+        if fault:
+            left_out.add(f"{file}: {fault}")
+            continue
         described = repr((item.split, item.image_id, item.path, size, item.captions))
         digest.update(described.encode("utf-8", "surrogatepass"))
         splits.setdefault(item.split, []).append(StoredImage(item.image_id, item.captions, Location(file, size)))
-    if missing:
-        file, fault = missing[0]
-        found = f"{len(missing)} of {len(images)} images named in {annotations} cannot be found"
-        raise InputError(f"{file if file.isprintable() else ascii(file)}: {fault}; {found}")
+    left_out.report(sum(map(len, splits.values())))
     if not splits:
         raise InputError(f"{annotations}: lists no images")
     return ordered_splits(splits), digest.hexdigest()

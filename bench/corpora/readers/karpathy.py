@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from bench.corpora.readers import table
 from bench.corpora.readers.file_list import ListedImage, given_path, locate
+from bench.corpora.readers.left_out import LeftOut
 from bench.corpora.readers.stored import StoredCorpus
 from models.errors import InputError
 from models.files import read_json
@@ -28,7 +29,8 @@ class Karpathy(StoredCorpus):
 
     root: folder of the images. annotations: the JSON file, or the folder of the three tables (default: in the root,
     JSON first). pixels: side of the images. check_counts: refuse annotations whose numbers of images differ from the
-    published ones. Raises InputError for missing, broken or incomplete annotations, and for a missing image.
+    published ones, and missing images; without it, up to 5% of the images may be missing, or any number with
+    allow_missing. Raises InputError for missing, broken or incomplete annotations, and for missing images.
     """
 
     json_name: str
@@ -36,7 +38,9 @@ class Karpathy(StoredCorpus):
     image_key: str
     counts: dict[str, int]
 
-    def __init__(self, root, annotations=None, pixels: int = 224, check_counts: bool = True):
+    def __init__(
+        self, root, annotations=None, pixels: int = 224, check_counts: bool = True, allow_missing: bool = False
+    ):
         root = given_path("root", root)
         annotations = self._annotations(root, annotations)
         listed = list(self._from_tables(annotations) if annotations.is_dir() else self._from_json(annotations))
@@ -45,7 +49,9 @@ class Karpathy(StoredCorpus):
             found, expected = (" / ".join(f"{of[part]:,}" for part in PARTS) for of in (counts, self.counts))
             remedy = "for a subset give check_counts: false"
             raise InputError(f"{annotations}: {found} images in {' / '.join(PARTS)}, expected {expected}; {remedy}")
-        splits, digest = locate(listed, root, annotations)
+        strict = bool(check_counts) and not allow_missing
+        left_out = LeftOut(annotations, "images", strict, allow_missing)
+        splits, digest = locate(listed, root, annotations, left_out)
         super().__init__(pixels, splits, digest)
 
     def _annotations(self, root: Path, given) -> Path:

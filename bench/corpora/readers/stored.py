@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image and its captions, each a (caption_id, text)."""
+    """An image and its captions, each a (caption_id, text). location: has size, read() and a name, as `Location`."""
 
     image_id: str
     captions: tuple[tuple[str, str], ...]
@@ -83,22 +84,30 @@ class StoredCorpus:
     """The protocol `Corpus` over stored images. A subclass defines `name` and passes the items of its splits.
 
     splits: per split the items in order, as a list or a lazy iterable. made_of: plain values that decide the
-    fingerprint, together with the name, `pixels` and the code. Raises InputError for `pixels` out of range.
+    fingerprint, together with the name, `pixels` and the code. hidden: more splits, which are read where they are
+    named; their images are in `splits` too. Raises InputError for `pixels` out of range.
 
-    listed: number of images of each split, broken ones included; without the splits that are read lazily.
+    sizes: images listed per split, broken ones included; without the splits that are lazy.
     """
 
     name: str
     spec: str | dict  # argument of `open_corpus`, which sets it
 
-    def __init__(self, pixels: int, splits: Mapping[str, Iterable[StoredImage | Skipped]], made_of):
+    def __init__(
+        self,
+        pixels: int,
+        splits: Mapping[str, Iterable[StoredImage | Skipped]],
+        made_of,
+        hidden: Mapping[str, Iterable[StoredImage | Skipped]] = MappingProxyType({}),
+    ):
         self.pixels = check_pixels(pixels)
-        self.splits = tuple(splits)
-        self.listed = {split: len(items) for split, items in splits.items() if isinstance(items, list)}
+        self.splits, self.hidden_splits = tuple(splits), tuple(hidden)
+        every = {**splits, **hidden}
+        self.sizes = {split: len(items) for split, items in every.items() if isinstance(items, list)}
         code = code_fingerprint(*CODE, type(self).__module__)
         self.fingerprint = hashlib.sha256(json.dumps([self.name, code, pixels, made_of]).encode()).hexdigest()
         self._intact = {
-            split: _IntactImages(f"{self.name}, {split}", items, self.pixels) for split, items in splits.items()
+            split: _IntactImages(f"{self.name}, {split}", items, self.pixels) for split, items in every.items()
         }
 
     def images(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,7 +137,8 @@ class StoredCorpus:
 
     def broken(self, split: str | None = None) -> list[Skipped]:
         """The items skipped so far, of one split or of all; complete once a split was streamed to its end."""
-        return [item for name, intact in self._intact.items() if split in (None, name) for item in intact.skipped]
+        of_splits = (intact.skipped for name, intact in self._intact.items() if split in (None, name))
+        return list(dict.fromkeys(itertools.chain.from_iterable(of_splits)))  # one can be in a hidden split too
 
     def __reduce__(self) -> tuple:
         return ReopenedCorpus, (self.spec, self.fingerprint)

@@ -20,16 +20,19 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from bench.corpora import WHOLE
+from bench.corpora.readers.local import check_local, check_uncompressed
+from bench.corpora.readers.pairs import IMAGES, lines_of
 from bench.corpora.readers.stored import Location, Skipped, StoredCorpus, StoredImage, hash_split, ordered_splits
 from models.errors import InputError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif")
 BLOCK = 512
 END = bytes(2 * BLOCK)  # end mark of a tar file
 HEAD = 64 << 10  # bytes of a shard that go into the fingerprint
 MAX_TEXT = 1 << 20  # bytes of a KEY.txt or KEY.json
 MAX_SHARDS = 1_000_000
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+SHARDS = "tar shards as written by img2dataset"
 REMEDY = "download the shard again or leave it out"
 
 
@@ -37,9 +40,9 @@ class WebDataset(StoredCorpus):
     """The corpus.
 
     shards: a pattern such as "cc3m/{00000..00331}.tar" or "cc3m/*.tar", or a list of patterns; the split of a shard
-    is the hash of its name (`hash_split`). Or a mapping of splits to patterns: {"train": "cc3m/000*.tar",
-    "distractors": "cc12m/*.tar"}. caption: None for KEY.txt as one caption; else the key of KEY.json that holds one
-    caption or a list of captions.
+    is the hash of its name (`hash_split`), and the split `all` has every shard. Or a mapping of splits to patterns:
+    {"train": "cc3m/000*.tar", "distractors": "cc12m/*.tar"}. caption: None for KEY.txt, each line of which is a
+    caption; else the key of KEY.json that holds one caption or a list of captions.
 
     An image id is the shard, /, and the key. An image without a caption is skipped like a broken one. Raises
     InputError for a pattern that matches nothing and for a truncated shard; and, while reading, for a damaged shard,
@@ -54,22 +57,23 @@ class WebDataset(StoredCorpus):
         if isinstance(shards, dict):
             if not (shards and all(isinstance(split, str) for split in shards)):
                 raise InputError(f"shards: {shards!r}; expected a mapping of split names to patterns")
-            files = {split: expand(split, pattern) for split, pattern in shards.items()}
+            files, every = {split: expand(split, pattern) for split, pattern in shards.items()}, []
         else:
-            files = {}
-            for file in expand("shards", shards):
+            files, every = {}, expand("shards", shards)
+            for file in every:
                 files.setdefault(hash_split(file.stem), []).append(file)
         files = ordered_splits(files)
-        label = _labels([file for of_split in files.values() for file in of_split])
+        label = labels([file for of_split in files.values() for file in of_split])
         states = [[split, label[file], *_state(file)] for split, of_split in files.items() for file in of_split]
         super().__init__(
             pixels,
             {split: _samples(of_split, label, caption) for split, of_split in files.items()},
             made_of=[caption, states],
+            hidden={WHOLE: _samples(every, label, caption)} if every else {},
         )
 
 
-def _labels(files: list[Path]) -> dict[Path, str]:
+def labels(files: list[Path]) -> dict[Path, str]:
     """The name of each shard in image ids: its path below the common folder, without suffix.
 
     Raises InputError for a duplicate.
@@ -81,21 +85,23 @@ def _labels(files: list[Path]) -> dict[Path, str]:
     return {file: PurePosixPath(os.path.relpath(file, base)).with_suffix("").as_posix() for file in files}
 
 
-def expand(key: str, patterns: str | Sequence[str]) -> list[Path]:
-    """The shards of patterns, in order: {00000..00331} and {a,b} are expanded, * ? [ ] matched on disk and sorted.
+def expand(key: str, patterns: str | Sequence[str], expected: str = SHARDS) -> list[Path]:
+    """The files of patterns, in order: {00000..00331} and {a,b} are expanded, * ? [ ] matched on disk and sorted.
 
-    key: the parameter, for messages. Raises InputError for a pattern that matches nothing.
+    key: the parameter, expected: what the files are, for messages. Raises InputError for a URL, and for a pattern that
+    matches nothing.
     """
     if isinstance(patterns, str):
         patterns = [patterns]
     if not (isinstance(patterns, list | tuple) and patterns and all(isinstance(each, str) for each in patterns)):
-        raise InputError(f"{key}: {patterns!r} is not a pattern of tar files, nor a list of patterns")
+        raise InputError(f"{key}: {patterns!r} is not a pattern of files, nor a list of patterns")
     found = []
     for pattern in patterns:
+        check_local(key, pattern)
         for plain in _expand_braces(os.path.expanduser(pattern)):
             matches = sorted(glob.glob(plain)) if glob.has_magic(plain) else [plain]
             if not matches:
-                raise InputError(f"{key}: no file matches {plain}; expected tar shards as written by img2dataset")
+                raise InputError(f"{key}: no file matches {plain}; expected {expected}")
             found += map(Path, matches)
     return found
 
@@ -124,6 +130,7 @@ def _state(file: Path) -> tuple[int, str]:
             whole = size % BLOCK == 0 and stream.read() == END
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a tar shard") from None
+    check_uncompressed(file, head)
     if not whole:
         raise InputError(f"{file}: truncated, or not a tar file: its last {len(END)} bytes are not zero; {REMEDY}")
     return size, hashlib.sha256(head).hexdigest()
@@ -195,13 +202,17 @@ def _captions(content: bytes | None, key: str | None) -> list[str]:
     if content is None:
         raise ValueError(f"no caption of at most {MAX_TEXT:,} bytes")
     text = content.decode("utf-8")
+    if key is None:
+        lines = lines_of(text)
+        if not lines:
+            raise ValueError("no caption")
+        return lines
     try:
-        found = text if key is None else json.loads(text)
+        found = json.loads(text)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
-    if key is not None:
-        found = found.get(key) if isinstance(found, dict) else None
+    found = found.get(key) if isinstance(found, dict) else None
     captions = [found] if isinstance(found, str) else found
     if not (isinstance(captions, list) and captions and all(isinstance(t, str) and t.strip() for t in captions)):
-        raise ValueError("no caption" if key is None else f"no caption under {key!r}")
+        raise ValueError(f"no caption under {key!r}")
     return captions

@@ -11,8 +11,10 @@ import pyarrow.parquet
 
 from bench.corpora import open_corpus, read_spec
 from bench.corpora.readers import table
+from bench.corpora.readers.flickr8k import Flickr8k
 from bench.corpora.readers.folder import Folder
 from bench.corpora.readers.karpathy import Coco
+from bench.corpora.readers.parquet import Parquet as Images
 from bench.corpora.readers.webdataset import WebDataset, read_shard
 from tests.fuzz.targets.images import encoded, image
 from tests.fuzz.targets.target import CAPTIONS, PIXELS, Target
@@ -54,7 +56,7 @@ class Tsv(Csv):
         return ["".join(f"{a}\t{b}\n" for a, b in [("path", "caption"), *enumerate(CAPTIONS)]).encode()]
 
     def read(self, folder):
-        return list(table.rows(folder / self.file, ("path", "caption"), quoted=False))
+        return list(table.rows(folder / self.file, ("path", "caption"), table.Dialect(quoted=False)))
 
 
 class Parquet(Csv):
@@ -72,6 +74,23 @@ class Parquet(Csv):
             pyarrow.parquet.write_table(as_table, buffer, **options)
             made.append(buffer.getvalue())
         return made
+
+
+class ParquetImages(Target):
+    name, file, about = "parquet-images", "test.parquet", "pictures and lists of captions in Parquet, streamed"
+
+    def build(self, folder):
+        made = []
+        images = [{"bytes": encoded(image(number, size=(4, 4)), "PNG"), "path": f"{number}.png"} for number in range(3)]
+        rows = {"image": images, "caption": [[text, text] for text in CAPTIONS[:3]]}
+        for options in ({"row_group_size": 2}, {"compression": "none", "use_dictionary": False}):
+            buffer = io.BytesIO()
+            pyarrow.parquet.write_table(pyarrow.table(rows), buffer, **options)
+            made.append(buffer.getvalue())
+        return made
+
+    def read(self, folder):
+        return _streamed(Images({"test": str(folder / self.file)}, pixels=PIXELS, allow_missing=True))
 
 
 class OfFolder(Csv):
@@ -114,6 +133,30 @@ class KarpathyJson(Target):
         return _streamed(Coco(folder, pixels=PIXELS, check_counts=False))
 
 
+class JsonTable(Target):
+    name, file, about, form = (
+        "json-table",
+        "captions.json",
+        "JSON lists, JSON lines and COCO's captions, streamed",
+        "json",
+    )
+
+    def build(self, folder):
+        _write_images(folder)
+        rows = [{"image": f"{n}.png", "caption": [text, text]} for n, text in enumerate(CAPTIONS)]
+        images = [{"id": n, "file_name": f"{n}.png"} for n in range(3)]
+        notes = [{"id": n, "image_id": n, "caption": text} for n, text in enumerate(CAPTIONS)]
+        lines = "\n".join(map(json.dumps, rows))
+        return [
+            json.dumps(rows).encode(),
+            lines.encode(),
+            json.dumps({"images": images, "annotations": notes}).encode(),
+        ]
+
+    def read(self, folder):
+        return _streamed(Folder(folder / self.file, pixels=PIXELS, allow_missing=True))
+
+
 class KarpathyTables(Target):
     name, file, about = (
         "karpathy-tables",
@@ -129,6 +172,25 @@ class KarpathyTables(Target):
 
     def read(self, folder):
         return _streamed(Coco(folder, pixels=PIXELS, check_counts=False))
+
+
+class Flickr8kTokens(Target):
+    name, file, about = (
+        "flickr8k-tokens",
+        "Flickr8k.token.txt",
+        "the captions of Flickr8k, with their pictures, streamed",
+    )
+
+    def build(self, folder):
+        (folder / "Images").mkdir(exist_ok=True)
+        _write_images(folder / "Images")
+        for number, part in enumerate(("train", "dev", "test")):
+            (folder / f"Flickr_8k.{part}Images.txt").write_text(f"{number}.png\n")
+        lines = [f"{n}.png#{k}\t{' '.join(text.split())}\n" for n, text in enumerate(CAPTIONS) for k in range(2)]
+        return ["".join(lines).encode(), "".join(lines).replace(".png#", ".png.1#").replace("\n", "\r\n").encode()]
+
+    def read(self, folder):
+        return _streamed(Flickr8k(folder, pixels=PIXELS, check_counts=False, allow_missing=True))
 
 
 class Tar(Target):
@@ -173,6 +235,7 @@ class CorpusSpec(Target):
             '{name: webdataset, shards: {test: "shard.tar"}, caption: null}',
             '{name: webdataset, shards: ["{00..01}.tar", "*d.tar"], pixels: 16}',
             "{name: coco, root: ., annotations: coco.json, check_counts: false}",
+            '{name: folder, annotations: captions.csv, separator: ",", strict: true, allow_missing: false}',
         )
         return [spec.encode() for spec in specs]
 
@@ -186,4 +249,16 @@ class CorpusSpec(Target):
             os.chdir(before)
 
 
-CLASSES = [Csv, Tsv, Parquet, OfFolder, KarpathyJson, KarpathyTables, Tar, CorpusSpec]
+CLASSES = [
+    Csv,
+    Tsv,
+    Parquet,
+    ParquetImages,
+    OfFolder,
+    KarpathyJson,
+    JsonTable,
+    KarpathyTables,
+    Flickr8kTokens,
+    Tar,
+    CorpusSpec,
+]

@@ -1,13 +1,14 @@
 """The corpus `folder`: images and captions are those of the table; a broken table is refused by file and row."""
 
+import gzip
+
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from bench.corpora import Corpus, open_corpus
-from bench.corpora.readers.stored import hash_split
+from bench.corpora import Corpus, open_corpus, read_spec
 from models.errors import InputError
 from tests.bench.corpora.readers.tables import PIXELS, colour, paint, rows, shown, write
 
@@ -88,6 +89,15 @@ def test_values_stay_text(tmp_path):
         assert [text for _, text, _ in open_corpus({"name": "folder", "annotations": table}).captions("train")] == texts
 
 
+def test_lists_of_captions_in_parquet_are_captions_of_one_image(tmp_path):
+    paint(tmp_path, 2)
+    columns = {"path": ["000.png", "001.png"], "caption": [["one", None, "two"], ["three"]], "split": ["test"] * 2}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "list.parquet")
+    corpus = open_corpus({"name": "folder", "annotations": tmp_path / "list.parquet"})
+    expected = [("000.png#0", "one"), ("000.png#1", "two"), ("001.png#0", "three")]
+    assert [caption[:2] for caption in corpus.captions("test")] == expected
+
+
 def test_quotes_can_be_plain_characters(tmp_path):
     paint(tmp_path, 1)
     table = tmp_path / "list.tsv"
@@ -150,31 +160,6 @@ def test_a_root_and_column_names_can_be_given(tmp_path):
     assert list(corpus.captions("mine")) == [("000.png#0", "yes", "000.png")]
 
 
-def test_without_a_split_column_the_hash_of_the_path_decides(tmp_path):
-    paint(tmp_path, 60)
-    table = [row[:2] for row in rows(60)]
-    by_order = [
-        open_corpus({"name": "folder", "annotations": write(tmp_path / "list.csv", of, "path,caption")})
-        for of in (table, table[::-1])
-    ]
-    found = [
-        {split: {image_id for _, _, image_id in corpus.captions(split)} for split in corpus.splits}
-        for corpus in by_order
-    ]
-    assert found[0] == found[1] and sum(map(len, found[0].values())) == 60
-    assert all(hash_split(image_id) == split for split, ids in found[0].items() for image_id in ids)
-
-
-def test_the_split_of_a_name_is_pinned():
-    names = [f"{i:06d}.jpg" for i in range(20_000)]
-    splits = list(map(hash_split, names))
-    assert {split: splits.index(split) for split in ("train", "val", "test")} == {"train": 0, "val": 23, "test": 5}
-    assert all(
-        abs(splits.count(split) / 20_000 - share) < 0.01
-        for split, share in (("train", 0.9), ("val", 0.05), ("test", 0.05))
-    )
-
-
 # --- refused --------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +173,8 @@ def test_the_split_of_a_name_is_pinned():
         ("path,title,caption\n0,1,2\n", "name the column as caption"),
         ("path,caption,caption\n0,1,2\n", "2 columns named 'caption'"),
         ("path,caption\n000.png,one\n000.png,two,three\n", "line 3 has 3 values, expected 2"),
-        ("path,caption\n000.png,one\n000.png,  \n", "row 3: 'caption' is empty"),
+        ("path,caption\n000.png,one\n000.png\n", "1 of 2 rows cannot be used .line 3 has 1 values, expected 2"),
+        ("path,caption\n000.png,one\n000.png,  \n", "1 of 2 rows .*row 3: 'caption' is empty.*allow_missing: true"),
         ("path,caption\n,one\n", "row 2: 'path' is empty"),
         ("path,caption,split\n000.png,one,\n", "row 2: 'split' is empty"),
         (
@@ -199,9 +185,10 @@ def test_the_split_of_a_name_is_pinned():
         ("path,caption\n000.png,caf\udce9\n", "not UTF-8"),
         (
             "path,caption\n000.png,one\n009.png,two\n../010.png,three\n",
-            r"009.png: No such file or directory; 2 of 3 images named in \S*list.csv",
+            r"list.csv: 2 of 3 images cannot be used \(\S*009.png: No such file or directory; \S*010.png: .*at most 5%",
         ),
-        ("path,caption\n.,one\n", "not a file; 1 of 1"),
+        ("path,caption\n.,one\n", "1 of 1 images cannot be used .*not a file"),
+        ("path,caption\nhttps://a.b/0.png,one\n", "1 of 1 images cannot be used .*a URL, not a file"),
         ("path,caption\n0\x00.png,one\n", "null"),
     ],
 )
@@ -218,7 +205,12 @@ def test_a_broken_table_is_refused_by_file_and_row(tmp_path, text, message):
     [
         ({"path": ["000.png", None], "caption": ["one", "two"]}, "row 2: 'path' is empty"),
         ({"path": ["000.png"], "caption": [5]}, "column 'caption' holds int64, expected text"),
-        ({"path": ["000.png"], "caption": [["one", "two"]]}, "expected text"),
+        ({"path": ["000.png"], "caption": [[1, 2]]}, "column 'caption' holds list<.*>, expected text"),
+        ({"path": ["000.png"] * 2, "caption": [[], ["one"]]}, "row 1: 'caption' is empty"),
+        (
+            {"image": [{"bytes": b"", "path": "000.png"}], "caption": ["one"]},
+            "expected text; .* use the corpus parquet",
+        ),
     ],
 )
 def test_a_broken_parquet_is_refused(tmp_path, columns, message):
@@ -245,6 +237,11 @@ def test_a_broken_parquet_is_refused(tmp_path, columns, message):
         ),
         ({"annotations": "list.csv", "pixels": 3}, "pixels: 3 is not between"),
         ({"annotations": "list.csv", "pixels": "64"}, "pixels: '64' is not an integer"),
+        ({"annotations": "list.csv", "strict": "no"}, "strict: 'no' is not true or false"),
+        ({"annotations": "list.csv", "strict": True, "allow_missing": True}, "strict and allow_missing"),
+        ({"annotations": "list.csv", "separator": "\\t"}, "expected one of , ; | or a tab"),
+        ({"annotations": "https://a.b/list.csv"}, "annotations: https://a.b/list.csv is a URL; expected a path"),
+        ({"annotations": "list.csv", "root": "s3://images"}, "root: s3://images is a URL; expected a path"),
         ({"annotations": "list.csv", "split": "part"}, "0 columns named 'part'"),
         ({"annotations": "list.csv", "captions": "text"}, "unknown parameter 'captions' .nearest: caption;"),
     ],
@@ -255,6 +252,28 @@ def test_bad_parameters_are_refused(tmp_path, monkeypatch, spec, message):
     write(tmp_path / "list.csv", rows(1))
     with pytest.raises(InputError, match=message):
         open_corpus({"name": "folder"} | spec)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".parquet", ""])
+def test_a_compressed_table_is_named(tmp_path, suffix):
+    (tmp_path / f"list{suffix}").write_bytes(gzip.compress(b"path,caption\n000.png,one\n"))
+    with pytest.raises(InputError, match=rf"list{suffix}: compressed with gzip, .*decompress it first"):
+        open_corpus({"name": "folder", "annotations": tmp_path / f"list{suffix}"})
+
+
+@pytest.mark.parametrize(
+    "text, key",
+    [
+        ("{name:folder}", "name: folder"),
+        ("{name:folder,annotations:list.csv}", "name: folder"),
+        ("{name: folder, annotations:list.csv}", "annotations: list.csv"),
+        ('{name: webdataset, shards: {test:"0.tar"}}', 'test: "0.tar"'),
+        ("{name: webdataset, shards: {test:0.tar}}", "test: 0.tar"),
+    ],
+)
+def test_a_missing_space_after_a_colon_is_named(text, key):
+    with pytest.raises(InputError, match=f"expected a space after the colon: {key}"):
+        open_corpus(read_spec(text))
 
 
 def test_an_unknown_split_and_a_bad_slice_are_refused(opened):

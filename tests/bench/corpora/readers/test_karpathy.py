@@ -94,7 +94,7 @@ def test_tables_of_the_official_code_give_the_same_corpus(published, tmp_path, k
 @pytest.mark.parametrize(
     "kind, expected", [("coco", "113,287 / 5,000 / 5,000"), ("flickr30k", "29,000 / 1,014 / 1,000")]
 )
-def test_other_counts_are_refused_unless_check_counts_is_false(published, monkeypatch, kind, expected):
+def test_other_counts_are_refused_unless_check_counts_is_false(published, tmp_path, monkeypatch, kind, expected):
     spec = published(kind)
     del spec["check_counts"]
     found = f"dataset_{kind}.json: 4 / 2 / 2 images in train / val / test"
@@ -102,6 +102,9 @@ def test_other_counts_are_refused_unless_check_counts_is_false(published, monkey
         open_corpus(spec)
     monkeypatch.setattr(karpathy.Karpathy.__subclasses__()[kind == "flickr30k"], "counts", SMALL)
     assert open_corpus(spec).splits == ("train", "val", "test")
+    next(tmp_path.rglob("*.jpg")).unlink()
+    with pytest.raises(InputError, match="1 of 8 images cannot be used .*No such file.*; expected none"):
+        open_corpus(spec)
 
 
 def test_annotations_can_be_elsewhere(published, tmp_path):
@@ -119,9 +122,10 @@ def test_a_missing_image_is_named_with_its_path(published, tmp_path):
     (tmp_path / "val2014" / "COCO_val2014_000000000905.jpg").unlink()
     with pytest.raises(
         InputError,
-        match=r"val2014/COCO_val2014_000000000905.jpg: No such file.*; 1 of 8 images named in \S*dataset_coco.json",
+        match=r"dataset_coco.json: 1 of 8 images .*val2014/COCO_val2014_000000000905.jpg: No such file.*allow_missing",
     ):
         open_corpus(spec)
+    assert len(list(open_corpus(spec | {"allow_missing": True}).images("val"))) == 1
 
 
 def test_a_broken_image_is_skipped_with_its_captions(published, tmp_path):

@@ -1,5 +1,6 @@
 """Tar shards of img2dataset: any slice is read in place; damaged shards are refused, broken images skipped."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -102,6 +103,18 @@ def test_captions_can_come_from_the_json(shards):
     )
 
 
+def test_each_line_of_a_text_is_a_caption(tmp_path):
+    texts = {"a": b"one\ntwo\r\nthree\n\n four\nfive", "b": b"alone\n", "c": b"\n \n"}
+    members = {}
+    for key, text in texts.items():
+        members |= {f"{key}.jpg": jpeg(1), f"{key}.txt": text}
+    pack(tmp_path / "0.tar", members)
+    corpus = open_corpus(spec(tmp_path, "0.tar"))
+    found = [("0/a#0", "one"), ("0/a#1", "two"), ("0/a#2", "three"), ("0/a#3", " four"), ("0/a#4", "five")]
+    assert [caption[:2] for caption in corpus.captions("train")] == [*found, ("0/b#0", "alone")]
+    assert ids(corpus) == ["0/a", "0/b"] and "no caption" in corpus.broken()[0].reason
+
+
 def test_shards_are_assigned_to_splits(shards):
     mapping = {
         "test": str(shards / "00003.tar"),
@@ -123,6 +136,7 @@ def test_without_splits_the_hash_of_the_shard_name_decides(tmp_path):
     corpus = open_corpus({"name": "webdataset", "shards": str(tmp_path / "*.tar"), "pixels": 16})
     found = {image_id.split("/")[0]: split for split in corpus.splits for image_id in ids(corpus, split)}
     assert found == {f"{shard:05d}": hash_split(f"{shard:05d}") for shard in range(40)} and len(corpus.splits) > 1
+    assert ids(corpus, "all") == [f"{shard:05d}/{shard}" for shard in range(40)]
 
 
 @pytest.mark.parametrize(
@@ -280,11 +294,18 @@ def test_the_fingerprint_covers_shards_splits_and_parameters(shards, tmp_path):
         ({"train": 3}, "train: 3 is not a pattern"),
         ([], r"shards: \[\] is not a pattern"),
         ("{00000,00000}.tar", "named twice"),
+        ("https://a.b/{0..9}.tar", r"shards: https://a.b/\{0..9\}.tar is a URL; expected a path"),
+        (["00000.tar", "pipe:curl a"], "shards: pipe:curl a is a URL"),
+        ({"test": "hf://datasets/a/*.tar"}, "test: hf://.* is a URL"),
+        ("packed.tar.gz", "packed.tar.gz: compressed with gzip, but read in place: decompress it first"),
+        ("packed.tar", "packed.tar: compressed with gzip"),
         ("note.txt", "note.txt: truncated, or not a tar file"),
     ],
 )
 def test_bad_patterns_are_refused(shards, monkeypatch, given, message):
     monkeypatch.chdir(shards)
     (shards / "note.txt").write_text("no tar file")
+    for name in ("packed.tar.gz", "packed.tar"):
+        (shards / name).write_bytes(gzip.compress((shards / "00000.tar").read_bytes()))
     with pytest.raises(InputError, match=message):
         open_corpus({"name": "webdataset", "shards": given})

@@ -212,7 +212,10 @@ def test_styles_and_times_all_occur(scenes):
 
 def test_bad_parameters_are_refused(scenes):
     for spec, message in (
-        ({"name": "scene"}, "(nearest: scenes; known: coco, flickr30k, folder, pictures, scenes, webdataset)"),
+        (
+            {"name": "scene"},
+            "(nearest: scenes; known: coco, flickr30k, flickr8k, folder, parquet, pictures, scenes, webdataset)",
+        ),
         ({"name": "scenes", "pixel": 64}, "(nearest: pixels; known: concepts, pixels, seed)"),
         ({"name": "scenes", "pixels": 63}, "between 64"),
         ({"name": "scenes", "concepts": 9}, "between 10"),
