@@ -23,10 +23,11 @@ from pathlib import Path
 import psutil
 
 from bench import engines
-from bench.scale.galleries import open_galleries, stretched_galleries
+from bench.scale.galleries import OWN, open_galleries, stretched_galleries
 from bench.scale.plan import GRID, Cell, Grid, plan
 from bench.scale.points import ENCODED_CONTROL, Gallery
 from bench.scale.preparation import record_vectors
+from bench.scale.scales import with_scales
 from bench.scale.sweep import Sweep, take_turns
 from bench.scale.table import table
 from bench.store import cli, config
@@ -55,6 +56,7 @@ def _main(arguments, shards: int | None) -> None:
     limits = Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
     store, began = RecordStore(arguments.home), time.perf_counter()
     galleries, sizes = open_galleries(store, arguments)
+    galleries = [with_scales(gallery, grid, fitted=arguments.corpus == OWN) for gallery in galleries]
     print(f"vectors ready after {time.perf_counter() - began:.0f} s", flush=True)
 
     def sweep_of(gallery: Gallery, size: int, every_knob: bool) -> tuple[Sweep, list[Cell]]:
