@@ -12,6 +12,7 @@ from bench.store import cli, config
 from bench.store.commands import run_command
 from bench.store.records import Point, RecordStore
 from bench.store.sizes import number, sizes_up_to
+from bench.vectors.checks import check_pair, check_vectors
 from bench.vectors.read import Vectors, open_vectors
 from models import checkpoint
 from models.errors import InputError
@@ -71,14 +72,20 @@ def own_gallery(arguments) -> Gallery:
     if not (arguments.documents and arguments.queries):
         raise InputError("--corpus vectors: expected both --documents FOLDER and --queries FOLDER")
     documents, queries = open_vectors(arguments.documents), open_vectors(arguments.queries)
-    if (documents.kind, documents.dimension) != (queries.kind, queries.dimension):
-        found = f"{queries.kind} vectors of dimension {queries.dimension}"
-        expected = f"expected {documents.kind} of {documents.dimension}, as the documents"
-        raise InputError(f"{arguments.queries}: {found}; {expected}")
+    check_pair(documents, queries)
+    for vectors in (documents, queries):
+        check_vectors(vectors)
     corpus = f"{OWN}:{arguments.documents.name}"
     base = Point(task="scale", corpus=corpus, kind=documents.kind, command=cli.command_line())
     ids = _content_id(documents), _content_id(queries)
-    return Gallery(documents, ids[0], queries, ids[1], base, has_qrels=queries.grouped)
+    judged = _judged(documents, queries) if queries.grouped else 0
+    return Gallery(documents, ids[0], queries, ids[1], base, has_qrels=queries.grouped, judged=judged)
+
+
+def _judged(documents: Vectors, queries: Vectors) -> int:
+    """Number of first documents among which every query has all its relevant ones."""
+    wanted = set(queries.groups)
+    return max((row + 1 for row, group in enumerate(documents.groups) if group in wanted), default=0)
 
 
 def _content_id(vectors: Vectors) -> str:

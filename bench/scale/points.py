@@ -36,6 +36,7 @@ class Gallery:
 
     base: fields shared by all points of these vectors. has_qrels: whether a query belongs to an image of the gallery;
     without, engines are compared and retrieval is not measured. scales: bits -> scales of documents and of queries.
+    judged: the first documents that hold all relevant ones; retrieval is not measured over fewer.
     """
 
     documents: Vectors
@@ -44,6 +45,7 @@ class Gallery:
     queries_id: str
     base: Point
     has_qrels: bool = True
+    judged: int = 0
     scales: Mapping[int, tuple[float, float]] = field(default_factory=lambda: {b: (s, s) for b, s in PUBLISHED.items()})
 
     @property

@@ -61,6 +61,9 @@ def _main(arguments, shards: int | None) -> None:
 
     def sweep_of(gallery: Gallery, size: int, every_knob: bool) -> tuple[Sweep, list[Cell]]:
         record_vectors(store, gallery, size, arguments.force)
+        if gallery.has_qrels and size < gallery.judged:
+            print(f"{size:>10,} {gallery.kind:<8} no R@K: relevant documents lie in the first {gallery.judged:,}")
+            gallery = replace(gallery, has_qrels=False)
         cells = plan(gallery.kind, size, grid, chosen, every_knob, shards)
         return Sweep(store, arguments.home, gallery, grid, limits, arguments.force), cells
 

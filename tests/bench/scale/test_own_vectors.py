@@ -10,6 +10,7 @@ from bench.scale import run as scale
 from bench.store import cli
 from bench.store.records import RecordStore
 from bench.vectors.write import write_vectors
+from models.files import read_json, sha256, write_json
 
 ITEMS, QUERIES, LEXICONS = 300, 40, 60
 
@@ -87,3 +88,93 @@ def test_recall_before_quantising_shows_what_the_weights_lost(sweep_own, tmp_pat
     found = RecordStore(tmp_path / "home").read()
     values = found[found.batch_mode == ""].groupby("metric").value.min()
     assert values["engine_recall@10"] == 1.0 and values["unquantised_recall@10"] < 0.9
+
+
+# --- vectors that do not fit, or were not written by this project -----------------------------------------------------
+
+
+def spoiled(folder, part: str, place, value):
+    """Changes a value of a stored file, as another tool would write it: size and sum in meta.json fit."""
+    file = folder / f"00001.{part}.npy"
+    values = np.load(file)
+    values[place] = value
+    np.save(file, values)
+    meta = {key: found for key, found in read_json(folder / "meta.json").items() if key != "seal"}
+    (entry,) = (entry for shard in meta["shards"] for entry in shard["files"].values() if entry["name"] == file.name)
+    entry["sha256"] = sha256(file)
+    write_json(folder / "meta.json", meta, seal=True)
+
+
+DENSE = np.random.default_rng(0).random((ITEMS, 8), np.float32)
+IDS = [f"item{i}" for i in range(ITEMS)]
+
+
+@pytest.mark.parametrize(
+    ("documents", "queries", "message"),
+    [
+        ((DENSE, IDS), (DENSE[:9, :7], IDS[:9]), "queries: dense vectors of dimension 7; expected dense of 8"),
+        ((DENSE, IDS[:-1] + ["item7"]), (DENSE[:9], IDS[:9]), "documents: rows 7 and 299 have the same id 'item7'"),
+        ((DENSE, IDS), (DENSE[:3], ["q", "r", "q"]), "queries: rows 0 and 2 have the same id 'q'"),
+        (
+            (DENSE, IDS),
+            (DENSE[:3], ["q", "r", "s"], ["item0", "image7.jpg", "item1"]),
+            "queries: 1 of 3 queries belong to no document: row 1 ('image7.jpg'); expected the id of a document in",
+        ),
+        (
+            (DENSE, IDS, ["g"] * ITEMS),
+            (DENSE[:2], ["q", "r"], ["item0", "g"]),
+            "queries: 1 of 2 queries belong to no document: row 0 ('item0'); expected the group of a document in",
+        ),
+    ],
+)
+def test_vectors_that_do_not_fit_together_are_refused(documents, queries, message, sweep_own, tmp_path, capsys):
+    folders = [
+        written(tmp_path / part, *made, kind="dense") for part, made in (("documents", documents), ("queries", queries))
+    ]
+    assert sweep_own(*folders, engines="faiss-flat") == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "place", "value", "message"),
+    [
+        ("dense", "values", (4, 2), np.nan, "00001.values.npy: row 4: value 2 is nan; expected finite numbers"),
+        ("dense", "values", (0, 7), -np.inf, "00001.values.npy: row 0: value 7 is -inf; expected finite numbers"),
+        ("lexicon", "weights", 0, -1, "00001.weights.npy: row 0: weight -1 of lexicon"),
+        ("lexicon", "weights", 0, 0, "00001.weights.npy: row 0: weight 0 of lexicon"),
+        ("lexicon", "weights", -1, np.inf, "00001.weights.npy: row 99: weight inf of lexicon"),
+        ("lexicon", "lexicons", 1, 99, "00001.weights.npy: row 0: lexicon 99; expected 0 to 59"),
+        ("lexicon", "lexicons", 1, 0, "row 0: its lexicons are not in ascending order, or repeated"),
+        ("lexicon", "indptr", 50, 0, "00001.weights.npy: row 49: the row pointers fall"),
+    ],
+)
+def test_values_that_search_cannot_use_are_refused(kind, part, place, value, message, sweep_own, tmp_path, capsys):
+    rows = DENSE if kind == "dense" else rows_of("splade")
+    documents = written(tmp_path / "documents", rows, kind=kind)
+    queries = written(tmp_path / "queries", rows[:9], kind=kind)
+    spoiled(documents, part, place, value)
+    assert sweep_own(documents, queries, engines="faiss-flat,impact") == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_vocabularies_that_differ_are_refused(sweep_own, tmp_path, capsys):
+    """Both have three lexicons, so weights used to be multiplied with those of other words."""
+    for part, words in (("documents", ["a", "b", "c"]), ("queries", ["a", "c", "b"])):
+        with write_vectors(tmp_path / part, "lexicon", 3, vocabulary=words) as writer:
+            writer.append(np.eye(3, dtype=np.float32), ["x", "y", "z"])
+    assert sweep_own(tmp_path / "documents", tmp_path / "queries") == cli.BAD_INPUT
+    assert "queries: lexicon 1 is 'c'; expected 'b', as in" in capsys.readouterr().err
+
+
+def test_a_gallery_without_all_relevant_documents_measures_no_recall(sweep_own, tmp_path, capsys):
+    """Queries of documents beyond the first 100 used to count as not found."""
+    rows = rows_of("splade")
+    documents = written(tmp_path / "documents", rows, IDS)
+    queries = written(tmp_path / "queries", rows[140:150], [f"q{i}" for i in range(10)], IDS[140:150])
+    assert sweep_own(documents, queries, "--sizes", "100,150,300") == 0
+    found = RecordStore(tmp_path / "home").read()
+    recall = found[found.metric == "recall@1"].groupby("images").value.min()
+    assert recall.to_dict() == {150: 1.0, 300: 1.0} and 100 in set(found.images)
+    assert "100 lexicon  no R@K: relevant documents lie in the first 150" in capsys.readouterr().out
