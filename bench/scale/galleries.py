@@ -12,7 +12,7 @@ from bench.store import cli, config
 from bench.store.commands import run_command
 from bench.store.records import Point, RecordStore
 from bench.store.sizes import number, sizes_up_to
-from bench.vectors.checks import check_pair, check_vectors
+from bench.vectors.imports.checks import check_pair, check_vectors
 from bench.vectors.read import Vectors, open_vectors
 from models import checkpoint
 from models.errors import InputError

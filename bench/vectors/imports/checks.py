@@ -74,15 +74,16 @@ def check_vectors(vectors) -> None:
     check_ids(vectors.ids, f"{vectors.folder}")
 
 
-def check_ids(ids: Sequence[str], where: str) -> None:
-    """Raises InputError for an id that two items have."""
+def check_ids(ids: Sequence[str], where: str, unit: str = "rows", first: int = 0) -> None:
+    """Raises InputError for an id that two items have. unit, first: what the places in `where` are, and the first."""
     values = np.array([text.encode() for text in ids], np.bytes_)
     order = np.argsort(values, kind="stable")
     repeated = np.flatnonzero(values[order][1:] == values[order][:-1])
     if len(repeated):
         one, other = (int(order[repeated[0] + step]) for step in (0, 1))
         more = f", and {len(repeated) - 1} more repeated ids" if len(repeated) > 1 else ""
-        raise InputError(f"{where}: rows {one} and {other} have the same id '{ids[one]}'{more}; expected unique ids")
+        both = f"{unit} {one + first} and {other + first}"
+        raise InputError(f"{where}: {both} have the same id '{ids[one]}'{more}; expected unique ids")
 
 
 def check_pair(documents, queries) -> None:
