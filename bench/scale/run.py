@@ -9,9 +9,8 @@ sweep resumes with the same command.
     synthetic:10M   generated vectors fitted to an encoded gallery: compares engines, measures no retrieval. At sizes
                              that are encoded too (--encoded 1M), both are searched in the same rounds, which shows how
                              well generated vectors represent encoded ones
-    --corpus vectors         your own: --documents FOLDER --queries FOLDER (as `lexlip-bench encode` or
-    `bench.vectors.read`
-                             writes them)
+    --corpus vectors         your own: --documents FOLDER --queries FOLDER, as `lexlip-bench import` or `encode` writes
+                             them; with both flags twice, dense and lexicon ones take turns
     --ray HOST:PORT          splits each index into --shards over the nodes of a Ray cluster (`bench.engines.sharded`)
 """
 
@@ -164,8 +163,12 @@ def _add_gallery_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--profile", default="quick", help="profile of the checkpoints")
     source = "corpus of images; the training corpus of the checkpoint unless given"
     flags.add_argument("--source", type=_corpus, default=None, help=source)
-    folder("--documents", "with --corpus vectors: folder of the vectors to search")
-    folder("--queries", "with --corpus vectors: folder of the query vectors")
+    repeated = {"type": Path, "action": "append", "default": [], "metavar": "FOLDER"}
+    documents = "with --corpus vectors: folder of the vectors to search; repeat for a dense and a lexicon one"
+    flags.add_argument("--documents", help=documents, **repeated)
+    flags.add_argument("--queries", help="with --corpus vectors: folder of query vectors; repeat likewise", **repeated)
+    name = "with --corpus vectors: its name in tables and pages; that of the folder unless given"
+    flags.add_argument("--name", default="", help=name)
     flags.add_argument("--encoded", default="", help=encoded)
     vocabulary = "with synthetic: number of lexicons to stretch the fitted vocabulary to"
     flags.add_argument("--vocabulary", type=int, default=None, help=vocabulary)

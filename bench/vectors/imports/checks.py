@@ -105,3 +105,16 @@ def check_pair(documents, queries) -> None:
             of = "the group" if documents.grouped else "the id"
             found = f"{len(lost):,} of {queries.count:,} queries belong to no document: {named}"
             raise InputError(f"{queries.folder}: {found}; expected {of} of a document in {documents.folder}")
+
+
+def check_same_items(vectors, others) -> None:
+    """Raises InputError unless two folders hold the same items in the same order, of the same groups."""
+    for name in ("ids", "groups"):
+        mine, theirs = getattr(vectors, name), getattr(others, name)
+        if mine != theirs:
+            row = next((row for row, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), None)
+            if row is None:
+                found = f"{others.count:,} vectors; expected {vectors.count:,}"
+            else:
+                found = f"row {row} is '{theirs[row]}' by its {name}; expected '{mine[row]}'"
+            raise InputError(f"{others.folder}: {found}, as in {vectors.folder}")

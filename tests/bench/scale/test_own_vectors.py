@@ -32,16 +32,25 @@ def written(folder, rows, ids=None, groups=None, kind="lexicon"):
 
 
 @pytest.fixture
-def sweep_own(in_process, monkeypatch, fast_grid, tmp_path):
-    """A function: folders, overrides -> exit code of a small sweep over them with `impact`."""
+def sweep_pairs(in_process, monkeypatch, fast_grid, tmp_path):
+    """A function: folders of documents and of queries, flags -> exit code of a small sweep."""
     monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
 
-    def run(documents, queries, *overrides, engines="impact"):
-        flags = ["--corpus", "vectors", "--documents", documents, "--queries", queries, "--engines", engines]
+    def run(documents, queries, *more, engines="impact,faiss-flat"):
+        folders = [("--documents", folder) for folder in documents] + [("--queries", folder) for folder in queries]
+        flags = ["--corpus", "vectors", *(word for pair in folders for word in pair), "--engines", engines]
         flags = [str(flag) for flag in (*flags, "--sizes", ITEMS, "--home", tmp_path / "home")]
-        return cli.run(scale.main, scale.parser(), [*flags, *fast_grid, *overrides])
+        return cli.run(scale.main, scale.parser(), [*flags, *fast_grid, *more])
 
     return run
+
+
+@pytest.fixture
+def sweep_own(sweep_pairs):
+    """A function: a folder of documents, one of queries, flags -> exit code of a small sweep."""
+    return lambda documents, queries, *more, engines="impact": sweep_pairs(
+        [documents], [queries], *more, engines=engines
+    )
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("splade", 21.2), ("anserini", 1.0)])
@@ -178,3 +187,42 @@ def test_a_gallery_without_all_relevant_documents_measures_no_recall(sweep_own, 
     recall = found[found.metric == "recall@1"].groupby("images").value.min()
     assert recall.to_dict() == {150: 1.0, 300: 1.0} and 100 in set(found.images)
     assert "100 lexicon  no R@K: relevant documents lie in the first 150" in capsys.readouterr().out
+
+
+# --- both sides of the same items -------------------------------------------------------------------------------------
+
+
+def test_dense_and_lexicon_vectors_of_the_same_items_take_turns(sweep_pairs, in_process, tmp_path):
+    rows, names = rows_of("splade"), [f"q{i}" for i in range(9)]
+    folders = [
+        written(tmp_path / "d1", DENSE, IDS, kind="dense"),
+        written(tmp_path / "d2", rows, IDS),
+        written(tmp_path / "q1", DENSE[:9], names, IDS[:9], kind="dense"),
+        written(tmp_path / "q2", rows[:9], names, IDS[:9]),
+    ]
+    assert sweep_pairs(folders[:2], folders[2:], "--name", "mine", "rounds=2") == 0
+    found = RecordStore(tmp_path / "home").read()
+    assert set(found.corpus) == {"vectors:mine"} and len(set(found.data_id)) == 1
+    assert set(found[found.metric == "recall@1"].kind) == {"dense", "lexicon"}
+    timed = [request["queries"]["folder"][-2:] for job, request in in_process if job == "timing"]
+    assert timed == ["q1", "q2", "q2"] * 2  # `impact` at two settings
+
+
+@pytest.mark.parametrize(
+    ("ids", "groups", "message"),
+    [
+        (IDS[::-1], IDS[:9], "d2: row 0 is 'item299' by its ids; expected 'item0', as in"),
+        (IDS, IDS[1:10], "q2: row 0 is 'item1' by its groups; expected 'item0', as in"),
+    ],
+)
+def test_sides_with_other_items_are_refused(ids, groups, message, sweep_pairs, tmp_path, capsys):
+    rows, names = rows_of("splade"), [f"q{i}" for i in range(9)]
+    documents = [written(tmp_path / "d1", DENSE, IDS, kind="dense"), written(tmp_path / "d2", rows, ids)]
+    queries = [written(tmp_path / "q1", DENSE[:9], names, IDS[:9], kind="dense")]
+    queries.append(written(tmp_path / "q2", rows[:9], names, groups))
+    assert sweep_pairs(documents, queries) == cli.BAD_INPUT
+    assert message in capsys.readouterr().err
+    assert sweep_pairs(documents, queries[:1]) == cli.BAD_INPUT
+    assert "expected both --documents FOLDER and --queries FOLDER" in capsys.readouterr().err
+    assert sweep_pairs(documents[:1] * 2, queries[:1] * 2) == cli.BAD_INPUT
+    assert "expected one folder of each kind, dense and lexicon" in capsys.readouterr().err
