@@ -1,6 +1,11 @@
 """`--corpus vectors`: scales that follow from the weights, and vectors that do not fit together."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from bench.store.records import RecordStore
 from bench.vectors.write import write_vectors
 from models.files import read_json, sha256, write_json
 
+ROOT = Path(__file__).resolve().parents[3]
 ITEMS, QUERIES, LEXICONS = 300, 40, 60
 
 
@@ -226,3 +232,20 @@ def test_sides_with_other_items_are_refused(ids, groups, message, sweep_pairs, t
     assert "expected both --documents FOLDER and --queries FOLDER" in capsys.readouterr().err
     assert sweep_pairs(documents[:1] * 2, queries[:1] * 2) == cli.BAD_INPUT
     assert "expected one folder of each kind, dense and lexicon" in capsys.readouterr().err
+
+
+@pytest.mark.nightly
+def test_the_example_of_the_guide_works_as_written(tmp_path):
+    guide = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    blocks = re.findall(
+        r"^```\n(.*?)^```", guide.partition("## Your own vectors")[2].partition("\n## ")[0], re.S | re.M
+    )
+    commands = f'lexlip-bench() {{ python -m bench "$@"; }}\npython() {{ {sys.executable} "$@"; }}\n' + "\n".join(
+        blocks
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LEXLIP_BENCH_HOME": str(tmp_path / "runs")}
+    done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = RecordStore(tmp_path / "runs").read()
+    assert found[found.metric == "recall@1"].groupby("kind").value.min().to_dict() == {"dense": 1.0, "lexicon": 1.0}
+    assert "vectors:mine" in (tmp_path / "runs" / "site" / "scale.html").read_text(encoding="utf-8")
