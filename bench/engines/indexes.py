@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.engines import registry
 from bench.engines.contract import Engine, index_files
 from bench.store import config
+from bench.vectors.scales import check_scale
 from models.files import BrokenFileError, atomic_folder, crc32, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, f
     """The index of `vectors` under `<home>/indexes/<index id>/`, built if it does not exist or `force` is set.
 
     vectors: DenseVectors, LexiconVectors or Impacts. vectors_id: id of the vectors before pruning and quantising.
-    knobs: build knobs. Raises what `Engine.build` raises; an unfinished build leaves no folder.
+    knobs: build knobs. Raises what `Engine.build` raises, and InputError for a scale that cuts more than 0.1% of the
+    weights; an unfinished build leaves no folder.
     """
     made_from = {
         "vectors": vectors_id,
@@ -74,6 +76,8 @@ def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, f
     index_id = config.fingerprint(made_from)
     folder = Path(home) / "indexes" / index_id
     if force or not folder.is_dir():
+        if made_from["bits"]:
+            check_scale(vectors.vectors, vectors.bits, vectors.scale)
         log.info("index %s: building (%s of %d items)", index_id, engine, vectors.count)
         _build(folder, engine, vectors, threads, knobs, made_from)
     about = read_json(folder / "index.json", _remedy(folder))

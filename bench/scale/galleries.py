@@ -12,6 +12,7 @@ from bench.store import cli, config
 from bench.store.commands import run_command
 from bench.store.records import Point, RecordStore
 from bench.store.sizes import number, sizes_up_to
+from bench.vectors.imports.checks import check_pair, check_same_items, check_vectors
 from bench.vectors.read import Vectors, open_vectors
 from models import checkpoint
 from models.errors import InputError
@@ -29,7 +30,7 @@ def open_galleries(store: RecordStore, arguments) -> tuple[list[Gallery], list[i
     Raises InputError for flags that contradict each other, and for more images than there are.
     """
     if arguments.corpus == OWN:
-        galleries = [own_gallery(arguments)]
+        galleries = own_galleries(arguments)
         sizes = sizes_up_to(galleries[0].documents.count)
     else:
         galleries, sizes = _from_models(store, arguments)
@@ -66,19 +67,39 @@ def _from_models(store: RecordStore, arguments) -> tuple[list[Gallery], list[int
 # --- vectors of the user ----------------------------------------------------------------------------------------------
 
 
-def own_gallery(arguments) -> Gallery:
-    """The vectors that `--documents` and `--queries` name. Raises InputError unless they fit together."""
-    if not (arguments.documents and arguments.queries):
+def own_galleries(arguments) -> list[Gallery]:
+    """The vectors that `--documents` and `--queries` name: one pair of folders, or a dense and a lexicon one.
+
+    Raises InputError unless the folders of a pair fit together and the pairs hold the same items.
+    """
+    pairs = list(zip(arguments.documents, arguments.queries, strict=False))
+    if not pairs or len(arguments.documents) != len(arguments.queries):
         raise InputError("--corpus vectors: expected both --documents FOLDER and --queries FOLDER")
-    documents, queries = open_vectors(arguments.documents), open_vectors(arguments.queries)
-    if (documents.kind, documents.dimension) != (queries.kind, queries.dimension):
-        found = f"{queries.kind} vectors of dimension {queries.dimension}"
-        expected = f"expected {documents.kind} of {documents.dimension}, as the documents"
-        raise InputError(f"{arguments.queries}: {found}; {expected}")
-    corpus = f"{OWN}:{arguments.documents.name}"
-    base = Point(task="scale", corpus=corpus, kind=documents.kind, command=cli.command_line())
-    ids = _content_id(documents), _content_id(queries)
-    return Gallery(documents, ids[0], queries, ids[1], base, has_qrels=queries.grouped)
+    opened = [(open_vectors(documents), open_vectors(queries)) for documents, queries in pairs]
+    for documents, queries in opened:
+        check_pair(documents, queries)
+        for vectors in (documents, queries):
+            check_vectors(vectors)
+    if len({documents.kind for documents, _ in opened}) != len(opened):
+        raise InputError("--documents: expected one folder of each kind, dense and lexicon")
+    for others in opened[1:]:
+        for mine, theirs in zip(opened[0], others, strict=True):
+            check_same_items(mine, theirs)
+    ids = [tuple(map(_content_id, pair)) for pair in opened]
+    corpus, data_id = f"{OWN}:{arguments.name or pairs[0][0].resolve().name}", config.fingerprint(sorted(ids))
+    galleries = []
+    for (documents, queries), (documents_id, queries_id) in zip(opened, ids, strict=True):
+        base = Point(task="scale", corpus=corpus, kind=documents.kind, data_id=data_id, command=cli.command_line())
+        judged = _judged(documents, queries) if queries.grouped else 0
+        made = Gallery(documents, documents_id, queries, queries_id, base, has_qrels=queries.grouped, judged=judged)
+        galleries.append(made)
+    return galleries
+
+
+def _judged(documents: Vectors, queries: Vectors) -> int:
+    """Number of first documents among which every query has all its relevant ones."""
+    wanted = set(queries.groups)
+    return max((row + 1 for row, group in enumerate(documents.groups) if group in wanted), default=0)
 
 
 def _content_id(vectors: Vectors) -> str:

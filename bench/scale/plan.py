@@ -41,6 +41,7 @@ class Grid:
     bits: tuple[int, ...] = ()
     query_top_k: tuple[int | None, ...] = ()
     scales: dict[int, float] = field(default_factory=dict)
+    scale_percentile: float = 100.0
     depth: Count = 10
     accuracy_depth: Count = 100
     queries: Count = 1000

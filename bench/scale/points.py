@@ -1,12 +1,14 @@
 """What a sweep searches, and the identity of everything that it measures: requests to workers, index ids, points."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from bench import engines
 from bench.scale.plan import Cell, Grid
 from bench.store import config
 from bench.store.schema import Point
 from bench.vectors.read import Vectors
+from bench.vectors.scales import PUBLISHED
 from bench.vectors.statistics import evenly
 
 ENCODED_CONTROL = "encoded_control"
@@ -33,7 +35,8 @@ class Gallery:
     """One model's vectors of a gallery and of the queries that search it.
 
     base: fields shared by all points of these vectors. has_qrels: whether a query belongs to an image of the gallery;
-    without, engines are compared and retrieval is not measured.
+    without, engines are compared and retrieval is not measured. scales: bits -> scales of documents and of queries.
+    judged: the first documents that hold all relevant ones; retrieval is not measured over fewer.
     """
 
     documents: Vectors
@@ -42,6 +45,8 @@ class Gallery:
     queries_id: str
     base: Point
     has_qrels: bool = True
+    judged: int = 0
+    scales: Mapping[int, tuple[float, float]] = field(default_factory=lambda: {b: (s, s) for b, s in PUBLISHED.items()})
 
     @property
     def kind(self) -> str:
@@ -64,25 +69,30 @@ class Points:
 
     def document_request(self, cell: Cell) -> dict:
         """The documents of a cell, as `bench.scale.worker.vectors_of` reads them."""
-        return self._request(self.gallery.documents, cell.count, cell.lexicons and cell.lexicons.top_k, cell)
+        scale = self._scales(cell)[0]
+        return self._request(self.gallery.documents, cell.count, cell.lexicons and cell.lexicons.top_k, scale, cell)
 
     def query_request(self, cell: Cell) -> dict:
         """All queries of the gallery, with the weights that a cell is searched with."""
-        return self._request(self.gallery.queries, None, cell.lexicons and cell.lexicons.query_top_k, cell)
+        scale = self._scales(cell)[1]
+        return self._request(self.gallery.queries, None, cell.lexicons and cell.lexicons.query_top_k, scale, cell)
 
     def sampled_query_request(self, cell: Cell) -> dict:
         """The queries of the sweep."""
         return self.query_request(cell) | {"which": self.queries.tolist()}
 
-    def _request(self, vectors: Vectors, count: int | None, top_k: int | None, cell: Cell) -> dict:
+    def _request(self, vectors: Vectors, count: int | None, top_k: int | None, scale: float, cell: Cell) -> dict:
         request = {"folder": str(vectors.folder), "count": count}
         if cell.lexicons:
             bits = cell.lexicons.bits
-            request |= {"top_k": top_k, "bits": bits and max(bits, STORED_BITS), "scale": self._scale(cell)}
+            request |= {"top_k": top_k, "bits": bits and max(bits, STORED_BITS), "scale": scale}
         return request
 
-    def _scale(self, cell: Cell) -> float:
-        return self.grid.scales.get(cell.lexicons.bits, 1.0)
+    def _scales(self, cell: Cell) -> tuple[float, float]:
+        """Scales of the documents and of the queries of a cell: those of the grid, else of the gallery."""
+        bits = cell.lexicons and cell.lexicons.bits
+        given = self.grid.scales.get(bits)
+        return (given, given) if given is not None else self.gallery.scales.get(bits, (1.0, 1.0))
 
     # --- ids and points -----------------------------------------------------------------------------------------------
 
@@ -112,7 +122,9 @@ class Points:
     def _point(self, cell: Cell, search: dict, **fields) -> Point:
         knobs = cell.knobs | search
         if cell.lexicons:
-            knobs |= {"query_top_k": cell.lexicons.query_top_k, "scale": self._scale(cell)}
+            scale, query_scale = self._scales(cell)
+            knobs |= {"query_top_k": cell.lexicons.query_top_k, "scale": scale}
+            knobs |= {"query_scale": query_scale} if query_scale != scale else {}
         return replace(
             self.gallery.base,
             task="sharded" if cell.sharded else self.gallery.base.task,

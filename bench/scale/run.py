@@ -9,9 +9,8 @@ sweep resumes with the same command.
     synthetic:10M   generated vectors fitted to an encoded gallery: compares engines, measures no retrieval. At sizes
                              that are encoded too (--encoded 1M), both are searched in the same rounds, which shows how
                              well generated vectors represent encoded ones
-    --corpus vectors         your own: --documents FOLDER --queries FOLDER (as `lexlip-bench encode` or
-    `bench.vectors.read`
-                             writes them)
+    --corpus vectors         your own: --documents FOLDER --queries FOLDER, as `lexlip-bench import` or `encode` writes
+                             them; with both flags twice, dense and lexicon ones take turns
     --ray HOST:PORT          splits each index into --shards over the nodes of a Ray cluster (`bench.engines.sharded`)
 """
 
@@ -27,6 +26,7 @@ from bench.scale.galleries import OWN, open_galleries, stretched_galleries
 from bench.scale.plan import GRID, Cell, Grid, check_engines, plan
 from bench.scale.points import ENCODED_CONTROL, Gallery
 from bench.scale.preparation import record_vectors
+from bench.scale.scales import with_scales
 from bench.scale.sweep import Sweep, take_turns
 from bench.scale.table import table
 from bench.store import cli, config
@@ -59,10 +59,14 @@ def _main(arguments, shards: int | None) -> None:
     galleries, sizes = open_galleries(store, arguments)
     if arguments.engines != "all" and arguments.corpus == OWN:
         check_engines(chosen, list(dict.fromkeys(gallery.kind for gallery in galleries)))
+    galleries = [with_scales(gallery, grid, fitted=arguments.corpus == OWN) for gallery in galleries]
     print(f"vectors ready after {time.perf_counter() - began:.0f} s", flush=True)
 
     def sweep_of(gallery: Gallery, size: int, every_knob: bool) -> tuple[Sweep, list[Cell]]:
         record_vectors(store, gallery, size, arguments.force)
+        if gallery.has_qrels and size < gallery.judged:
+            print(f"{size:>10,} {gallery.kind:<8} no R@K: relevant documents lie in the first {gallery.judged:,}")
+            gallery = replace(gallery, has_qrels=False)
         cells = plan(gallery.kind, size, grid, chosen, every_knob, shards)
         return Sweep(store, arguments.home, gallery, grid, limits, arguments.force), cells
 
@@ -163,8 +167,12 @@ def _add_gallery_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--profile", default="quick", help="profile of the checkpoints")
     source = "corpus of images; the training corpus of the checkpoint unless given"
     flags.add_argument("--source", type=_corpus, default=None, help=source)
-    folder("--documents", "with --corpus vectors: folder of the vectors to search")
-    folder("--queries", "with --corpus vectors: folder of the query vectors")
+    repeated = {"type": Path, "action": "append", "default": [], "metavar": "FOLDER"}
+    documents = "with --corpus vectors: folder of the vectors to search; repeat for a dense and a lexicon one"
+    flags.add_argument("--documents", help=documents, **repeated)
+    flags.add_argument("--queries", help="with --corpus vectors: folder of query vectors; repeat likewise", **repeated)
+    name = "with --corpus vectors: its name in tables and pages; that of the folder unless given"
+    flags.add_argument("--name", default="", help=name)
     flags.add_argument("--encoded", default="", help=encoded)
     vocabulary = "with synthetic: number of lexicons to stretch the fitted vocabulary to"
     flags.add_argument("--vocabulary", type=int, default=None, help=vocabulary)

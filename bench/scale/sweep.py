@@ -7,7 +7,8 @@ Notable choices
   reused.
 - Accuracy is computed on the timed queries: a thousand, evenly spaced, about one caption per test image. The captions
   of an image are correlated, so five times as many would take five times as long and narrow the interval little. Engine
-  recall (`engine_recall@10`) is over a sample of them, against brute force that shares no code with any engine.
+  recall (`engine_recall@10`) is over a sample of them, against brute force that shares no code with any engine. For
+  quantised weights it is also judged against the same lexicons with float weights (`unquantised_recall@10`).
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,8 @@ from models.files import read_json, write_json
 log = logging.getLogger(__name__)
 
 STEPS = ("build", "accuracy", "rounds")
-QUALITY = ("engine_recall@10", "recall@1")
+FOUND, FOUND_UNQUANTISED = "engine_recall@10", "unquantised_recall@10"
+QUALITY = (FOUND, "recall@1")
 """Metrics in the note of a search that lacks a part of its index."""
 OF_THIS_PROCESS = ("build_cpu_seconds", "build_peak_bytes", "resident_bytes")
 """Metrics of the worker process: left out for an engine that builds and searches in another."""
@@ -96,22 +99,24 @@ class Sweep:
         complete = self._record_failure(cell, "search", outcome)
         if not complete and not outcome.result:
             return False
-        recall_of = self._recall_of(cell)
+        recalls = {FOUND: self._recall_of(cell)}
+        if cell.lexicons and cell.lexicons.bits:
+            recalls[FOUND_UNQUANTISED] = self._recall_of(replace(cell, lexicons=replace(cell.lexicons, bits=None)))
         for number, search in enumerate(cell.searches):
             ids = load_array(folder / f"ids-{number}.npz")
-            recall = recall_of(ids)
-            values = self._cost(cell, index, outcome.result) | {"engine_recall@10": recall}
+            found = {name: recall_of(ids) for name, recall_of in recalls.items()}
+            values = self._cost(cell, index, outcome.result) | found
             sidecar = None
             if self.relevance:
                 ranks, relevant = self.relevance.ranks(ids, self.points.queries)
                 values |= evaluation.evaluate(ranks, relevant, ids.shape[1])
                 sidecar = self.relevance.sidecar(self.points.queries, ranks)
             if complete:
-                inexact = engines.get(cell.engine).exact and recall < 1
+                inexact = engines.get(cell.engine).exact and found[FOUND] < 1
                 note = "declared exact, but not on these vectors" if inexact else ""
             else:
-                found = ", ".join(f"{name} {values[name]:.4f}" for name in QUALITY if name in values)
-                note, sidecar = f"{outcome.note}; without it {found}", None
+                without = ", ".join(f"{name} {values[name]:.4f}" for name in QUALITY if name in values)
+                note, sidecar = f"{outcome.note}; without it {without}", None
             self.store.write(self.points.accuracy(cell, search), values, sidecar, status=outcome.status, note=note)
         return complete
 

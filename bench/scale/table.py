@@ -12,9 +12,10 @@ def table(rows: pd.DataFrame) -> str:
     points = rows.drop_duplicates("point_id").set_index("point_id")[[*KEYS, "batch_mode", "threads", "status"]]
     measured = rows[rows.metric != ""].pivot_table(index="point_id", columns="metric", values="value")
     values = measured.reindex(points.index)
-    columns = (
-        f"{'images':>10} {'engine':<16} {'top_k':>5} {'bits':>5} {'R@1':>6} {'engine R@10':>11} {'bytes/image':>11}"
+    quality = (
+        f"{'R@1':>6} {'engine R@10':>11} {'float R@10':>10}"  # float: against the same lexicons with float weights
     )
+    columns = f"{'images':>10} {'engine':<16} {'top_k':>5} {'bits':>5} {quality} {'bytes/image':>11}"
     lines = []
     for key, group in points.groupby(KEYS, dropna=False, sort=True):
         head = f"{columns}  rates (queries/s), knobs: {key[0]}"
@@ -34,6 +35,7 @@ def _line(key: tuple, group: pd.DataFrame, values: pd.DataFrame) -> str:
     timed = group[(group.batch_mode != "") & (group.status == "ok")]
     rates = [f"{row.batch_mode} x{row.threads} {values.loc[point, 'qps']:.0f}" for point, row in timed.iterrows()]
     quality = f"{found.get('recall@1', unknown):>6.3f} {found['engine_recall@10']:>11.3f}"
+    quality += f" {found.get('unquantised_recall@10', unknown):>10.3f}"
     size = f"{found.get('bytes_per_image', unknown):>11.1f}"
     return f"{start} {_text(top_k):>5} {_text(bits):>5} {quality} {size}  {', '.join(rates)}  {knobs}"
 

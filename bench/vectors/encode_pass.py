@@ -108,7 +108,10 @@ def _timed(encode: Callable, job: Job, batch) -> tuple:
     began = time.perf_counter()
     values = encode(job.encoder, batch)
     seconds = time.perf_counter() - began
-    return (to_csr(values) if job.encoder.kind == "lexicon" else values), seconds
+    try:
+        return (to_csr(values) if job.encoder.kind == "lexicon" else values), seconds
+    except ValueError as error:
+        raise InputError(f"{job.encoder.source}: {error}; the checkpoint is broken") from None
 
 
 def _run(jobs: list[Job], source: Callable, encode: Callable, total: int | None, label: str, run: Run) -> None:

@@ -13,8 +13,9 @@ import scipy.sparse as sp
 
 from bench.vectors.format import sorted_csr
 from bench.vectors.read import LexiconVectors
+from bench.vectors.scales import PUBLISHED
 
-SCALE = 100.0  # of the paper; L2-normalised weights give impacts of at most 100, so 8 bits never saturate
+SCALE = PUBLISHED[8]  # L2-normalised weights give impacts of at most 100, so 8 bits never saturate
 DTYPES = {8: np.uint8, 16: np.uint16}
 
 

@@ -9,6 +9,7 @@ import abc
 import bisect
 import functools
 import itertools
+import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -252,7 +253,7 @@ def load_mapped(path) -> np.ndarray:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BrokenFileError(f"{path}: missing") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the last two by its header
         raise BrokenFileError(f"{path}: not a valid .npy file ({error})") from None
     return loaded.view(np.ndarray)
 

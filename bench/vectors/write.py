@@ -98,7 +98,7 @@ class VectorsWriter:
     def append(self, batch, ids: Sequence[str], groups: Sequence[str] | None = None) -> None:
         """Adds B items. batch: (B, dimension) float32, or scipy sparse for lexicon vectors. groups: image ids.
 
-        Raises InputError for a vector that is not finite.
+        Raises InputError for a value that is not finite, and for a negative weight.
         """
         if batch.shape != (len(ids), self.dimension) or (groups is not None and len(groups) != len(ids)):
             expected = f"expected ({len(ids)}, {self.dimension})"
@@ -106,10 +106,13 @@ class VectorsWriter:
         if self._grouped not in (None, groups is not None):
             raise ValueError("expected groups for all batches or for none")
         self._grouped = groups is not None
-        values = batch.data if sp.issparse(batch) else batch
-        if not np.isfinite(values).all():
-            broken = int(np.argmin(np.isfinite(batch.sum(axis=1))))
-            raise InputError(f"the vector of item '{ids[broken]}' is not finite; the checkpoint is broken")
+        values = batch.data if sp.issparse(batch) else np.asarray(batch)
+        fits = np.isfinite(values) & (values >= 0) if self.kind == "lexicon" else np.isfinite(values)
+        if not fits.all():
+            broken = int(sp.coo_array(batch).row[~fits][0]) if sp.issparse(batch) else int(np.argwhere(~fits)[0, 0])
+            found = "not finite" if not np.isfinite(values).all() else "negative"
+            item = f"row {self.count + broken}: the vector of item '{ids[broken]}'"
+            raise InputError(f"{item} is {found}; what made it is broken")
         self._batches.append(to_csr(batch) if self.kind == "lexicon" else np.asarray(batch, np.float32))
         self._ids += map(str, ids)
         self._groups += map(str, groups or ())

@@ -22,7 +22,7 @@ ENCODED_CONTROL = "encoded_control"  # encoded vectors, searched in the same rou
 CEILING = "dummy"  # an engine that answers at once with nothing: its QPS is the ceiling of the harness
 IDENTITY = ["images", "kind", "variant", "engine", "knobs", "top_k", "bits"]
 MEASURED = ["started", "point_id"]  # sort order, oldest first
-OF_VECTORS = ("query_top_k", "scale", "shards")  # entries of `knobs` that are not settings of the engine
+OF_VECTORS = ("query_top_k", "scale", "query_scale", "shards")  # entries of `knobs` that are not settings of the engine
 SYNTHETIC = "synthetic:"
 
 

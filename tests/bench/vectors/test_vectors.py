@@ -246,3 +246,22 @@ def test_vectors_in_memory():
     assert vectors.ids[2] == "c" and vectors.count == len(vectors) == 4
     assert np.array_equal(vectors.rows(1, 3).toarray(), rows[1:3])
     assert np.array_equal(vectors.head(2).to_scipy().toarray(), rows[:2])
+
+
+def test_the_row_of_an_impossible_weight_is_named(tmp_path):
+    rows = sp.csr_array(lexicon_rows(9))
+    rows.data[rows.indptr[5]] = -1
+    with (
+        pytest.raises(InputError, match="row 7: the vector of item 'i3' is negative"),
+        write_vectors(tmp_path / "v", "lexicon", 20) as writer,
+    ):
+        writer.append(rows[:4], list("abcd"))
+        writer.append(rows[2:], [f"i{i}" for i in range(7)])
+
+
+def test_unsorted_lexicons_are_sorted_and_zeros_left_out(tmp_path):
+    rows = sp.csr_array((np.array([1.0, 2.0, 0.0]), [7, 3, 5], [0, 3]), shape=(1, 20))
+    with write_vectors(tmp_path / "v", "lexicon", 20) as writer:
+        writer.append(rows, ["a"])
+    found = open_vectors(tmp_path / "v").to_scipy()
+    assert (found.indices.tolist(), found.data.tolist()) == ([3, 7], [2.0, 1.0])
