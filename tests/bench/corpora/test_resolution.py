@@ -121,4 +121,4 @@ def test_a_split_that_is_too_small_names_the_number_asked_for(spec, checkpoints,
     corpus = f"{{name: folder, annotations: {spec['annotations']}}}"
     flags = ["--home", tmp_path, "--corpus", corpus, "--images", "300", "--checkpoint", checkpoints[0]]
     assert command(encode, *flags) == 2
-    assert "split test has 4 images, expected at least 300; set fewer images" in capsys.readouterr().err
+    assert "split test has 5 images, expected at least 300; set fewer images" in capsys.readouterr().err
