@@ -22,7 +22,7 @@ from ablations import torchrun
 from ablations.config import RunConfig
 from ablations.parallel import FAILURES, Job, default_parallel, train_all
 from ablations.train import Trained, add_training_flags, is_finished, train
-from bench.corpora import open_corpus
+from bench.corpora import open_corpus, title_of
 from bench.store import cli
 from bench.store.commands import build_report
 from bench.store.config import as_tree, fingerprint
@@ -64,7 +64,7 @@ def measure_or_record_failure(job: Job, outcome: Trained | Exception) -> str | N
     home, profile, variant, seed, run, command, force = job
     point = Point(
         task="training",
-        corpus=str(run.data.corpus.get("name", "")),
+        corpus=title_of(run.data.corpus),
         split="train",
         images=run.data.train_images,
         profile=profile,

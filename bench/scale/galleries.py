@@ -20,6 +20,7 @@ from models.files import read_json
 OWN = "vectors"
 """`--corpus` of the user's own vectors."""
 FITTED_TO = 100_000  # encoded images that generated vectors are fitted to
+IDENTIFIED = 100_000  # documents whose ids go into the id of a user's vectors
 VARIANTS = {"lexicon": "lexlip", "dense": "clip"}
 
 
@@ -76,9 +77,26 @@ def own_gallery(arguments) -> Gallery:
         expected = f"expected {documents.kind} of {documents.dimension}, as the documents"
         raise InputError(f"{arguments.queries}: {found}; {expected}")
     corpus = f"{OWN}:{arguments.documents.name}"
-    base = Point(task="scale", corpus=corpus, kind=documents.kind, command=cli.command_line())
+    base = Point(
+        task="scale",
+        corpus=corpus,
+        kind=documents.kind,
+        data_id=_items_id(documents, queries, corpus),
+        command=cli.command_line(),
+    )
     ids = _content_id(documents), _content_id(queries)
     return Gallery(documents, ids[0], queries, ids[1], base, has_qrels=queries.grouped)
+
+
+def _items_id(documents: Vectors, queries: Vectors, corpus: str) -> str:
+    """Hash of the items' ids: vectors of two models search one gallery if their documents and queries are the same.
+
+    Ids that are row numbers say nothing about the items; then the name of the corpus stands for them. Of many
+    documents, the first `IDENTIFIED` and their number count.
+    """
+    first = documents.prefix(min(IDENTIFIED, documents.count)).ids
+    numbered = first == [str(row) for row in range(len(first))]
+    return config.fingerprint([first, documents.count, queries.ids, queries.groups, corpus if numbered else ""])
 
 
 def _content_id(vectors: Vectors) -> str:
@@ -105,12 +123,12 @@ def corpus_of(checkpoint: Path) -> dict:
 def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Gallery]:
     """The same images encoded by each model: test images first, then distractors. Records the encoding."""
     checkpoints = _checkpoints(arguments)
-    from bench.corpora import open_corpus
+    from bench import corpora
     from bench.vectors.encoder import Encoder
     from bench.vectors.gallery import encode_gallery
 
     encoders = {kind: Encoder(folder) for kind, folder in checkpoints.items()}
-    corpus = open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
+    corpus = corpora.open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
     queries = min(TEST_IMAGES, images)
     made = encode_gallery(arguments.home, encoders, corpus, "test", queries, images - queries, arguments.force)
     galleries = []
@@ -123,7 +141,7 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
             profile=arguments.profile,
             variant=VARIANTS[kind] if getattr(arguments, kind) is None else checkpoints[kind].resolve().name,
             kind=kind,
-            data_id=corpus.fingerprint,
+            data_id=corpora.data_id(corpus),
             checkpoint_id=encoders[kind].id,
             command=cli.command_line(),
         )

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bench.corpora import data_id
 from bench.engines import ranking
 from bench.store import cli
 from bench.store.config import code_fingerprint
@@ -150,7 +151,7 @@ def measure_bm25(home, slice_: Slice, profile: str = "", command: str = "", forc
         knobs=METHOD | {"documents": describe.__name__},
         exact=True,
         depth=depth,
-        data_id=corpus.fingerprint,
+        data_id=data_id(corpus),
         code_id=code_fingerprint(*CODE),
         command=command or cli.command_line(),
     )

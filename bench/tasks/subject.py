@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.corpora import data_id
 from bench.store import cli
 from bench.store.records import Point, RecordStore
 from bench.vectors import encode
@@ -62,8 +63,8 @@ class Subject:
     def point(self, task: str, corpus, split: str, images: int | None, **fields) -> Point:
         """The point of a task on images 0..`images` of a split. Does not load the model.
 
-        corpus: anything with `name` and `fingerprint`. fields: further fields of the point; they override the common
-        ones.
+        corpus: anything with `name`, and `fingerprint` or `data_id`. fields: further fields of the point; they
+        override the common ones.
         """
         common = {
             "task": task,
@@ -74,7 +75,7 @@ class Subject:
             "variant": self.variant,
             "seed": self.seed,
             "config_id": self.config_id,
-            "data_id": corpus.fingerprint,
+            "data_id": data_id(corpus),
             "checkpoint_id": self.encoder.id,
             "command": self.command or cli.command_line(),
         }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.corpora.readers import table
-from bench.corpora.readers.file_list import ListedImage, given_path, locate
+from bench.corpora.readers.file_list import ListedImage, below, given_path, locate
 from bench.corpora.readers.stored import StoredCorpus, hash_split
 from models.errors import InputError
 
@@ -26,11 +26,11 @@ class Folder(StoredCorpus):
     Split names are free; the images of a split named `distractors` fill a larger gallery. quoted: false if `"` is a
     plain character of a CSV or TSV file.
 
-    An image id is the normalised path; a caption id is the path, #, and the number of the caption. Raises InputError
-    for a broken table, a row without path or caption, an image in two splits, and a missing file.
+    An image id is the normalised path below `root`; a caption id is the path, #, and the number of the caption.
+    Raises InputError for a broken table, a row without path or caption, an image in two splits, and a missing file.
     """
 
-    name = "folder"
+    name, named_after = "folder", "annotations"
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Folder(StoredCorpus):
         columns = [_column(file, names, "path", path, PATHS), _column(file, names, "caption", caption, CAPTIONS)]
         if split is not None or SPLIT in names:
             columns.append(split or SPLIT)
-        splits, digest = locate(_listed(file, columns, quoted), root, file)
+        splits, digest = locate(_listed(file, root, columns, quoted), root, file)
         super().__init__(pixels, splits, digest)
 
 
@@ -62,13 +62,13 @@ def _column(file: Path, names: list[str], key: str, given: str | None, usual: tu
     return found[0]
 
 
-def _listed(file: Path, columns: list[str], quoted: bool) -> Iterator[ListedImage]:
+def _listed(file: Path, root: Path, columns: list[str], quoted: bool) -> Iterator[ListedImage]:
     split_of: dict[str, str] = {}
     captions: dict[str, list[tuple[str, str]]] = {}
     for number, (path, text, *rest) in table.rows(file, columns, quoted):
         if not path.strip() or not text.strip():
             raise InputError(f"{file}: row {number}: {(columns[1] if path.strip() else columns[0])!r} is empty")
-        path = os.path.normpath(path)
+        path = below(root, path)
         split = rest[0] if rest else hash_split(path.replace(os.sep, "/"))
         if not split:
             raise InputError(f"{file}: row {number}: {columns[2]!r} is empty")

@@ -83,7 +83,8 @@ class StoredCorpus:
     """The protocol `Corpus` over stored images. A subclass defines `name` and passes the items of its splits.
 
     splits: per split the items in order, as a list or a lazy iterable. made_of: plain values that decide the
-    fingerprint, together with the name, `pixels` and the code. Raises InputError for `pixels` out of range.
+    fingerprint, together with the name, `pixels` and the code, and data_id with the name only. Raises InputError for
+    `pixels` out of range.
     """
 
     name: str
@@ -94,6 +95,7 @@ class StoredCorpus:
         self.splits = tuple(splits)
         code = code_fingerprint(*CODE, type(self).__module__)
         self.fingerprint = hashlib.sha256(json.dumps([self.name, code, pixels, made_of]).encode()).hexdigest()
+        self.data_id = hashlib.sha256(json.dumps([self.name, made_of]).encode()).hexdigest()
         self._intact = {
             split: _IntactImages(f"{self.name}, {split}", items, self.pixels) for split, items in splits.items()
         }
