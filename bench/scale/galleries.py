@@ -12,6 +12,7 @@ from bench.store import cli, config
 from bench.store.commands import run_command
 from bench.store.records import Point, RecordStore
 from bench.store.sizes import number, sizes_up_to
+from bench.tasks.subject import run_of
 from bench.vectors.read import Vectors, open_vectors
 from models import checkpoint
 from models.errors import InputError
@@ -139,7 +140,7 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
             split="test",
             direction="text_to_image",
             profile=arguments.profile,
-            variant=VARIANTS[kind] if getattr(arguments, kind) is None else checkpoints[kind].resolve().name,
+            variant=VARIANTS[kind] if getattr(arguments, kind) is None else run_of(checkpoints[kind])["variant"],
             kind=kind,
             data_id=corpora.data_id(corpus),
             checkpoint_id=encoders[kind].id,

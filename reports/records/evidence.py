@@ -79,7 +79,7 @@ class Evidence:
     def variants(self) -> list[str]:
         """Names of variants: the reference, the baseline, then the others in alphabetical order."""
         first = [self.reading.reference, self.reading.baseline]
-        trained = self.rows[~is_swept(self.rows)]  # a sweep names any checkpoint by its folder
+        trained = self.rows[~is_swept(self.rows)]  # a sweep names any checkpoint
         return sorted(
             set((trained if len(trained) else self.rows).variant) - {""},
             key=lambda name: (first.index(name) if name in first else len(first), name),
