@@ -52,7 +52,8 @@ def measure(
     subject = Subject(trained.checkpoint, variant, seed, profile, trained.run_id, command)
     of_recall = RecallOptions(top_k=run.measure.top_k, bits=run.measure.bits, examples=run.measure.examples)
     plan = Plan(run.measure.images, run.measure.slices, run.measure.zero_shot, of_recall)
-    measure_variant(home, subject, run.data.corpus, plan, force)
+    measured = measure_variant(home, subject, run.data.corpus, plan, force)
+    print(f"{variant}, seed {seed}: {measured.used}", flush=True)
 
 
 def measure_or_record_failure(job: Job, outcome: Trained | Exception) -> str | None:

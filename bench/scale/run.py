@@ -56,6 +56,9 @@ def _main(arguments, shards: int | None) -> None:
     store, began = RecordStore(arguments.home), time.perf_counter()
     galleries, sizes = open_galleries(store, arguments)
     print(f"vectors ready after {time.perf_counter() - began:.0f} s", flush=True)
+    for gallery in galleries:
+        timed = f"{min(gallery.queries.count, grid.queries):,} of {gallery.queries.count:,} queries"
+        print(f"used {gallery.base.corpus}, {gallery.kind}: {gallery.documents.count:,} images, {timed}", flush=True)
 
     def sweep_of(gallery: Gallery, size: int, every_knob: bool) -> tuple[Sweep, list[Cell]]:
         record_vectors(store, gallery, size, arguments.force)

@@ -31,7 +31,7 @@ from bench.store.config import code_fingerprint
 from bench.store.records import Point, RecordStore
 from bench.tasks import evaluation
 from bench.tasks.relevance import Relevance
-from bench.tasks.subject import Slice
+from bench.tasks.subject import Slice, used
 from models.errors import InputError
 
 VARIANT = ENGINE = "bm25"
@@ -179,6 +179,7 @@ def main(arguments) -> None:
     values = dict(zip(rows.metric, rows.value, strict=True))
     recalls = ", ".join(f"R@{k} {values[f'recall@{k}']:.3f}" for k in (1, 5, 10) if f"recall@{k}" in values)
     print(f"bm25, text to image: {recalls}, median rank {values['median_rank']:.0f} ({rows.note.iloc[0]})")
+    print(used(slice_.corpus.name, slice_.split, slice_.images, rows.queries.iloc[0]))
 
 
 def parser():

@@ -193,6 +193,7 @@ def main(arguments) -> None:
     store = RecordStore(arguments.home)
     for point_id in measure_disagreement(arguments.home, subjects, slice_, force=arguments.force):
         print(f"{point_id}: {len(store.examples(point_id))} examples")
+    print(Measurement(arguments.home, subjects[0], slice_).used)
 
 
 def parser():

@@ -136,6 +136,11 @@ class Measurement:
         corpus, split, images = self.slice.corpus, self.slice.split, self.slice.images
         return encode.encode(self.home, self.subject.encoder, corpus, split, images, self.force)
 
+    @property
+    def used(self) -> str:
+        """Images and queries of the slice, in a line that commands print."""
+        return used(self.slice.corpus.name, self.slice.split, self.encoded.images.count, self.encoded.captions.count)
+
     def point(self, task: str, **fields) -> Point:
         """The point of a task, with the fields of subject and slice and the kind of the vectors."""
         of_slice = (self.slice.corpus, self.slice.split, self.slice.images)
@@ -144,6 +149,11 @@ class Measurement:
     def exists(self, point: Point) -> bool:
         """Whether the point is recorded and need not be measured (never with `force`)."""
         return not self.force and self.store.has(point)
+
+
+def used(corpus: str, split: str, images: int, queries: int) -> str:
+    """How much of a corpus a command used."""
+    return f"used {corpus}, {split}: {images:,} images, {queries:,} queries"
 
 
 def add_subject(flags: argparse.ArgumentParser, pretrained: bool = True) -> None:

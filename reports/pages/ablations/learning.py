@@ -83,7 +83,7 @@ def table(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Table:
         Column("best step", "at step", integer, "Validation R@1, %"),
         Column("last", "last", percent, "Validation R@1, %"),
         Column("last step", "at step", integer, "Validation R@1, %"),
-        Column("gain", "Gain over the last quarter, points", lambda value: significant(100 * value)),
+        Column("gain", "Gain over the last quarter, points", lambda value: significant(round(100 * value, 6))),
     )
     rows = []
     for variant, (steps, values) in curves.items():

@@ -114,7 +114,8 @@ def test_command(tmp_path, capsys):
     flags = ("--home", tmp_path, "--corpus", "{name: scenes, concepts: 200}", "--images", 12)
     assert run(*flags, "--profile", "smoke") == 0
     out, err = capsys.readouterr()
-    assert out.startswith("bm25, text to image: R@1 ") and out.count("\n") == 1 and err == ""
+    assert out.startswith("bm25, text to image: R@1 ") and err == ""
+    assert out.splitlines()[1:] == ["used scenes, test: 12 images, 60 queries"]
     assert set(RecordStore(tmp_path).read().profile) == {"smoke"}
     assert run(*flags, "--split", "tset") == 2
     assert "unknown split 'tset' (nearest: test" in (err := capsys.readouterr().err) and err.count("\n") == 1
