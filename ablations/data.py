@@ -159,7 +159,7 @@ def _write_images(file: Path, corpus: Corpus, count: int) -> dict[str, int]:
         images[index] = image_HWC
         row[image_id] = index
     if len(row) != count:
-        raise InputError(f"data.train_images: {count} requested, but {corpus.name} has {len(row)} train images")
+        raise InputError(f"data.train_images: {count} requested, but corpus {corpus.name} has {len(row)} train images")
     images.flush()
     return row
 

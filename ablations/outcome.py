@@ -6,6 +6,7 @@ from typing import NamedTuple
 import yaml
 
 from ablations.config import RunConfig
+from bench.corpora import title_of
 from bench.store.machine import cores, note_of_other_work
 from bench.store.records import Point, RecordStore
 from models.files import atomic_file
@@ -33,7 +34,7 @@ def write_records(home: Path, of: OfRun, summary: dict) -> None:
     store = RecordStore(home)
     common = {
         "task": "training",
-        "corpus": of.run.data.corpus["name"],
+        "corpus": title_of(of.run.data.corpus),
         "profile": of.profile,
         "variant": of.variant,
         "seed": of.seed,

@@ -22,7 +22,7 @@ from ablations import torchrun
 from ablations.config import RunConfig
 from ablations.parallel import FAILURES, Job, default_parallel, train_all
 from ablations.train import Trained, add_training_flags, is_finished, train
-from bench.corpora import open_corpus
+from bench.corpora import open_corpus, title_of
 from bench.corpora.counts import check_splits
 from bench.store import cli
 from bench.store.commands import build_report
@@ -53,7 +53,8 @@ def measure(
     subject = Subject(trained.checkpoint, variant, seed, profile, trained.run_id, command)
     of_recall = RecallOptions(top_k=run.measure.top_k, bits=run.measure.bits, examples=run.measure.examples)
     plan = Plan(run.measure.images, run.measure.slices, run.measure.zero_shot, of_recall)
-    measure_variant(home, subject, run.data.corpus, plan, force)
+    measured = measure_variant(home, subject, run.data.corpus, plan, force)
+    print(f"{variant}, seed {seed}: {measured.used}", flush=True)
 
 
 def measure_or_record_failure(job: Job, outcome: Trained | Exception) -> str | None:
@@ -65,7 +66,7 @@ def measure_or_record_failure(job: Job, outcome: Trained | Exception) -> str | N
     home, profile, variant, seed, run, command, force = job
     point = Point(
         task="training",
-        corpus=str(run.data.corpus.get("name", "")),
+        corpus=title_of(run.data.corpus),
         split="train",
         images=run.data.train_images,
         profile=profile,

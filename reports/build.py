@@ -35,7 +35,7 @@ def build(results: Path, out: Path, reading: Reading | None = None) -> Path:
 def main(arguments) -> None:
     """`lexlip-bench report`"""
     results, out = arguments.results or arguments.home, arguments.out or arguments.home / "site"
-    print(build(results, out, Reading(profile=arguments.profile)))
+    print(build(results, out, Reading(profile=arguments.profile, corpus=arguments.corpus)))
 
 
 def parser():
@@ -45,4 +45,6 @@ def parser():
     records = "folder of records instead of HOME/results, such as results/reference"
     flags.add_argument("--results", type=Path, help=records)
     flags.add_argument("--profile", default="", help="profile to report (default: that of the newest record)")
+    corpus = "corpus to report, NAME@FINGERPRINT of a name with several data sets (default: that of the newest record)"
+    flags.add_argument("--corpus", default="", help=corpus)
     return flags

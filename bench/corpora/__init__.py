@@ -6,7 +6,10 @@ corpus.
 
 import importlib
 import inspect
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -28,14 +31,19 @@ CORPORA = {
 
 WHOLE = "all"
 """The split of all images, of a corpus in the user's files that comes without splits."""
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+PATTERN = re.compile(r"[*?\[{]")
+SHARD = (".tar", ".tar.gz", ".tgz")
 
 
 @runtime_checkable
 class Corpus(Protocol):
     """Image-caption pairs in splits; an image usually has several captions.
 
-    fingerprint: sha256 of everything that decides the images and captions. Slices start..stop-1 count images, for
-    captions too; stop=None reads to the end of the split (`scenes` has none, and says so by `endless = True`).
+    name: what records call the data; `open_corpus` sets it to the title. fingerprint: sha256 of everything that
+    decides the images and captions. data_id, where there is one: the same at any resolution (see `data_id`). Slices
+    start..stop-1 count images, for captions too; stop=None reads to the end of the split (`scenes` has none, and says
+    so by `endless = True`).
     """
 
     name: str
@@ -73,16 +81,52 @@ def open_corpus(spec: dict | str) -> Corpus:
     _check_colons(parameters)
     name = parameters.pop("name", None)
     cls = corpus_class(name)
-    known = inspect.signature(cls).parameters
+    title = parameters.pop("title", None)
+    known = {**inspect.signature(cls).parameters, "title": inspect.Parameter("title", KEYWORD, default=None)}
     for key in parameters:
         if key not in known:
             raise InputError(f"corpus {name}: unknown parameter {key!r}{nearest(str(key), known)}")
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in parameters:
             raise InputError(f"corpus {name}: {key} is missing; give it as '{{name: {name}, {key}: ...}}'")
+    if title is not None and not (
+        isinstance(title, str) and title.isprintable() and title.strip() and ":" not in title
+    ):
+        raise InputError(f"corpus {name}: title {title!r}: expected a name on one line, without ':'")
     corpus = cls(**parameters)
+    corpus.name = title_of(spec)
     corpus.spec = spec  # a process on another machine opens the corpus again from it
     return corpus
+
+
+def title_of(spec: dict | str) -> str:
+    """What records call a corpus: its `title`; without one, the stem of the table or the folder of the shards of a
+    user's corpus, and the reader's name of any other. Reads no file.
+    """
+    if isinstance(spec, str):
+        return spec
+    name, given = str(spec.get("name", "")), spec.get("title")
+    named_after = getattr(corpus_class(name), "named_after", None) if name in CORPORA else None
+    if given or named_after not in spec:
+        return str(given or name)
+    return (_stem(spec[named_after]) or name).replace(":", "-")
+
+
+def _stem(named_after) -> str:
+    """The stem of one file; of patterns and several files, the name of the innermost folder that holds them all."""
+    of_splits = named_after.values() if isinstance(named_after, dict) else [named_after]
+    files = [str(file) for of in of_splits for file in ([of] if isinstance(of, str | Path) else of)]
+    if len(files) == 1 and not PATTERN.search(files[0]) and not files[0].endswith(SHARD):
+        return Path(files[0]).stem
+    folders = [os.path.abspath(os.path.dirname(PATTERN.split(os.path.expanduser(file))[0])) for file in files]
+    return Path(os.path.commonpath(folders)).name
+
+
+def data_id(corpus) -> str:
+    """Id of the images and captions in records. Unlike the fingerprint, it is the same at every resolution, so models
+    of different resolutions are compared on one corpus.
+    """
+    return getattr(corpus, "data_id", corpus.fingerprint)
 
 
 def _check_colons(tree: dict) -> None:

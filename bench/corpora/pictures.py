@@ -21,6 +21,7 @@ from bench.store.config import code_fingerprint
 
 CODE = ("bench.corpora.pictures", "bench.corpora.readers.decode", "bench.corpora.scenes.pack")
 TRAIN_STYLE = "noto"
+PIXELS = 64
 VAL_EVERY = 5  # one concept in five is val, the others test
 GROUND = (200, 200, 200, 255)  # light and dark pictures both stand out on it
 MARGIN = 16  # the ground on each side of the longer side is 1/16 of it
@@ -36,13 +37,15 @@ class Pictures:
     name = "pictures"
     splits = ("train", "val", "test")
 
-    def __init__(self, pixels: int = 64, concepts: int | None = None):
+    def __init__(self, pixels: int = PIXELS, concepts: int | None = None):
         self.pixels = check_pixels(pixels)
         if concepts is not None:
             check_integer("concepts", concepts)
         pack = open_pack(concepts=concepts)
-        made_of = f"{self.name} {code_fingerprint(*CODE)} {pack.sha256} {pixels} {len(pack.concepts)}"
-        self.fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
+        made_of = f"{self.name} {code_fingerprint(*CODE)} {pack.sha256} {{}} {len(pack.concepts)}"
+        self.fingerprint, self.data_id = (
+            hashlib.sha256(made_of.format(side).encode()).hexdigest() for side in (pixels, PIXELS)
+        )
         keywords = pyarrow.parquet.read_table(DATA / PACK, columns=["file", "tags"]).to_pydict()
         self._keywords = dict(zip(keywords["file"], keywords["tags"], strict=True))
         self._items: dict[str, list[tuple[Concept, Picture]]] = {split: [] for split in self.splits}

@@ -12,6 +12,7 @@ from bench.store import cli, config
 from bench.store.commands import run_command
 from bench.store.records import Point, RecordStore
 from bench.store.sizes import number, sizes_up_to
+from bench.tasks.subject import run_of
 from bench.vectors.imports.checks import check_pair, check_same_items, check_vectors
 from bench.vectors.read import Vectors, open_vectors
 from models import checkpoint
@@ -21,6 +22,7 @@ from models.files import read_json
 OWN = "vectors"
 """`--corpus` of the user's own vectors."""
 FITTED_TO = 100_000  # encoded images that generated vectors are fitted to
+IDENTIFIED = 100_000  # documents whose ids go into the id of a user's vectors
 VARIANTS = {"lexicon": "lexlip", "dense": "clip"}
 
 
@@ -86,7 +88,8 @@ def own_galleries(arguments) -> list[Gallery]:
         for mine, theirs in zip(opened[0], others, strict=True):
             check_same_items(mine, theirs)
     ids = [tuple(map(_content_id, pair)) for pair in opened]
-    corpus, data_id = f"{OWN}:{arguments.name or pairs[0][0].resolve().name}", config.fingerprint(sorted(ids))
+    corpus = f"{OWN}:{arguments.name or pairs[0][0].resolve().name}"
+    data_id = _items_id(*opened[0], corpus)
     galleries = []
     for (documents, queries), (documents_id, queries_id) in zip(opened, ids, strict=True):
         base = Point(task="scale", corpus=corpus, kind=documents.kind, data_id=data_id, command=cli.command_line())
@@ -100,6 +103,17 @@ def _judged(documents: Vectors, queries: Vectors) -> int:
     """Number of first documents among which every query has all its relevant ones."""
     wanted = set(queries.groups)
     return max((row + 1 for row, group in enumerate(documents.groups) if group in wanted), default=0)
+
+
+def _items_id(documents: Vectors, queries: Vectors, corpus: str) -> str:
+    """Hash of the items' ids: vectors of two models search one gallery if their documents and queries are the same.
+
+    Ids that are row numbers say nothing about the items; then the name of the corpus stands for them. Of many
+    documents, the first `IDENTIFIED` and their number count.
+    """
+    first = documents.prefix(min(IDENTIFIED, documents.count)).ids
+    numbered = first == [str(row) for row in range(len(first))]
+    return config.fingerprint([first, documents.count, queries.ids, queries.groups, corpus if numbered else ""])
 
 
 def _content_id(vectors: Vectors) -> str:
@@ -126,12 +140,12 @@ def corpus_of(checkpoint: Path) -> dict:
 def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Gallery]:
     """The same images encoded by each model: test images first, then distractors. Records the encoding."""
     checkpoints = _checkpoints(arguments)
-    from bench.corpora import open_corpus
+    from bench import corpora
     from bench.vectors.encoder import Encoder
     from bench.vectors.gallery import encode_gallery
 
     encoders = {kind: Encoder(folder) for kind, folder in checkpoints.items()}
-    corpus = open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
+    corpus = corpora.open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
     queries = min(TEST_IMAGES, images)
     made = encode_gallery(arguments.home, encoders, corpus, "test", queries, images - queries, arguments.force)
     galleries = []
@@ -142,9 +156,9 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
             split="test",
             direction="text_to_image",
             profile=arguments.profile,
-            variant=VARIANTS[kind] if getattr(arguments, kind) is None else checkpoints[kind].resolve().name,
+            variant=VARIANTS[kind] if getattr(arguments, kind) is None else run_of(checkpoints[kind])["variant"],
             kind=kind,
-            data_id=corpus.fingerprint,
+            data_id=corpora.data_id(corpus),
             checkpoint_id=encoders[kind].id,
             command=cli.command_line(),
         )

@@ -61,6 +61,9 @@ def _main(arguments, shards: int | None) -> None:
         check_engines(chosen, list(dict.fromkeys(gallery.kind for gallery in galleries)))
     galleries = [with_scales(gallery, grid, fitted=arguments.corpus == OWN) for gallery in galleries]
     print(f"vectors ready after {time.perf_counter() - began:.0f} s", flush=True)
+    for gallery in galleries:
+        timed = f"{min(gallery.queries.count, grid.queries):,} of {gallery.queries.count:,} queries"
+        print(f"used {gallery.base.corpus}, {gallery.kind}: {gallery.documents.count:,} images, {timed}", flush=True)
 
     def sweep_of(gallery: Gallery, size: int, every_knob: bool) -> tuple[Sweep, list[Cell]]:
         record_vectors(store, gallery, size, arguments.force)

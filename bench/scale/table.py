@@ -9,7 +9,7 @@ def table(rows: pd.DataFrame) -> str:
     """Records of a sweep as text: for each corpus, size, engine and setting, a line of quality, bytes and rates."""
     if not len(rows):
         return "no records"
-    points = rows.drop_duplicates("point_id").set_index("point_id")[[*KEYS, "batch_mode", "threads", "status"]]
+    points = rows.drop_duplicates("point_id").set_index("point_id")[[*KEYS, "batch_mode", "threads", "status", "note"]]
     measured = rows[rows.metric != ""].pivot_table(index="point_id", columns="metric", values="value")
     values = measured.reindex(points.index)
     quality = (
@@ -29,15 +29,23 @@ def _line(key: tuple, group: pd.DataFrame, values: pd.DataFrame) -> str:
     _, images, _, engine, top_k, bits, knobs = key
     start = f"{images:>10,} {engine:<16}"
     accuracy = group[group.batch_mode == ""]
+    setting = f"{start} {_text(top_k):>5} {_text(bits):>5}"
     if not len(accuracy) or accuracy.status.iloc[0] != "ok":
-        return f"{start} {group.status.iloc[0]}"
+        return f"{setting} {_ended((accuracy if len(accuracy) else group).iloc[0])}  {knobs}"
     found, unknown = values.loc[accuracy.index[0]], float("nan")
     timed = group[(group.batch_mode != "") & (group.status == "ok")]
     rates = [f"{row.batch_mode} x{row.threads} {values.loc[point, 'qps']:.0f}" for point, row in timed.iterrows()]
     quality = f"{found.get('recall@1', unknown):>6.3f} {found['engine_recall@10']:>11.3f}"
     quality += f" {found.get('unquantised_recall@10', unknown):>10.3f}"
     size = f"{found.get('bytes_per_image', unknown):>11.1f}"
-    return f"{start} {_text(top_k):>5} {_text(bits):>5} {quality} {size}  {', '.join(rates)}  {knobs}"
+    failed = group[(group.batch_mode != "") & (group.status != "ok")]
+    rates += [f"{row.batch_mode} x{row.threads} {_ended(row)}" for row in failed.itertuples()]
+    return f"{setting} {quality} {size}  {', '.join(rates)}  {knobs}"
+
+
+def _ended(row) -> str:
+    """How a point ended, and why."""
+    return f"{row.status.replace('_', ' ')}{f': {row.note}' if row.note else ''}"
 
 
 def _text(value) -> str:

@@ -12,8 +12,9 @@ Documents and queries
 - Any other corpus: the first caption of each image is its document and never a query; its other captions are the
   queries. A model's queries are all captions, so the two share all but one per image.
 
-BM25 is Lucene's variant, by bm25s, with its default parameters (k1 1.5, b 0.75), not tuned; English stop words are
-removed and words stemmed (Snowball), since a name is "apple" where a caption has "two apples". Items of equal score
+BM25 is Lucene's variant, by bm25s, with its default parameters (k1 1.5, b 0.75), not tuned; stop words are removed and
+words stemmed (Snowball), since a name is "apple" where a caption has "two apples". Both are English unless `--language`
+names another one; a language of which bm25s has no stop words keeps them. Items of equal score
 are in gallery order; images that share no word with the query are not retrieved.
 """
 
@@ -24,17 +25,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bench.corpora import data_id
 from bench.engines import ranking
 from bench.store import cli
 from bench.store.config import code_fingerprint
 from bench.store.records import Point, RecordStore
 from bench.tasks import evaluation
 from bench.tasks.relevance import Relevance
-from bench.tasks.subject import Slice
-from models.errors import InputError
+from bench.tasks.subject import Slice, used
+from models.errors import InputError, nearest
 
 VARIANT = ENGINE = "bm25"
 METHOD = {"method": "lucene", "k1": 1.5, "b": 0.75}
+ENGLISH = "english"
+STOP_WORDS = (
+    *("english", "german", "dutch", "french", "spanish", "portuguese", "italian", "russian", "swedish", "norwegian"),
+    *("turkish", "danish"),
+)
+"""Languages of which bm25s has stop words."""
 DEPTH = 1000  # results retrieved per query, as in `bench.tasks.recall`
 CODE = (
     "bench.tasks.bm25",
@@ -100,24 +108,29 @@ NOTES = {
 }
 
 
-def rank(documents: Sequence[str], queries: Sequence[str], depth: int) -> tuple[np.ndarray, np.ndarray]:
+def rank(
+    documents: Sequence[str], queries: Sequence[str], depth: int, language: str = ENGLISH
+) -> tuple[np.ndarray, np.ndarray]:
     """The best documents of each query by BM25, as an engine returns them.
 
     Returns ids (Q, depth) int64 and scores (Q, depth) float32.
 
-    Raises InputError if no document has a word that is not a stop word.
+    Raises InputError for an unknown language, and if no document has a word that is not a stop word.
     """
     import bm25s
     import Stemmer
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)  # its import sets DEBUG, which logs each step
-    stemmer = Stemmer.Stemmer("english")
+    if language not in Stemmer.algorithms():
+        known = ", ".join(Stemmer.algorithms())
+        raise InputError(f"language {language!r}: no stemmer{nearest(language, Stemmer.algorithms())}; known: {known}")
+    stemmer, stop_words = Stemmer.Stemmer(language), language if language in STOP_WORDS else None
     document_tokens, query_tokens = (
-        bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+        bm25s.tokenize(list(texts), stopwords=stop_words, stemmer=stemmer, return_ids=False, show_progress=False)
         for texts in (documents, queries)
     )
     if not any(document_tokens):
-        raise InputError(f"{len(documents)} documents contain only stop words; expected English text")
+        raise InputError(f"{len(documents)} documents contain only stop words; expected {language} text")
     index = bm25s.BM25(**METHOD)
     index.index(document_tokens, show_progress=False)
     ids, scores = ranking.empty(len(query_tokens), depth)
@@ -127,7 +140,9 @@ def rank(documents: Sequence[str], queries: Sequence[str], depth: int) -> tuple[
     return ids, scores
 
 
-def measure_bm25(home, slice_: Slice, profile: str = "", command: str = "", force: bool = False) -> str:
+def measure_bm25(
+    home, slice_: Slice, profile: str = "", command: str = "", force: bool = False, language: str = ENGLISH
+) -> str:
     """Measures BM25 on a slice, text to image; returns the id of its point, old or new.
 
     Raises InputError for a corpus with too few images or captions.
@@ -147,17 +162,17 @@ def measure_bm25(home, slice_: Slice, profile: str = "", command: str = "", forc
         variant=VARIANT,
         kind="lexicon",
         engine=ENGINE,
-        knobs=METHOD | {"documents": describe.__name__},
+        knobs=METHOD | {"documents": describe.__name__} | ({} if language == ENGLISH else {"language": language}),
         exact=True,
         depth=depth,
-        data_id=corpus.fingerprint,
+        data_id=data_id(corpus),
         code_id=code_fingerprint(*CODE),
         command=command or cli.command_line(),
     )
     if store.has(point) and not force:
         return point.id
     began, relevance = time.perf_counter(), Relevance(documents, queries)
-    ids, _ = rank(documents.texts, queries.texts, depth)
+    ids, _ = rank(documents.texts, queries.texts, depth, language)
     ranks, relevant = relevance.ranks(ids)
     sidecar = relevance.sidecar(range(len(ranks)), ranks)
     values = evaluation.evaluate(ranks, relevant, depth)
@@ -172,12 +187,16 @@ def main(arguments) -> None:
     from bench.corpora import read_spec
 
     slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images)
-    point_id = measure_bm25(arguments.home, slice_, arguments.profile, force=arguments.force)
+    options = {"force": arguments.force, "language": arguments.language}
+    point_id = measure_bm25(arguments.home, slice_, arguments.profile, **options)
     rows = RecordStore(arguments.home).read()
     rows = rows[rows.point_id == point_id]
     values = dict(zip(rows.metric, rows.value, strict=True))
     recalls = ", ".join(f"R@{k} {values[f'recall@{k}']:.3f}" for k in (1, 5, 10) if f"recall@{k}" in values)
     print(f"bm25, text to image: {recalls}, median rank {values['median_rank']:.0f} ({rows.note.iloc[0]})")
+    stop_words = "stop words removed" if arguments.language in STOP_WORDS else "stop words kept"
+    print(f"words stemmed as {arguments.language}, {stop_words}; --language names another language")
+    print(used(slice_.corpus.name, slice_.split, slice_.images, rows.queries.iloc[0]))
 
 
 def parser():
@@ -186,5 +205,6 @@ def parser():
         "Text-only baseline: BM25 over names of the things in an image, or a held-out caption.", writes=True
     )
     cli.add_corpus(flags, images="images of the split")
+    flags.add_argument("--language", default=ENGLISH, help="language of the captions: of the stemmer and stop words")
     flags.add_argument("--profile", default="", help="profile in the records")
     return flags

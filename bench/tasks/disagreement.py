@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.corpora import data_id
 from bench.store import cli
 from bench.store.config import code_fingerprint
 from bench.store.records import Point, RecordStore
@@ -149,7 +150,7 @@ def recall_point(rows: pd.DataFrame, measurement: Measurement, top_k, bits: int)
         "task": "retrieval",
         "metric": "recall@1",
         "checkpoint_id": encoder.id,
-        "data_id": corpus.fingerprint,
+        "data_id": data_id(corpus),
         "split": split,
         "images": images,
         "direction": "text_to_image",
@@ -192,6 +193,7 @@ def main(arguments) -> None:
     store = RecordStore(arguments.home)
     for point_id in measure_disagreement(arguments.home, subjects, slice_, force=arguments.force):
         print(f"{point_id}: {len(store.examples(point_id))} examples")
+    print(Measurement(arguments.home, subjects[0], slice_).used)
 
 
 def parser():

@@ -24,8 +24,8 @@ class Plan:
     recall: RecallOptions = RecallOptions()
 
 
-def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool = False) -> None:
-    """Measures a model on a corpus.
+def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool = False) -> Measurement:
+    """Measures a model on a corpus; returns the measurement of test.
 
     On test: recall, index, speed, hard negatives and examples; zero-shot classification if the corpus states what
     its images show; sparsity if the vectors are lexicon vectors. On `plan.slices`: recall.
@@ -44,3 +44,4 @@ def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool 
         measure_zero_shot(home, subject, corpus, "test", options, force)
     if test.encoded.kind == "lexicon":
         measure_sparsity(test)
+    return test

@@ -14,6 +14,9 @@ results as for a user). On the whole test split of COCO its other protocols are 
 "eccv"; `bench.tasks.retrieval.coco`).
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import pandas as pd
 
 from bench.store import cli
@@ -25,6 +28,7 @@ from bench.tasks.retrieval.direction import DIRECTIONS, Direction
 from bench.tasks.retrieval.settings import RecallOptions, main_setting, settings
 from bench.tasks.subject import Measurement, Slice, Subject, add_subject
 from bench.tasks.timing import Timing
+from bench.vectors.batches import batches
 from bench.vectors.impacts import SCALE
 from models.errors import InputError
 
@@ -53,14 +57,35 @@ def measure_recall(measurement: Measurement, options: RecallOptions | None = Non
 
 
 def _write_encoding(measurement: Measurement) -> str | None:
-    """Writes the rates of encoding if the vectors were encoded now; returns the point's id."""
+    """Writes the rates of encoding, if the vectors were encoded now, and the number of captions that were cut.
+
+    Returns the point's id; None if it is recorded and nothing was encoded.
+    """
     encoded = measurement.encoded
-    if not encoded.rates:
-        return None
     code = code_fingerprint("bench.vectors.encode", "bench.vectors.encode_pass")
     fields = {"queries": encoded.captions.count, "vectors_id": encoded.images_id, "code_id": code}
     point = measurement.point("encoding", **fields)
-    return measurement.store.write(point, encoded.rates | {"vectors_bytes": encoded.images.bytes})
+    if not encoded.rates and measurement.store.has(point):
+        return None
+    values = encoded.rates | {"vectors_bytes": encoded.images.bytes}
+    slice_ = measurement.slice
+    cut = captions_cut(measurement.subject.encoder, slice_.corpus.captions(slice_.split, 0, slice_.images))
+    return measurement.store.write(point, values if cut is None else values | {"captions_cut": cut})
+
+
+def captions_cut(encoder, captions: Iterable[tuple[str, str, str]]) -> int | None:
+    """Number of captions that a model cuts at its maximum length; None for a model that does not tell."""
+    count = getattr(encoder.model, "cut", None)
+    if count is None and hasattr(encoder.model, "tokenizer"):
+        from models.tokenizer import LexiconTokenizer
+
+        limit = encoder.model.tokenizer.max_tokens
+        longer = LexiconTokenizer.load(Path(encoder.source) / "tokenizer.json", limit + 1)
+
+        def count(texts: list[str]) -> int:
+            return int((longer.encode(texts)[0][:, limit] != longer.pad_id).sum())
+
+    return None if count is None else sum(count([text for _, text, _ in batch]) for batch in batches(captions))
 
 
 # --- lexlip-bench recall ---
@@ -76,11 +101,14 @@ def table(rows) -> str:
     lines = [f"{'direction':<14} {'engine':<10} {'top_k':>5} {'bits':>5} {names}"]
     order = {"direction": False, "engine": False, "bits": False, "top_k": True}
     for point_id, point in accuracy.sort_values(list(order), ascending=list(order.values())).iterrows():
+        top_k, bits = _text(point.top_k, "all"), _text(point.bits, "float")
+        setting = f"{point.direction:<14} {point.engine:<10} {top_k:>5} {bits:>5}"
+        if point.status != "ok":
+            lines.append(f"{setting} {point.status}{f': {point.note}' if point.note else ''}")
+            continue
         value = values.loc[point_id]
         recalls = " ".join(f"{value.get(f'recall@{k}', float('nan')):6.3f}" for k in (1, 5, 10))
         p50 = f"{values.loc[single[point.index_id]]['latency_p50_us']:.0f}" if point.index_id in single else "-"
-        top_k, bits = _text(point.top_k, "all"), _text(point.bits, "float")
-        setting = f"{point.direction:<14} {point.engine:<10} {top_k:>5} {bits:>5}"
         lines.append(f"{setting} {recalls} {value['median_rank']:7.0f} {value['bytes_per_image']:11.1f} {p50:>8}")
     return "\n".join(lines)
 
@@ -112,12 +140,16 @@ def main(arguments) -> None:
     )
     subject = Subject.of(arguments)
     slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, [subject.model])
-    ids = measure_recall(Measurement(arguments.home, subject, slice_, arguments.force), options)
-    rows = RecordStore(arguments.home).read()
-    rows = rows[rows.point_id.isin(ids)]
+    measurement = Measurement(arguments.home, subject, slice_, arguments.force)
+    ids = measure_recall(measurement, options)
+    recorded = RecordStore(arguments.home).read()
+    rows = recorded[recorded.point_id.isin(ids)]
     print(table(rows))
     if protocols := coco.table(rows):
         print(f"\n{protocols}")
+    of_vectors = recorded[recorded.vectors_id == measurement.encoded.images_id]
+    cut = of_vectors[of_vectors.metric == "captions_cut"].value
+    print(measurement.used + (f"; {cut.iloc[0]:,.0f} captions cut at the model's maximum length" if len(cut) else ""))
 
 
 def parser():

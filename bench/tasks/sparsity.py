@@ -163,6 +163,7 @@ def main(arguments) -> None:
     rows = measurement.store.read()
     for row in rows[rows.point_id == point_id].itertuples():
         print(f"{METRICS[row.metric].label:<32} {row.value:>12.4g} {row.unit}")
+    print(measurement.used)
 
 
 def parser():

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.corpora import data_id
 from bench.corpora.counts import ALL, count
 from bench.corpora.resolution import open_at
-from bench.store import cli
+from bench.store import cli, config
 from bench.store.records import Point, RecordStore
 from bench.vectors import encode
 from bench.vectors.encode import Encoded
@@ -40,14 +41,15 @@ class Subject:
 
     @classmethod
     def of(cls, arguments) -> "Subject":
-        """The subject of a command with the flags of `add_subject`."""
+        """The subject of a command with the flags of `add_subject`; of a checkpoint, those not given are its run's."""
         named = {"variant": arguments.variant, "seed": arguments.seed, "profile": arguments.profile}
         if getattr(arguments, "model", None):
             from models.pretrained import open_clip
 
             named["variant"] = named["variant"] or open_clip.variant(arguments.model)
             return cls(arguments.model, **named, precision=arguments.precision)
-        named["variant"] = named["variant"] or arguments.checkpoint.resolve().name
+        of_run = run_of(arguments.checkpoint)
+        named = of_run | {name: value for name, value in named.items() if value not in ("", None)}
         return cls(arguments.checkpoint, **named, precision=getattr(arguments, "precision", PRECISIONS[0]))
 
     @functools.cached_property
@@ -64,8 +66,8 @@ class Subject:
     def point(self, task: str, corpus, split: str, images: int | None, **fields) -> Point:
         """The point of a task on images 0..`images` of a split. Does not load the model.
 
-        corpus: anything with `name` and `fingerprint`. fields: further fields of the point; they override the common
-        ones.
+        corpus: anything with `name`, and `fingerprint` or `data_id`. fields: further fields of the point; they
+        override the common ones.
         """
         common = {
             "task": task,
@@ -76,11 +78,25 @@ class Subject:
             "variant": self.variant,
             "seed": self.seed,
             "config_id": self.config_id,
-            "data_id": corpus.fingerprint,
+            "data_id": data_id(corpus),
             "checkpoint_id": self.encoder.id,
             "command": self.command or cli.command_line(),
         }
         return Point(**common | fields)
+
+
+def run_of(checkpoint: Path) -> dict:
+    """variant, seed, profile and config_id of the run that made a checkpoint, from the `config.yaml` beside it.
+
+    Without one, the variant is the name of the folder. Raises InputError for a broken file.
+    """
+    folder = checkpoint.resolve()
+    described = folder.parent / "config.yaml"
+    found = config.read_yaml(described) if described.is_file() else {}
+    if not (isinstance(found.get("variant"), str) and isinstance(found.get("seed"), int)):
+        return {"variant": folder.name}
+    named = {name: found[name] for name in ("variant", "seed", "profile") if name in found}
+    return named | {"config_id": folder.parent.name}
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,11 @@ class Measurement:
         corpus, split, images = self.slice.corpus, self.slice.split, self.slice.images
         return encode.encode(self.home, self.subject.encoder, corpus, split, images, self.force)
 
+    @property
+    def used(self) -> str:
+        """Images and queries of the slice, in a line that commands print."""
+        return used(self.slice.corpus.name, self.slice.split, self.encoded.images.count, self.encoded.captions.count)
+
     def point(self, task: str, **fields) -> Point:
         """The point of a task, with the fields of subject and slice and the kind of the vectors."""
         of_slice = (self.slice.corpus, self.slice.split, self.slice.images)
@@ -131,6 +152,11 @@ class Measurement:
     def exists(self, point: Point) -> bool:
         """Whether the point is recorded and need not be measured (never with `force`)."""
         return not self.force and self.store.has(point)
+
+
+def used(corpus: str, split: str, images: int, queries: int) -> str:
+    """How much of a corpus a command used."""
+    return f"used {corpus}, {split}: {images:,} images, {queries:,} queries"
 
 
 def add_subject(flags: argparse.ArgumentParser, pretrained: bool = True) -> None:
@@ -147,6 +173,10 @@ def add_subject(flags: argparse.ArgumentParser, pretrained: bool = True) -> None
         flags.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="what the model computes in")
     else:
         flags.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
-    flags.add_argument("--variant", default="", help="variant in the records; name of the folder or model unless given")
-    flags.add_argument("--seed", type=int, default=None, help="training seed in the records")
-    flags.add_argument("--profile", default="", help="profile in the records")
+    made = "that of the run that made the checkpoint unless given"
+    variant = (
+        "variant in the records; of the run that made the checkpoint, or name of the folder or model, unless given"
+    )
+    flags.add_argument("--variant", default="", help=variant)
+    flags.add_argument("--seed", type=int, default=None, help=f"training seed in the records; {made}")
+    flags.add_argument("--profile", default="", help=f"profile in the records; {made}")

@@ -54,6 +54,13 @@ class PretrainedClip(nn.Module):
         pixels_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         return F.normalize(self.clip.encode_image(pixels_BCHW).float(), dim=-1).cpu()
 
+    def cut(self, captions: list[str]) -> int:
+        """Number of captions that are longer than the context of the model, which cuts them."""
+        with self._tokenizer_lock:
+            short_BL = self._tokenizer(captions)
+            longer_BL = self._tokenizer(captions, context_length=short_BL.shape[1] + 1)
+        return int((short_BL[:, -1] != longer_BL[:, -2]).sum())  # the end mark, where the longer one has a word
+
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
         """L2-normalised vectors, float32 (B, D) on the CPU, of captions."""

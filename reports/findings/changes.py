@@ -1,7 +1,8 @@
 """Differences between two sets of records: points matched by what was measured, and how each metric changed.
 
-- A point is the same measurement regardless of commit, code and machine. Points of the same machine are compared if
-  both sides have them; otherwise the newest of each side. Of repeated measurements on one machine, the newest counts.
+- A point is the same measurement regardless of commit, code and machine. Points of the same machine and data are
+  compared if both sides have them; otherwise the newest of each side. Of repeated measurements on one machine, the
+  newest counts.
 - Quality is judged by the exact paired test over queries (`reports.statistics.sign_flip`), with Holm's correction over
   all comparisons in which any query differs: the others cannot be significant, so they do not count (Tarone, 1990).
 - Sizes are exact: a ratio beyond the tolerance is a change.
@@ -86,7 +87,7 @@ def changes(a: Evidence, b: Evidence, tolerance: float, level: float) -> list[Ch
     found: list[Change] = []
     for what in sorted({*sides[0], *sides[1]}, key=_sort_key):
         of_a, of_b = (side.get(what, {}) for side in sides)
-        shared = [(of_a[machine], of_b[machine]) for machine in of_a if machine in of_b]
+        shared = [(of_a[where], of_b[where]) for where in of_a if where in of_b]
         if of_a and of_b and not shared:
             shared = [(_newest(of_a), _newest(of_b))]
         for pair in shared:
@@ -143,22 +144,22 @@ def kind_of(metric: str) -> str:
     return QUALITY if (known.unit, known.direction) == ("share", "higher") else OTHER
 
 
-def _by_what(evidence: Evidence) -> dict[tuple, dict[str, _Point]]:
-    """What was measured -> machine -> the newest point."""
+def _by_what(evidence: Evidence) -> dict[tuple, dict[tuple[str, str], _Point]]:
+    """What was measured -> machine and data -> the newest point."""
     rows = evidence.all.sort_values(["started", "point_id"], kind="stable")
     keys = rows[list(WHAT)].astype(object).where(rows[list(WHAT)].notna(), None)
     values: dict[str, dict[str, float]] = collections.defaultdict(dict)
     for point_id, metric, value in zip(rows.point_id, rows.metric, rows.value, strict=True):
         if metric:
             values[point_id][metric] = value
-    found: dict[tuple, dict[str, _Point]] = collections.defaultdict(dict)
+    found: dict[tuple, dict[tuple[str, str], _Point]] = collections.defaultdict(dict)
     for place in np.flatnonzero(~rows.point_id.duplicated().to_numpy()):
         first = rows.iloc[place]
-        found[tuple(keys.iloc[place])][first.machine_id] = _Point(first, values[first.point_id])
+        found[tuple(keys.iloc[place])][first.machine_id, first.data_id] = _Point(first, values[first.point_id])
     return dict(found)
 
 
-def _newest(points: dict[str, _Point]) -> _Point:
+def _newest(points: dict[tuple[str, str], _Point]) -> _Point:
     return max(points.values(), key=lambda point: (point.first.started, point.first.point_id))
 
 

@@ -12,7 +12,7 @@ from reports.render.tables import clean, integer, points
 EXPECTED = ("no_bottleneck", "strong_decoder", "no_momentum")
 FEW_SEEDS = 5
 LOADED = "loaded machine"
-MIXED = {"data_id": "versions of the data", "code_id": "versions of the code", "machine_id": "machines"}
+MIXED = {"code_id": "versions of the code", "machine_id": "machines"}
 
 
 def not_measured(evidence: Evidence) -> list[str]:
@@ -58,6 +58,13 @@ def _not_measured(evidence: Evidence) -> Iterator[str]:
         yield "Time to encode queries and images; rates are of search only."
 
 
+def _named(checkpoints: set[tuple]) -> str:
+    """Variant, seed and id of checkpoints, in words; "" for none."""
+    seeded = sorted((variant, str(seed), checkpoint) for variant, seed, checkpoint in checkpoints)
+    named = [f"{variant}{f' seed {seed}' if seed else ''}, checkpoint {id}" for variant, seed, id in seeded]
+    return f": {'; '.join(named)}; measured under another --variant, they are shown" if named else ""
+
+
 def _compared(evidence: Evidence) -> list[str]:
     """Trained variants with R@1 at the operating point."""
     at = evidence.retrieval()
@@ -90,9 +97,14 @@ def _caveats(evidence: Evidence) -> Iterator[str]:
         if (n := len(set(retrieval[column]) - {""})) > 1:
             yield f"The retrieval records come from {n} {words}."
     if evidence.superseded:
-        yield f"Left out: {evidence.superseded} points of earlier trainings of the same variants."
+        which = _named(evidence.earlier)
+        yield f"Left out: {evidence.superseded} points of earlier trainings of the same variants{which}."
+    for (profile, name), several in evidence.corpora.split.items():
+        if profile == evidence.profile:
+            yield f"“{name}” names {len(several)} data sets, told apart by their fingerprints: {', '.join(several)}."
     if evidence.others:
         names = (f"{profile or 'no profile'} on {corpus or 'no corpus'}" for profile, corpus in evidence.others)
-        yield f"Not on these pages, but among the records: {', '.join(names)}."
+        how = "`lexlip-bench report --profile PROFILE --corpus CORPUS` shows them"
+        yield f"Not on these pages, but among the records: {', '.join(names)}; {how}."
     if unknown := unknown_metrics(evidence):
         yield f"Unknown metrics, not used in any table: {', '.join(unknown)}."

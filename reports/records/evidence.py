@@ -1,7 +1,8 @@
 """Records as a report reads them: which records count, how a number is looked up, and why it is missing.
 
-A home can hold several profiles, several trainings of a variant, and repeated measurements. The rules, which the
-Method page states: one profile and corpus (those of the newest record, unless named); the newest checkpoint of each
+A home can hold several profiles and corpora, several trainings of a variant, and repeated measurements. The rules,
+which the Method page states: one profile and corpus (those of the newest record, unless named), where the fingerprint
+of the data decides what one corpus is (`reports.records.corpora`); the checkpoint of the newest training of each
 variant and seed; the newest of otherwise equal points. Only seeds are averaged.
 """
 
@@ -14,12 +15,12 @@ import pandas as pd
 
 from bench.tasks import evaluation
 from models.errors import InputError
+from reports.records.corpora import VECTORS_ONLY, Corpora
 from reports.records.rows import ended, filtered, galleries, is_swept, newest_checkpoints, per_query, prepared
 from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell
 from reports.statistics import intervals
 from reports.statistics.intervals import Estimate
 
-VECTORS_ONLY = ("synthetic:", "vectors:")  # prefixes of corpora of generated vectors and of the user's own
 BESIDE = ("zero_shot", "sparsity", "lexicon_head", "key_queue")  # tasks that may use other images, or none
 UNTRAINED = ("bm25", "clip_zeroshot")  # prefixes of baselines that were not trained here, and so are no ablations
 MAXIMUM_ROUNDING = 1e-6  # between a recorded recall and the mean of its per-query hits
@@ -30,6 +31,7 @@ class Reading:
     """Settings of a report. `top_k`, `bits`: operating point of lexicon vectors; dense vectors are searched exactly."""
 
     profile: str = ""  # "" = profile of the newest record
+    corpus: str = ""  # "" = corpus of the newest record
     reference: str = "lexlip"
     baseline: str = "clip"
     top_k: int = 32
@@ -46,21 +48,29 @@ class Evidence:
     """Records of one profile and corpus.
 
     store: anything with `read()`, `queries(point_id)` and `examples(point_id)`. `rows`: the records that count;
-    `generated`: those of vectors-only corpora; `all`: every record. Raises InputError for an unknown profile.
+    `generated`: those of vectors-only corpora; both name a corpus as `corpora` does. `all`: every record as it is.
+    Raises InputError for an unknown profile or corpus.
     """
 
     def __init__(self, store, reading: Reading | None = None):
         self.store = store
         self.reading = reading or Reading()
         self.all = prepared(store.read())
-        self.profile, self.corpus = self._choose_profile()
-        ours = self.all[(self.all.profile == self.profile) & (self.all.corpus.isin([self.corpus, ""]))]
+        self.corpora = Corpora.of(self.all)
+        named = self.corpora.renamed(self.all)
+        self.profile, self.corpus = self._choose_profile(named)
+        self.names = self.corpora.given.get((self.profile, self.corpus), {self.corpus})
+        measured = (named.corpus == self.corpus) & (named.task != "training") | (named.corpus == "")
+        trained = self.corpora.of_training(named, self.profile, self.corpus)
+        ours = named[(named.profile == self.profile) & measured | trained]
         self.rows = newest_checkpoints(ours)
         self.superseded = ours.point_id.nunique() - self.rows.point_id.nunique()
-        self.generated = newest_checkpoints(self._vectors_only())
+        self.earlier = _checkpoints(ours) - _checkpoints(self.rows)
+        self.generated = newest_checkpoints(self._vectors_only(named))
         shown = {(self.profile, self.corpus), (self.profile, ""), ("", "")}
         shown |= set(zip(self.generated.profile, self.generated.corpus, strict=True))
-        self.others = sorted(set(zip(self.all.profile, self.all.corpus, strict=True)) - shown)
+        left_out = named[~named.index.isin(ours.index) & ~self.corpora.is_split(named)]
+        self.others = sorted(set(zip(left_out.profile, left_out.corpus, strict=True)) - shown)
         self.gallery = galleries(self.rows)
         in_time = self.rows.sort_values(["started", "point_id"])
         self._by_key = {key: group for key, group in in_time.groupby(["variant", "metric"], sort=False)}
@@ -69,7 +79,7 @@ class Evidence:
     def variants(self) -> list[str]:
         """Names of variants: the reference, the baseline, then the others in alphabetical order."""
         first = [self.reading.reference, self.reading.baseline]
-        trained = self.rows[~is_swept(self.rows)]  # a sweep names any checkpoint by its folder
+        trained = self.rows[~is_swept(self.rows)]  # a sweep names any checkpoint
         return sorted(
             set((trained if len(trained) else self.rows).variant) - {""},
             key=lambda name: (first.index(name) if name in first else len(first), name),
@@ -201,23 +211,42 @@ class Evidence:
                 return ended(worst.status, worst.note)
         return NOT_MEASURED
 
-    def _choose_profile(self) -> tuple[str, str]:
-        profiles = self.all[self.all.profile == self.reading.profile] if self.reading.profile else self.all
+    def _choose_profile(self, named: pd.DataFrame) -> tuple[str, str]:
+        profiles = named[named.profile == self.reading.profile] if self.reading.profile else named
         if self.reading.profile and profiles.empty:
             known = ", ".join(sorted(set(self.all.profile) - {""})) or "none"
             raise InputError(f"no records of profile '{self.reading.profile}' (known: {known})")
+        if self.reading.corpus:
+            return self._asked(profiles)
         placed = profiles[(profiles.corpus != "") & ~profiles.task.isin(BESIDE)]
         encoded = placed[~placed.corpus.str.startswith(VECTORS_ONLY)]
         chosen = next((rows for rows in (encoded, placed) if len(rows)), profiles)
         if chosen.empty:
             return "", ""
         newest = chosen.sort_values("started").iloc[-1]
+        return newest.profile, self.corpora.named(newest.profile, newest.corpus)  # a training has the given name
+
+    def _asked(self, profiles: pd.DataFrame) -> tuple[str, str]:
+        """The profile of the newest record of the corpus that the reading names, and the corpus's name on pages."""
+        wanted = {profile: self.corpora.named(profile, self.reading.corpus) for profile in set(profiles.profile)}
+        found = profiles[(profiles.corpus == profiles.profile.map(wanted)) & (profiles.corpus != "")]
+        if found.empty:
+            known = ", ".join(sorted(set(profiles.corpus) - {"", *(name for _, name in self.corpora.split)})) or "none"
+            raise InputError(f"no records of corpus '{self.reading.corpus}' (known: {known})")
+        newest = found.sort_values("started").iloc[-1]
         return newest.profile, newest.corpus
 
-    def _vectors_only(self) -> pd.DataFrame:
+    def _vectors_only(self, named: pd.DataFrame) -> pd.DataFrame:
         """Rows of vectors-only corpora, which a report shows beside those of its own corpus."""
-        profiles = self.all[self.all.profile.isin([self.profile, ""])]
+        profiles = named[named.profile.isin([self.profile, ""])]
         return profiles[profiles.corpus.str.startswith(VECTORS_ONLY) & (profiles.corpus != self.corpus)]
+
+
+def _checkpoints(rows: pd.DataFrame) -> set[tuple]:
+    """(variant, seed, checkpoint id) of measured models; seed "" if not recorded."""
+    measured = rows[rows.checkpoint_id != ""]
+    seeds = measured.seed.map(lambda seed: "" if seed != seed else int(seed))
+    return set(zip(measured.variant, seeds, measured.checkpoint_id, strict=True))
 
 
 def _size(rows: pd.DataFrame, estimate) -> str:

@@ -34,13 +34,15 @@ def is_swept(rows: pd.DataFrame) -> pd.Series:
 
 
 def newest_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the newest checkpoint of each variant and seed; learning curves of the run that made it.
+    """Rows of the checkpoint of the newest training of each variant and seed; learning curves of the run that made it.
 
+    If the training of a checkpoint is not among the records, the newest measurement decides in place of the trainings.
     A curve without a matching checkpoint stays if it is the newest of its variant and seed.
     """
     training, swept = rows.task == "training", is_swept(rows)
+    ended = rows[training & (rows.config_id != "")].groupby("config_id").started.max()
     of_sweeps = _newest(rows[swept], "checkpoint_id", ("machine_id", "corpus"))
-    others = pd.concat([_newest(rows[~training & ~swept], "checkpoint_id"), of_sweeps])
+    others = pd.concat([_newest(rows[~training & ~swept], "checkpoint_id", trained=ended), of_sweeps])
     used = others[["variant", "seed", "config_id"]].drop_duplicates()
     curves = rows[training]
     matching = curves.reset_index().merge(used, on=["variant", "seed", "config_id"]).set_index("index").index
@@ -50,10 +52,19 @@ def newest_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([others, curves]).sort_index().reset_index(drop=True)
 
 
-def _newest(rows: pd.DataFrame, identity: str, also: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Rows of the newest `identity` per variant, seed and columns `also`; rows without an identity stay."""
-    named = rows[rows[identity] != ""]
-    newest = named.sort_values("started").groupby(["variant", "seed", *also], dropna=False)[identity].transform("last")
+def _newest(
+    rows: pd.DataFrame, identity: str, also: tuple[str, ...] = (), trained: pd.Series | None = None
+) -> pd.DataFrame:
+    """Rows of the newest `identity` per variant, seed and columns `also`; rows without an identity stay.
+
+    trained: when the run of a `config_id` ended; the newest measurement counts where it does not hold all runs.
+    """
+    named, keys = rows[rows[identity] != ""], ["variant", "seed", *also]
+    ended = named.config_id.map({} if trained is None else trained).fillna("").astype(str)
+    ended = ended.groupby(named[identity]).transform("max")
+    known = (ended != "").groupby([named[key] for key in keys], dropna=False).transform("all")
+    named = named.assign(ended=ended.where(known, "")).sort_values(["ended", "started"])
+    newest = named.groupby(keys, dropna=False)[identity].transform("last")
     return rows[(rows[identity] == "") | (rows[identity] == newest.reindex(rows.index))]
 
 

@@ -191,9 +191,11 @@ def integer(value: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Three significant digits, thousands separated, no exponent."""
+    """Three significant digits, thousands separated; an exponent below a millionth only."""
     if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+        return f"{abs(value) if value == 0 else value:g}"
+    if abs(value) < 1e-6:
+        return f"{value:.2e}"
     decimals = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}"
 

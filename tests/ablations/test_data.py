@@ -153,7 +153,7 @@ class ShortCorpus:
 @pytest.mark.parametrize(
     ("images", "of", "message"),
     [
-        (4, [0, 1, 2], "train_images: 4 requested, but short has 3"),
+        (4, [0, 1, 2], "train_images: 4 requested, but corpus short has 3"),
         (3, [0, 2, 1], "those of i1 are out of order"),
         (3, [0, 0, 2], "image number 1 of train has no caption"),
     ],

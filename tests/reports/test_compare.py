@@ -174,6 +174,13 @@ def test_other_data_is_no_comparison(both):
     assert verdicts(both) == {"recall@1": OTHER_DATA}
 
 
+def test_points_of_the_same_data_are_compared_even_beside_newer_ones_of_other_data(both):
+    for side in both:
+        side.quality(hits(6, 0.5))
+    both[0].quality(hits(7, 0.1), data_id="others", started=LATE)
+    assert verdicts(both) == {"recall@1": SAME, "": ONLY_A}
+
+
 def test_only_shared_queries_are_tested(both):
     a, b = both
     a.quality(hits(8, 0.9))

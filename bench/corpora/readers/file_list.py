@@ -33,6 +33,18 @@ def given_path(key: str, value) -> Path:
     return Path(value).expanduser()
 
 
+def below(root: Path, path: str) -> str:
+    """The normalised path; one inside `root`, even if given from the root of the disk, is relative to it.
+
+    So a data set has the same ids, splits and fingerprint wherever it lies.
+    """
+    normal = os.path.normpath(path)
+    if not os.path.isabs(normal):
+        return normal
+    start = os.path.abspath(root)
+    return os.path.relpath(normal, start) if os.path.commonpath([normal, start]) == start else normal
+
+
 def locate(
     listed: Iterable[ListedImage], root: Path, annotations: Path, left_out: LeftOut
 ) -> tuple[dict[str, list[StoredImage]], str]:

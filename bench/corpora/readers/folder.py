@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.corpora import WHOLE
 from bench.corpora.readers import pairs, table
-from bench.corpora.readers.file_list import ListedImage, given_path, locate
+from bench.corpora.readers.file_list import ListedImage, below, given_path, locate
 from bench.corpora.readers.left_out import LeftOut
 from bench.corpora.readers.stored import StoredCorpus, StoredImage, hash_split, ordered_splits
 from models.errors import InputError
@@ -36,11 +36,11 @@ class Folder(StoredCorpus):
     `table.Dialect`. strict: refuse every row and image that would be left out. allow_missing: leave out more than 5%
     of the rows or images.
 
-    An image id is the normalised path; a caption id is the path, #, and the number of the caption. Raises InputError
-    for a broken table, an image in two splits, and rows or images that may not be left out.
+    An image id is the normalised path below `root`; a caption id is the path, #, and the number of the caption.
+    Raises InputError for a broken table, an image in two splits, and rows or images that may not be left out.
     """
 
-    name = "folder"
+    name, named_after = "folder", "annotations"
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Folder(StoredCorpus):
         files = _paths("annotations", annotations) if mapped else {None: given_path("annotations", annotations)}
         if mapped and split is not None:
             raise InputError(f"split: {split!r}; expected none, as annotations maps splits to tables")
-        root, below = _roots(root, files)
+        root, starts = _roots(root, files)
         columns = _Columns(path, caption, split, table.Dialect(quoted, separator))
-        listing = _Listing(strict, allow_missing)
+        listing = _Listing(root, strict, allow_missing)
         for part, file in files.items():
-            listing.add(file, part, below[part], columns)
+            listing.add(file, part, starts[part], columns)
         source = root if mapped else files[None]
         splits, digest = locate(listing.images(), root, source, LeftOut(source, "images", strict, allow_missing))
         hidden = {}
@@ -106,17 +106,17 @@ class _Columns:
 class _Listing:
     """The images of one or several tables, with their captions; the split of those without a given one is None."""
 
-    def __init__(self, strict: bool, allow_missing: bool):
-        self.strict, self.allow_missing = strict, allow_missing
+    def __init__(self, root: Path, strict: bool, allow_missing: bool):
+        self.root, self.strict, self.allow_missing = root, strict, allow_missing
         self._split_of: dict[str, str | None] = {}
         self._captions: dict[str, list[tuple[str, str]]] = {}
 
-    def add(self, file: Path, part: str | None, below: str, columns: _Columns) -> None:
-        """Reads a table whose paths start at the folder `below` the root; part: the split of all its rows."""
+    def add(self, file: Path, part: str | None, start: str, columns: _Columns) -> None:
+        """Reads a table whose paths start at the folder `start` below the root; part: the split of all its rows."""
         left_out, used = LeftOut(file, "rows", self.strict, self.allow_missing), 0
         for number, (path, text, *rest) in columns.rows(file, part is None, left_out):
             used += 1
-            path = os.path.normpath(os.path.join(below, path))
+            path = below(self.root, os.path.join(start, path))
             split = rest[0] if rest else part
             if self._split_of.setdefault(path, split) != split:
                 both = f"in split {split!r} and in {self._split_of[path]!r}"

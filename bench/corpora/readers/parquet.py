@@ -86,7 +86,7 @@ class Parquet(StoredCorpus):
     a damaged file, and a column that is missing or of another type.
     """
 
-    name = "parquet"
+    name, named_after = "parquet", "files"
 
     def __init__(
         self,

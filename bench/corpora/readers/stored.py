@@ -84,8 +84,8 @@ class StoredCorpus:
     """The protocol `Corpus` over stored images. A subclass defines `name` and passes the items of its splits.
 
     splits: per split the items in order, as a list or a lazy iterable. made_of: plain values that decide the
-    fingerprint, together with the name, `pixels` and the code. hidden: more splits, which are read where they are
-    named; their images are in `splits` too. Raises InputError for `pixels` out of range.
+    fingerprint, together with the name, `pixels` and the code, and data_id with the name only. hidden: more splits,
+    which are read where they are named; their images are in `splits` too. Raises InputError for `pixels` out of range.
 
     sizes: images listed per split, broken ones included; without the splits that are lazy.
     """
@@ -106,6 +106,7 @@ class StoredCorpus:
         self.sizes = {split: len(items) for split, items in every.items() if isinstance(items, list)}
         code = code_fingerprint(*CODE, type(self).__module__)
         self.fingerprint = hashlib.sha256(json.dumps([self.name, code, pixels, made_of]).encode()).hexdigest()
+        self.data_id = hashlib.sha256(json.dumps([self.name, made_of]).encode()).hexdigest()
         self._intact = {
             split: _IntactImages(f"{self.name}, {split}", items, self.pixels) for split, items in every.items()
         }

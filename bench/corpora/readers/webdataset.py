@@ -49,7 +49,7 @@ class WebDataset(StoredCorpus):
     links, and members outside the archive.
     """
 
-    name = "webdataset"
+    name, named_after = "webdataset", "shards"
 
     def __init__(self, shards, pixels: int = 224, caption: str | None = None):
         if not isinstance(caption, str | None):

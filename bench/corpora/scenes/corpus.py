@@ -54,11 +54,14 @@ class Scenes:
         self.pixels, self.seed = pixels, seed
         self.pack = open_pack(concepts=concepts)
         self.concepts = [concept.name for concept in self.pack.concepts]
-        made_of = f"{self.name} {layout.GENERATOR} {self.pack.sha256} {pixels} {seed} {len(self.concepts)}"
-        self.fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
+        self.fingerprint, self.data_id = self._fingerprint(pixels), self._fingerprint(MIN_PIXELS)
         self._grammar = Grammar(self.pack)
         self._atlas: Atlas | None = None
         self._tables = _tables(self.pack)
+
+    def _fingerprint(self, pixels: int) -> str:
+        made_of = f"{self.name} {layout.GENERATOR} {self.pack.sha256} {pixels} {self.seed} {len(self.concepts)}"
+        return hashlib.sha256(made_of.encode()).hexdigest()
 
     def image_id(self, split: str, i: int) -> str:
         """Id of scene i."""

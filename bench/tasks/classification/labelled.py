@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.corpora import data_id
 from bench.corpora.scenes.columns import COLOURS, TIMES
 from bench.store import config
 from bench.vectors.batches import batches, render
@@ -50,7 +51,7 @@ class FactsOf:
                 f"corpus {corpus.name}: has no facts about its images; expected scenes, or --folder with a sub-folder "
                 "per class"
             )
-        self.corpus, self.name, self.fingerprint = corpus, corpus.name, corpus.fingerprint
+        self.corpus, self.name, self.fingerprint = corpus, corpus.name, data_id(corpus)
 
     def labelled(self, split: str, images: int) -> list[Labelled]:
         """Per kind of class, the first `images` scenes with a label of that kind, from the first 50 x `images` scenes.

@@ -239,7 +239,12 @@ def main(arguments) -> None:
     options = ZeroShotOptions(images, Prompts.read(arguments.prompts))
     ids = measure_zero_shot(arguments.home, subject, source, split, options, arguments.force)
     rows = RecordStore(arguments.home).read().set_index("point_id", drop=False)
-    print(table(rows.loc[ids].reset_index(drop=True)))
+    rows = rows.loc[ids].reset_index(drop=True)
+    print(table(rows))
+    classified = rows[rows.metric == "zero_shot_images"].value.sum()
+    print(
+        f"used {source.name}{split and f', {split}'}: {classified:,.0f} images classified, all kinds of class together"
+    )
 
 
 def parser():

@@ -12,6 +12,7 @@ from reports.render.figures import Figure, Panel, Series, draw, palette
 from reports.render.tables import NOT_MEASURED, Cell, Column, Table, integer, percent, significant
 
 R1 = "R@1, text to image, %"
+ROUNDING = 1e-12  # of a mean of shares
 
 
 def section(evidence: Evidence) -> Section:
@@ -83,7 +84,7 @@ def table(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Table:
         Column("best step", "at step", integer, "Validation R@1, %"),
         Column("last", "last", percent, "Validation R@1, %"),
         Column("last step", "at step", integer, "Validation R@1, %"),
-        Column("gain", "Gain over the last quarter, points", lambda value: significant(100 * value)),
+        Column("gain", "Gain over the last quarter, points", _gain),
     )
     rows = []
     for variant, (steps, values) in curves.items():
@@ -96,6 +97,11 @@ def table(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Table:
         rows.append(cells)
     notes = ("A large gain over the last quarter: the variant had not converged.",)
     return Table("learning", "Validation R@1 during training", columns, rows, notes)
+
+
+def _gain(value: float) -> str:
+    """A gain in points; what is left of rounding is 0."""
+    return significant(100 * value if abs(value) > ROUNDING else 0.0)
 
 
 def _has_loss(evidence: Evidence) -> bool:

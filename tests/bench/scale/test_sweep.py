@@ -61,6 +61,17 @@ def test_the_table_separates_corpora(swept):
     assert lines[1] == lines[3] == one[1] and lines[1].count("single x1") == 1
 
 
+def test_the_table_says_why_a_row_is_missing(swept):
+    """An engine that is absent, and a rate that could not be measured."""
+    flat = swept.rows[swept.rows.engine == "faiss-flat"]
+    absent = flat.assign(status="absent", note="pip install faiss-cpu", metric="", value=None)
+    assert table(absent).splitlines()[1].split("  ")[-2].endswith("absent: pip install faiss-cpu")
+    timeout = flat.batch_mode == "single"
+    late = flat.assign(status=flat.status.mask(timeout, "out_of_memory"), note=flat.note.mask(timeout, "the machine"))
+    line = table(late.assign(value=late.value.mask(timeout))).splitlines()[1]
+    assert "single x1 out of memory: the machine" in line and "batched x1 " in line
+
+
 def test_a_finished_sweep_runs_no_job(swept, galleries, grid, monkeypatch):
     monkeypatch.setattr(sweep, "run_job", lambda *_: pytest.fail("a job was run"))
     cells = plan("lexicon", 200, grid, ["impact", "dummy"], largest=False)

@@ -106,6 +106,25 @@ def test_one_caption_per_image_is_refused(tmp_path, word_corpus, monkeypatch):
         measure_bm25(tmp_path, Slice(word_corpus, "test", 5))
 
 
+def test_another_language_has_its_own_stemmer_and_stop_words():
+    """ "Häuser" is the plural of "Haus", "das" a stop word: as English neither is known."""
+    documents, queries = ["das Haus", "der Hund", "das Auto"], ["Häuser", "das"]
+    assert bm25.rank(documents, queries, 3, "german")[0].tolist() == [[0, -1, -1], [-1, -1, -1]]
+    assert bm25.rank(documents, queries, 3)[0].tolist() == [[-1, -1, -1], [0, 2, -1]]
+    assert (bm25.rank(["koira istuu", "talo"], ["koirat"], 1, "finnish")[0] == 0).all(), "a language without stop words"
+    with pytest.raises(InputError, match="language 'germn': no stemmer .*nearest: german.*known: arabic"):
+        bm25.rank(documents, queries, 3, "germn")
+
+
+def test_the_language_is_part_of_the_point(tmp_path, word_corpus):
+    english, german = (
+        measure_bm25(tmp_path, Slice(word_corpus, "test", 10), language=language) for language in ("english", "german")
+    )
+    assert english == measure_bm25(tmp_path, Slice(word_corpus, "test", 10)) != german
+    knobs = RecordStore(tmp_path).read().drop_duplicates("point_id").set_index("point_id").knobs
+    assert '"language":"german"' in knobs[german] and "language" not in knobs[english]
+
+
 def run(*argv):
     return cli.run(bm25.main, bm25.parser(), [str(argument) for argument in argv])
 
@@ -114,7 +133,11 @@ def test_command(tmp_path, capsys):
     flags = ("--home", tmp_path, "--corpus", "{name: scenes, concepts: 200}", "--images", 12)
     assert run(*flags, "--profile", "smoke") == 0
     out, err = capsys.readouterr()
-    assert out.startswith("bm25, text to image: R@1 ") and out.count("\n") == 1 and err == ""
+    assert out.startswith("bm25, text to image: R@1 ") and err == ""
+    assert out.splitlines()[1:] == [
+        "words stemmed as english, stop words removed; --language names another language",
+        "used scenes, test: 12 images, 60 queries",
+    ]
     assert set(RecordStore(tmp_path).read().profile) == {"smoke"}
     assert run(*flags, "--split", "tset") == 2
     assert "unknown split 'tset' (nearest: test" in (err := capsys.readouterr().err) and err.count("\n") == 1

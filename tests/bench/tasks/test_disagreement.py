@@ -132,7 +132,9 @@ def test_the_command(compared, copied, capsys):
     flags = [str(flag) for flag in [*flags, "--images", copied.slice.images]]
     before = {point_id: RecordStore(copied.home).examples(point_id) for _, point_id in compared}
     assert cli.run(disagreement.main, disagreement.parser(), [*flags, "--force"]) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(before)
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == list(before)
+    assert last == f"used scenes, test: {copied.slice.images} images, {5 * copied.slice.images} queries"
     for point_id, examples in before.items():
         pd.testing.assert_frame_equal(RecordStore(copied.home).examples(point_id), examples)
     assert cli.run(disagreement.main, disagreement.parser(), [*flags[:-1], "7"]) == 2

@@ -1,20 +1,23 @@
 """`lexlip-bench recall`: flags, output, errors."""
 
+import contextlib
 import errno
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bench.corpora.resolution import at_pixels
 from bench.store import cli
 from bench.store.records import RecordStore
 from bench.tasks import recall
-from models.pretrained.open_clip_model import open_clip
+from models.pretrained.open_clip_model import PretrainedClip, open_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,7 +31,8 @@ def test_command(tmp_path, words, capsys):
     arguments = ["--checkpoint", tmp_path / "lexicon", "--home", tmp_path, *flags]
     assert run(*arguments) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].split()[:4] == ["direction", "engine", "top_k", "bits"] and len(out) == 1 + 2 * 4
+    assert out[0].split()[:4] == ["direction", "engine", "top_k", "bits"] and len(out) == 1 + 2 * 4 + 1
+    assert out[-1] == "used words, test: 20 images, 40 queries"
     rows = RecordStore(tmp_path).read()
     assert set(rows.variant) == {"lexicon"}
 
@@ -52,7 +56,9 @@ def test_a_pre_trained_model_is_measured_the_same_way(tmp_path, word_corpus, mon
     model = ("--model", f"open_clip:{config.stem}/{tmp_path / 'weights.pt'}")
     flags = ("--home", tmp_path, "--images", 20, "--no-timing")
     assert run(*model, *flags) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 2
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 1 + 2 + 1
+    assert out[-1] == "used words, test: 20 images, 40 queries; 0 captions cut at the model's maximum length"
     rows = RecordStore(tmp_path).read()
     assert set(rows.variant) == {"clip_zeroshot:tiny-recall-clip/weights.pt"} and set(rows.kind) == {"dense"}
     assert set(rows[rows.task == "retrieval"].engine) == {"faiss-flat"} and rows[
@@ -65,6 +71,40 @@ def test_a_pre_trained_model_is_measured_the_same_way(tmp_path, word_corpus, mon
     assert at_pixels({"name": "scenes", "pixels": 64}, 224) == {"name": "scenes", "pixels": 64}, "stated pixels stay"
     with pytest.raises(SystemExit, match="2"):
         run(*model, *flags, "--checkpoint", tmp_path / "dense")
+
+
+def test_captions_that_a_model_cuts_are_counted(copied, tmp_path, capsys):
+    """At 24 tokens with [CLS] and [SEP]; the count is that of an untruncated tokenizer, and stays in the record."""
+    lengths = {22: False, 23: True, 60: True, 1: False}
+    table = tmp_path / "long.csv"
+    lines = ["path,caption,split", *(f"{n}.png,{' '.join(['a'] * n)},test" for n in lengths)]
+    table.write_text("\n".join(lines) + "\n")
+    for n in lengths:
+        Image.new("RGB", (64, 64), (n, n, n)).save(tmp_path / f"{n}.png")
+    corpus = json.dumps({"name": "folder", "annotations": str(table), "pixels": 64})
+    for subject in copied.subjects:
+        flags = ("--checkpoint", subject.model, "--home", copied.home, "--corpus", corpus, "--images", 4, "--no-timing")
+        for _ in ("measured", "recorded"):
+            assert run(*flags) == 0
+            last = capsys.readouterr().out.splitlines()[-1]
+            assert last == "used long, test: 4 images, 4 queries; 2 captions cut at the model's maximum length"
+    rows = RecordStore(copied.home).read()
+    assert rows[rows.metric == "captions_cut"].value.tolist().count(2.0) == 2
+
+
+def test_an_open_clip_model_counts_the_captions_that_it_cuts():
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=8)
+    model = types.SimpleNamespace(_tokenizer=tokenizer, _tokenizer_lock=contextlib.nullcontext())
+    assert [PretrainedClip.cut(model, [" ".join(["a"] * n)]) for n in (1, 5, 6, 7, 8, 30)] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_row_that_failed_prints_its_reason(words_measured):
+    rows = words_measured[1]
+    failed = (rows.engine == "impact") & (rows.top_k == 2).fillna(False) & (rows.batch_mode == "")
+    rows = rows.assign(status=rows.status.mask(failed, "absent"), note=rows.note.mask(failed, "pip install impact"))
+    rows = rows.assign(value=rows.value.mask(failed))
+    lines = [line for line in recall.table(rows).splitlines() if "absent" in line]
+    assert len(lines) == 2 and all(line.endswith("absent: pip install impact") for line in lines)
 
 
 @pytest.mark.parametrize(

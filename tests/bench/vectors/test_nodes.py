@@ -167,7 +167,7 @@ def test_an_unpickled_corpus_of_files_is_reopened_and_must_be_identical(tmp_path
     for (name, image), (expected, same) in zip(there.images("test", 1), corpus.images("test", 1), strict=True):
         assert name == expected and np.array_equal(image, same)
     (tmp_path / "captions.csv").write_text("path,caption,split\n0.png,number 0,test\n")
-    with pytest.raises(InputError, match="corpus folder: its files on .* differ from those that the run started with"):
+    with pytest.raises(InputError, match="corpus captions: its files on .* differ from those that the run"):
         pickle.loads(sent).images("test")
 
 

@@ -1,5 +1,6 @@
 """Forest plot and learning curves."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -30,6 +31,14 @@ def test_the_forest_shows_the_differences_of_the_table(home, site, undrawn):
     assert {row["y"] for row in rows} == {"clip", "no_bottleneck", "no_momentum"} and all(
         "records: " in row["tip"] for row in rows
     )
+
+
+def test_a_gain_that_is_rounding_is_zero():
+    """A table printed 0.000000000000000694."""
+    steps = np.array([100.0, 200.0, 300.0, 400.0])
+    (row,) = learning.table({"lexlip": (steps, np.array([0.1, 0.3 - 7e-18, 0.1 + 0.2, 0.3]))}).rows
+    assert 0 < abs(row["gain"].value) < 1e-15
+    assert learning.table({"lexlip": (steps, np.array([0.1, 0.3, 0.1 + 0.2, 0.3]))}).texts()[0][-1] == "0"
 
 
 def test_learning_curves_say_whose_a_point_is():

@@ -85,6 +85,20 @@ def test_several_seeds_are_averaged_and_widen_the_interval(made, tmp_path, undra
     assert "2 seeds" in csv.loc["lexlip", "recall@1 text_to_image n"]
 
 
+def test_the_newest_training_counts_even_if_an_earlier_one_was_measured_last(made, page_of, tmp_path):
+    trained = {"task": "training", "engine": "", "top_k": None, "bits": None, "images": None, "queries": None}
+    for run, ended, measured in (("old", "2026-01-01", "2026-04-01"), ("new", "2026-02-01", "2026-03-01")):
+        point = made.point("lexlip", checkpoint_id=f"of {run}", config_id=run)
+        made.store.write(point, {"bytes_per_image": 7.0 if run == "new" else 1.0}, started=f"{measured}T00:00:00+00:00")
+        training = dataclasses.replace(point, checkpoint_id="", split="train", direction="", **trained)
+        made.store.write(training, {"parameters": 1.0}, started=f"{ended}T00:00:00+00:00")
+    evidence = Evidence(made.store)
+    assert evidence.cell("lexlip", "bytes_per_image").value == 7.0
+    assert set(evidence.matching("lexlip", "parameters").config_id) == {"new"}
+    text = page_of(made.store.folder.parent, tmp_path / "site").text
+    assert "of earlier trainings of the same variants: lexlip seed 0, checkpoint of old; measured under another" in text
+
+
 def test_an_earlier_training_is_left_out(made, tmp_path):
     made.retrieval(made.point("lexlip", checkpoint_id="older"), 0.9, bytes_per_image=1.0)
     made.store.write(

@@ -84,7 +84,7 @@ def test_training_data_skips_broken_images(damaged, tmp_path):
     intact = [i for i in range(40) if i != 3]
     assert [tuple(image[0, 0].tolist()) for image in data.images_NHWC] == [colour(i) for i in intact]
     assert np.diff(data.first_N1).tolist() == [len(captions(i)) for i in intact]
-    with pytest.raises(InputError, match="40 requested, but folder has 39"):
+    with pytest.raises(InputError, match="40 requested, but corpus train has 39"):
         prepare(tmp_path / "home", DataConfig(config.corpus, train_images=40), TextConfig(vocabulary=64, max_tokens=12))
 
 

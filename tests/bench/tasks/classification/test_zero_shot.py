@@ -298,7 +298,8 @@ def test_the_command_prints_what_it_measured(words, image_folder, tmp_path, caps
         tmp_path / "home",
     ]
     assert cli.run(zero_shot.main, zero_shot.parser(), [str(flag) for flag in flags]) == 0
-    header, line = capsys.readouterr().out.strip().splitlines()
+    header, line, used = capsys.readouterr().out.strip().splitlines()
+    assert used.endswith(": 3 images classified, all kinds of class together")
     assert line.split() == ["folder", "3", "2", "0.500", "0.667", "1.000", "-", "1.000"]
     assert RecordStore(tmp_path / "home").read().variant[0] == "lexicon"
     assert cli.run(zero_shot.main, zero_shot.parser(), [str(flag) for flag in [*flags, "--images", "-1"]]) == 2
