@@ -174,10 +174,10 @@ def wait_for_message(process: subprocess.Popen, text: str) -> None:
 def records(home) -> pd.DataFrame:
     """Point, metric, value and status of the records of a home; NaN for a value that depends on time or memory.
 
-    Encoding rates are left out: a command records them only for what it encoded itself.
+    Encoding rates and steps of a sweep are left out: a command records them only for what it did itself.
     """
     rows = RecordStore(home).read()
-    rows = rows[rows.task != "encoding"]
+    rows = rows[~rows.task.isin(("encoding", "steps"))]
     clocked = rows.unit.isin(TIMED) | rows.metric.isin(MEMORY)
     return rows.assign(value=rows.value.mask(clocked))[["point_id", "metric", "value", "status"]].reset_index(drop=True)
 
