@@ -44,7 +44,7 @@ def test_a_missing_or_small_split_is_found_before_training(command, counts, mess
     flags = ["--profile", tiny, "--home", str(home), "--force", table(**counts), *SIZES]
     assert bench.__main__.main([command, *flags]) == 2
     error = capsys.readouterr().err
-    assert f"lexlip-bench {command}: corpus folder: {message}" in error and error.count("\n") == 1
+    assert f"lexlip-bench {command}: corpus table: {message}" in error and error.count("\n") == 1
     assert not home.exists()
 
 
@@ -52,7 +52,7 @@ def test_all_that_must_change_is_said_at_once_and_broken_images_do_not_count(tab
     spec = table(train=6, val=4, test=4, broken=(9, 13))
     assert bench.__main__.main(["ablations", "--profile", tiny, "--home", str(tmp_path / "home"), spec, *SIZES]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "lexlip-bench ablations: corpus folder: data.val_images: 4 requested, but split val has 3 images; "
+        "lexlip-bench ablations: corpus table: data.val_images: 4 requested, but split val has 3 images; "
         "measure.images: 5 requested, but split test has 3 images; set data.val_images=3 measure.images=3"
     )
 

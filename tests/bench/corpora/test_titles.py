@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.corpora import data_id, open_corpus, title_of
-from bench.scale.galleries import own_gallery
+from bench.scale.galleries import own_galleries
 from bench.scale.run import parser
 from bench.vectors.write import write_vectors
 from models.errors import InputError
@@ -92,7 +92,7 @@ def test_own_vectors_of_the_same_items_are_one_corpus(tmp_path):
             (tmp_path / name / part).mkdir(parents=True)
             with write_vectors(folders[-1], "dense", 2, shard_rows=2) as writer:
                 writer.append(np.full((len(ids), 2), len(name), np.float32), ids, items)
-        gallery = own_gallery(parser().parse_args(["--corpus", "vectors", *folders]))
+        (gallery,) = own_galleries(parser().parse_args(["--corpus", "vectors", *folders]))
         return gallery.base.corpus, gallery.base.data_id
 
     one, same, other = made("one", ["a", "b", "c"]), made("again", ["a", "b", "c"]), made("other", ["a", "b", "d"])
