@@ -132,11 +132,6 @@ def encoded_controls(evidence: Evidence) -> list[Sweep]:
     return _found(evidence, ENCODED_CONTROL)
 
 
-def first_with_task(evidence: Evidence) -> Sweep | None:
-    """The first sweep with measured R@K."""
-    return next((sweep for sweep in sweeps(evidence) if sweep.has_task), None)
-
-
 def chosen(sweep: Sweep) -> list[Search]:
     """One setting of each engine, at every size it was measured at, without the ceiling.
 
