@@ -28,6 +28,7 @@ from bench.store import cli
 from bench.store.commands import build_report
 from bench.store.config import as_tree, fingerprint
 from bench.store.records import Point, RecordStore
+from bench.tasks.judgements import read as judgements
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def main(arguments) -> None:
     for run in {fingerprint([as_tree(run.data), as_tree(run.measure)]): run for run in runs.values()}.values():
         corpus = open_corpus(run.data.corpus)
         check_splits(corpus, [*run.trained_on(), *run.measured_on(corpus.splits)])
+        judgements.check(corpus, required=False)
     jobs = []
     for seed in arguments.seeds:
         for variant, run in runs.items():

@@ -22,6 +22,7 @@ COMMANDS = {
         "Recall@K of a checkpoint or an open_clip model, by brute force and through an index",
     ),
     "zero-shot": ("bench.tasks.classification.zero_shot", "zero-shot classification"),
+    "judgements": ("bench.tasks.judgements.measure", "agreement of scores with the graded judgements of Flickr8k"),
     "bm25": ("bench.tasks.bm25", "the text-only baseline"),
     "sparsity": ("bench.tasks.sparsity", "sparsity of lexicon vectors, and how many active lexicons are caption words"),
     "disagreement": ("bench.tasks.disagreement", "the queries on which two models disagree most"),

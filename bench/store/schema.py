@@ -113,6 +113,14 @@ HARD_NEGATIVES_SCHEMA = pa.schema(
     ]
 )
 
+JUDGEMENTS_SCHEMA = pa.schema(
+    [
+        pa.field("query_id", pa.string()),  # number of the image: names of licensed images stay out of records
+        pa.field("group", pa.string()),
+        pa.field("outcome", pa.float64()),  # their mean is Kendall's tau (bench/tasks/judgements/tau.py)
+    ]
+)
+
 EXAMPLES_SCHEMA = pa.schema(
     [
         pa.field("query_id", pa.string()),
@@ -134,4 +142,5 @@ def sidecar_schema(name: str, task: str) -> pa.Schema:
     """Columns of a sidecar (`SIDECARS`) of a task."""
     if name == "examples":
         return EXAMPLES_SCHEMA
-    return HARD_NEGATIVES_SCHEMA if task == "hard_negatives" else QUERIES_SCHEMA
+    of_task = {"hard_negatives": HARD_NEGATIVES_SCHEMA, "judgements": JUDGEMENTS_SCHEMA}
+    return of_task.get(task, QUERIES_SCHEMA)

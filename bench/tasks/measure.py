@@ -3,7 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.corpora import counts
 from bench.tasks.classification.zero_shot import ZeroShotOptions, measure_zero_shot
+from bench.tasks.judgements import read as judgements
+from bench.tasks.judgements.measure import measure_judgements
 from bench.tasks.recall import measure_recall
 from bench.tasks.retrieval.settings import RecallOptions
 from bench.tasks.sparsity import measure_sparsity
@@ -28,7 +31,8 @@ def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool 
     """Measures a model on a corpus; returns the measurement of test.
 
     On test: recall, index, speed, hard negatives and examples; zero-shot classification if the corpus states what
-    its images show; sparsity if the vectors are lexicon vectors. On `plan.slices`: recall.
+    its images show; graded judgements, on the whole of test, if the corpus has them; sparsity if the vectors are
+    lexicon vectors. On `plan.slices`: recall.
     """
     from bench import corpora
 
@@ -42,6 +46,10 @@ def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool 
     if plan.zero_shot and hasattr(corpus, "facts"):
         options = ZeroShotOptions(images=plan.zero_shot, known=test.encoded.images)
         measure_zero_shot(home, subject, corpus, "test", options, force)
+    if judgements.find(corpus):
+        images = counts.count(corpus, "test", counts.ALL)
+        whole = test if images == plan.images else replace(test, slice=Slice(corpus, "test", images))
+        measure_judgements(whole, plan.recall)
     if test.encoded.kind == "lexicon":
         measure_sparsity(test)
     return test

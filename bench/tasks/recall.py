@@ -117,7 +117,8 @@ def _text(value, absent: str) -> str:
     return absent if pd.isna(value) else str(value)
 
 
-def _top_k(text: str) -> tuple[int | None, ...]:
+def read_top_k(text: str) -> tuple[int | None, ...]:
+    """Parses `--top-k`. Raises InputError."""
     try:
         top_k = tuple(None if part == "all" else int(part) for part in text.split(","))
     except ValueError:
@@ -132,7 +133,7 @@ def main(arguments) -> None:
     from bench.corpora import read_spec
 
     options = RecallOptions(
-        top_k=_top_k(arguments.top_k),
+        top_k=read_top_k(arguments.top_k),
         bits=arguments.bits,
         scale=arguments.scale,
         query_top_k=arguments.query_top_k,

@@ -101,6 +101,8 @@ def per_query(queries: pd.DataFrame, metric: str) -> np.ndarray | None:
         return (queries["first"].to_numpy() <= int(depth)).astype(float)
     if name == "trec_recall" and "ranks" in queries:
         return evaluation.trec_recall(queries["ranks"], queries["relevant"].astype(float), int(depth))
+    if metric.startswith("judgements_tau") and "outcome" in queries:
+        return queries["outcome"].to_numpy(float)
     if metric.startswith("hard_negative_accuracy") and "correct" in queries:
         kind = metric.removeprefix("hard_negative_accuracy").removeprefix("_")
         counts = (queries["kind"] == kind) if kind else np.ones(len(queries), bool)

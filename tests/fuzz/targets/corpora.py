@@ -16,6 +16,7 @@ from bench.corpora.readers.folder import Folder
 from bench.corpora.readers.karpathy import Coco
 from bench.corpora.readers.parquet import Parquet as Images
 from bench.corpora.readers.webdataset import WebDataset, read_shard
+from bench.tasks.judgements import read as judgements
 from tests.fuzz.targets.images import encoded, image
 from tests.fuzz.targets.target import CAPTIONS, PIXELS, Target
 
@@ -193,6 +194,24 @@ class Flickr8kTokens(Target):
         return _streamed(Flickr8k(folder, pixels=PIXELS, check_counts=False, allow_missing=True))
 
 
+class Judgements(Target):
+    name, file, about = "flickr8k-experts", "ExpertAnnotations.txt", "the experts' graded judgements of Flickr8k"
+    kind, rows = judgements.EXPERT, ("1\t2\t4", "4\t4\t4")
+
+    def build(self, folder):
+        lines = "".join(f"{n}.png\t{n + 1}.png#2\t{row}\n" for n, row in enumerate(self.rows))
+        return [lines.encode(), b"\xef\xbb\xbf" + lines.replace("\n", "\r\n\r\n").encode()]
+
+    def read(self, folder):
+        judged = judgements.read(self.kind, folder / self.file)
+        return [judged.images, judged.captions, judged.grades_NS.tolist()]
+
+
+class CrowdJudgements(Judgements):
+    name, file, about = "flickr8k-crowd", "CrowdFlowerAnnotations.txt", "the crowd's graded judgements of Flickr8k"
+    kind, rows = judgements.CROWD, ("0\t0\t3", "0.666666666666667\t2\t1")
+
+
 class Tar(Target):
     name, file, about = "tar", "shard.tar", "tar shards of pictures, captions and JSON, streamed"
 
@@ -259,6 +278,8 @@ CLASSES = [
     JsonTable,
     KarpathyTables,
     Flickr8kTokens,
+    Judgements,
+    CrowdJudgements,
     Tar,
     CorpusSpec,
 ]
