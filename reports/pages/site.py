@@ -17,7 +17,17 @@ from markupsafe import Markup
 
 from models.files import atomic_folder
 from reports.pages import Section, answer, claims, downloads, method, reliability
-from reports.pages.ablations import compression, forest, learning, parts, presets, sparsity, zero_shot
+from reports.pages.ablations import (
+    compression,
+    forest,
+    judgements,
+    learning,
+    parts,
+    presets,
+    sparsity,
+    yardsticks,
+    zero_shot,
+)
 from reports.pages.ablations import table as ablations
 from reports.pages.efficiency import efficiency, explorer, iso_recall
 from reports.pages.inside import failures, retrieved
@@ -59,7 +69,7 @@ PAGES = (
         "ablations",
         "Ablations",
         "Quality and cost of each part of LexLIP.",
-        (forest, ablations, zero_shot, sparsity, learning, presets, parts),
+        (forest, ablations, yardsticks, zero_shot, judgements, sparsity, learning, presets, parts),
     ),
     Page(
         "scale",
