@@ -88,21 +88,27 @@ def own_galleries(arguments) -> list[Gallery]:
         for mine, theirs in zip(opened[0], others, strict=True):
             check_same_items(mine, theirs)
     ids = [tuple(map(_content_id, pair)) for pair in opened]
-    corpus = f"{OWN}:{arguments.name or pairs[0][0].resolve().name}"
+    name = arguments.name or pairs[0][0].resolve().name
+    corpus = f"{OWN}:{name}"
     data_id = _items_id(*opened[0], corpus)
     galleries = []
     for (documents, queries), (documents_id, queries_id) in zip(opened, ids, strict=True):
-        base = Point(task="scale", corpus=corpus, kind=documents.kind, data_id=data_id, command=cli.command_line())
-        judged = _judged(documents, queries) if queries.grouped else 0
-        made = Gallery(documents, documents_id, queries, queries_id, base, has_qrels=queries.grouped, judged=judged)
+        of_kind = {"kind": documents.kind, "variant": f"{name} {documents.kind}"}  # two models of one gallery
+        base = Point(task="scale", corpus=corpus, **of_kind, data_id=data_id, command=cli.command_line())
+        has_qrels = queries.grouped or queries.qrels is not None
+        judged = _judged(documents, queries) if has_qrels else 0
+        made = Gallery(documents, documents_id, queries, queries_id, base, has_qrels=has_qrels, judged=judged)
         galleries.append(made)
     return galleries
 
 
 def _judged(documents: Vectors, queries: Vectors) -> int:
     """Number of first documents among which every query has all its relevant ones."""
-    wanted = set(queries.groups)
-    return max((row + 1 for row, group in enumerate(documents.groups) if group in wanted), default=0)
+    if queries.qrels is None:
+        names, wanted = documents.groups, set(queries.groups)
+    else:
+        names, wanted = documents.ids, {document for of_query in queries.qrels.values() for document in of_query}
+    return max((row + 1 for row, name in enumerate(names) if name in wanted), default=0)
 
 
 def _items_id(documents: Vectors, queries: Vectors, corpus: str) -> str:
@@ -113,7 +119,8 @@ def _items_id(documents: Vectors, queries: Vectors, corpus: str) -> str:
     """
     first = documents.prefix(min(IDENTIFIED, documents.count)).ids
     numbered = first == [str(row) for row in range(len(first))]
-    return config.fingerprint([first, documents.count, queries.ids, queries.groups, corpus if numbered else ""])
+    judged = queries.groups if queries.qrels is None else queries.qrels
+    return config.fingerprint([first, documents.count, queries.ids, judged, corpus if numbered else ""])
 
 
 def _content_id(vectors: Vectors) -> str:

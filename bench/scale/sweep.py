@@ -110,6 +110,7 @@ class Sweep:
             if self.relevance:
                 ranks, relevant = self.relevance.ranks(ids, self.points.queries)
                 values |= evaluation.evaluate(ranks, relevant, ids.shape[1])
+                values |= self.relevance.ndcg(ids, self.points.queries)
                 sidecar = self.relevance.sidecar(self.points.queries, ranks)
             if complete:
                 inexact = engines.get(cell.engine).exact and found[FOUND] < 1
