@@ -71,7 +71,7 @@ def _main(arguments, shards: int | None) -> None:
             print(f"{size:>10,} {gallery.kind:<8} no R@K: relevant documents lie in the first {gallery.judged:,}")
             gallery = replace(gallery, has_qrels=False)
         cells = plan(gallery.kind, size, grid, chosen, every_knob, shards)
-        return Sweep(store, arguments.home, gallery, grid, limits, arguments.force), cells
+        return Sweep(store, arguments.home, gallery, grid, limits, arguments.force, arguments.rankings), cells
 
     for size in reversed(sizes):  # the largest first: it holds the main result
         largest = size == sizes[-1]
@@ -149,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--time-limit", type=float, default=3600.0, help=time_limit)
     memory = round(0.9 * psutil.virtual_memory().total / 2**30, 1)
     flags.add_argument("--memory-limit", type=float, default=memory, help="GiB for one job")
+    cli.add_rankings(flags)
     overrides = "dotted overrides of the grid, such as rounds=1 top_k=[8,32]"
     flags.add_argument("overrides", nargs="*", metavar="key=value", help=overrides)
     return flags

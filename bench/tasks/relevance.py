@@ -1,12 +1,11 @@
 """Relevance of gallery items to queries, and per-query results.
 
-An item is relevant if it is of the query's image, or if the queries have qrels of their own, which can name several
-items with grades.
+An item is relevant if it is of the query's image. Qrels of the user can name several items instead, with grades.
 """
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,12 +13,15 @@ import scipy.sparse as sp
 from bench.tasks import evaluation
 from bench.vectors.read import Vectors
 
+Qrels = Mapping[str, Mapping[str, float]]
+"""Query id -> item id -> grade above 0."""
+
 
 class Relevance:
-    """The qrels of `queries` over `gallery`: their own, or those of the image (`groups`) that each item belongs to."""
+    """The qrels of `queries` over `gallery`: those given, or those of the image (`groups`) that each item belongs to."""
 
-    def __init__(self, gallery: Vectors, queries: Vectors):
-        self.gallery, self.queries = gallery, queries
+    def __init__(self, gallery: Vectors, queries: Vectors, qrels: Qrels | None = None):
+        self.gallery, self.queries, self.qrels = gallery, queries, qrels
 
     @functools.cached_property
     def _codes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -31,12 +33,12 @@ class Relevance:
 
     @functools.cached_property
     def _grades(self) -> sp.csr_array:
-        """(Q, N) float64 grades of the queries' own qrels; 0 for items that are not relevant."""
+        """(Q, N) float64 grades of the given qrels; 0 for items that are not relevant."""
         row_of = {name: row for row, name in enumerate(self.gallery.ids)}
         found = [
             (grade, query, row_of[item])
             for query, name in enumerate(self.queries.ids)
-            for item, grade in self.queries.qrels.get(name, {}).items()
+            for item, grade in self.qrels.get(name, {}).items()
             if item in row_of
         ]
         grades, queries, items = np.array(found, np.float64).reshape(-1, 3).T
@@ -46,9 +48,9 @@ class Relevance:
     @functools.cached_property
     def _relevant(self) -> np.ndarray:
         """(Q,) number of relevant items; by qrels, those that are not in the gallery count too, as in trec_eval."""
-        if self.queries.qrels is None:
+        if self.qrels is None:
             return self._codes[2]
-        return np.array([len(self.queries.qrels.get(name, ())) for name in self.queries.ids], np.int64)
+        return np.array([len(self.qrels.get(name, ())) for name in self.queries.ids], np.int64)
 
     def _retrieved_grades(self, ids: np.ndarray, which) -> np.ndarray:
         """(Q, k) grades of retrieved items."""
@@ -57,11 +59,11 @@ class Relevance:
         return np.where(ids >= 0, np.asarray(flat).reshape(ids.shape), 0)
 
     def ndcg(self, ids: np.ndarray, which=slice(None)) -> dict[str, float]:
-        """{"ndcg@10": ...} by the queries' own qrels; nothing without them, or for fewer results. Arguments as in `ranks`."""
-        if self.queries.qrels is None or ids.shape[1] < evaluation.NDCG_DEPTH:
+        """{"ndcg@10": ...} by given qrels, empty without them or for fewer results. Arguments as `ranks`."""
+        if self.qrels is None or ids.shape[1] < evaluation.NDCG_DEPTH:
             return {}
         names = np.array(self.queries.ids, object)[which]
-        ideal = [sorted(self.queries.qrels.get(name, {}).values(), reverse=True) for name in names]
+        ideal = [sorted(self.qrels.get(name, {}).values(), reverse=True) for name in names]
         return {f"ndcg@{evaluation.NDCG_DEPTH}": evaluation.ndcg(self._retrieved_grades(ids, which), ideal)}
 
     def ranks(self, ids: np.ndarray, which=slice(None)) -> tuple[list[np.ndarray], np.ndarray]:
@@ -69,7 +71,7 @@ class Relevance:
 
         ids: (Q, k) row numbers of the gallery, padded with -1. which: the queries that the rows of `ids` belong to.
         """
-        if self.queries.qrels is None:
+        if self.qrels is None:
             items, queries, _ = self._codes
             hits = (ids >= 0) & (items[ids] == queries[which][:, None])
         else:

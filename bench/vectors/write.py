@@ -35,8 +35,8 @@ def write_vectors(
     """Context manager: yields a `VectorsWriter`; `folder` appears when the block ends, and not if it raises.
 
     kind: "dense" or "lexicon". dimension: D, or V lexicons. made_from: plain values stored in meta.json that say what
-    the vectors were made from. qrels: of queries, query id -> document id -> grade above 0. Memory is that of one shard,
-    for any number of items. Raises InputError for a vector that is not finite.
+    the vectors were made from. qrels: of queries, query id -> document id -> grade above 0. Memory is that of one
+    shard, for any number of items. Raises InputError for a vector that is not finite.
     """
     with atomic_folder(folder) as partial:
         writer = VectorsWriter(partial, kind, dimension, shard_rows)

@@ -9,7 +9,7 @@ import pytrec_eval
 import bench.__main__ as entry
 from bench.scale import run as scale
 from bench.store import cli
-from bench.store.records import RecordStore
+from bench.store.records import Point, RecordStore, ranking_rows
 from bench.tasks.relevance import Relevance
 from bench.vectors.read import DenseVectors, open_vectors
 
@@ -24,7 +24,7 @@ GRADES = {
 
 @pytest.fixture
 def imported(tmp_path, monkeypatch, capsys):
-    """A function: lines of qrels, flags -> (exit code, output) of the import of the queries; the documents are there."""
+    """A function: lines of qrels, flags -> (exit code, output) of the import of the queries; documents are there."""
     monkeypatch.chdir(tmp_path)
     np.save("d.npy", DOCUMENTS)
     np.save("q.npy", ASKED)
@@ -106,8 +106,8 @@ def test_one_relevant_document_a_query_is_measured_as_before(imported, swept):
     documents = open_vectors("documents")
     ids = np.argsort(-(ASKED @ DOCUMENTS.T), axis=1, kind="stable")[:, :20]
     by_group = Relevance(documents, queries).ranks(ids)
-    queries.qrels = {q: {d: g for d, g in of_query.items() if g > 0} for q, of_query in single.items()}
-    by_qrels = Relevance(documents, queries).ranks(ids)
+    graded = {q: {d: g for d, g in of_query.items() if g > 0} for q, of_query in single.items()}
+    by_qrels = Relevance(documents, queries, graded).ranks(ids)
     assert [one.tolist() for one in by_group[0]] == [one.tolist() for one in by_qrels[0]]
     assert by_group[1].tolist() == by_qrels[1].tolist()
 
@@ -148,8 +148,43 @@ def test_sides_with_other_qrels_are_refused(imported, fast_grid, capsys):
 def test_ndcg_of_a_hand_made_case():
     """Grades 3 and 1; the second result has grade 1, the first is not judged."""
     gallery, queries = DenseVectors.of(np.eye(3)), DenseVectors.of(np.eye(3)[:1], ["q"])
-    queries.qrels = {"q": {"0": 3, "1": 1}}
+    relevance = Relevance(gallery, queries, {"q": {"0": 3, "1": 1}})
     ids = np.array([[2, 1, *[-1] * 8]])
     ideal = 3 + 1 / np.log2(3)
-    assert Relevance(gallery, queries).ndcg(ids)["ndcg@10"] == pytest.approx(1 / np.log2(3) / ideal)
-    assert Relevance(gallery, queries).ndcg(ids[:, :9]) == {}
+    assert relevance.ndcg(ids)["ndcg@10"] == pytest.approx(1 / np.log2(3) / ideal)
+    assert relevance.ndcg(ids[:, :9]) == {}
+
+
+# --- rankings ---------------------------------------------------------------------------------------------------------
+
+
+def test_rankings_of_a_sweep_are_exported_with_its_metrics(imported, swept, tmp_path, capsys):
+    imported(lines_of(GRADES))
+    before = swept()
+    assert swept("--rankings") == before  # measured already: only the rankings are added
+    assert entry.main(["records", "export", "--trec-run", "runs", "--home", "home"]) == 0
+    (path,) = (tmp_path / "runs").iterdir()
+    assert path.name.startswith("mine_dense-faiss-flat-") and f"{path.name}: 12 queries of" in capsys.readouterr().out
+    with path.open() as lines:
+        run = pytrec_eval.parse_run(lines)
+    found = pytrec_eval.RelevanceEvaluator(GRADES, {"ndcg_cut.10", "success.1,5"}).evaluate(run)
+    for name, metric in (("ndcg_cut_10", "ndcg@10"), ("success_1", "recall@1"), ("success_5", "recall@5")):
+        mean = np.mean([of_query[name] for of_query in found.values()])
+        assert mean == pytest.approx(before[metric], abs=1e-9)
+
+
+def test_scores_of_a_run_do_not_tie_and_its_ids_have_no_spaces(tmp_path, capsys):
+    store, point = RecordStore(tmp_path), Point(task="scale", corpus="c", images=3, engine="impact", top_k=4)
+    ids, scores = np.array([[2, 0, 1, -1]]), np.array([[5.0, 5.0, 5.0, -np.inf]])
+    store.write(point, {"recall@1": 1}, rankings=ranking_rows(["a query"], ["x", "y 1", "z"], ids, scores))
+    flags = ["records", "export", "--trec-run", str(tmp_path / "runs"), "--home", str(tmp_path)]
+    assert entry.main(flags) == 0
+    assert "white space in 2 ids is written as in URLs (%20)" in capsys.readouterr().out
+    (path,) = (tmp_path / "runs").iterdir()
+    lines = [line.split(" ") for line in path.read_text().splitlines()]
+    assert [line[:4] for line in lines] == [
+        ["a%20query", "Q0", name, str(r)] for r, name in ((1, "z"), (2, "x"), (3, "y%201"))
+    ]
+    values = [np.float32(line[4]) for line in lines]
+    assert values[0] == 5 and values[0] > values[1] > values[2] > 4.999
+    assert entry.main([*flags, "all.csv"]) == entry.main(["records", "merge", *flags[2:]]) == 2

@@ -1,9 +1,11 @@
 """`lexlip-bench import --lexicon x.ciff`, against files that the protobuf runtime writes."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal.encoder import _VarintBytes as varint
 
@@ -171,16 +173,13 @@ def test_flags_that_do_not_fit_an_index(run, tmp_path):
 
 @pytest.mark.parametrize("form", ["jsonl", "npz", "ciff"])
 def test_queries_in_another_form_are_matched_by_term(form, run, tmp_path):
-    import json
-
-    import scipy.sparse as sp
-
     (tmp_path / "a.ciff").write_bytes(WHOLE)
     assert run("--lexicon", "a.ciff", "--out", "documents")[0] == 0
     words, flags = ["grün", "unseen", "term03"], []
     rows = np.array([[2, 5, 1], [0, 1, 3]])
     if form == "jsonl":
-        lines = [json.dumps({"id": f"q{i}", "vector": dict(zip(words, map(int, row)))}) for i, row in enumerate(rows)]
+        vectors = [dict(zip(words, map(int, row), strict=True)) for row in rows]
+        lines = [json.dumps({"id": f"q{i}", "vector": vector}) for i, vector in enumerate(vectors)]
         (tmp_path / "q.jsonl").write_text("\n".join(lines))
     elif form == "npz":
         sp.save_npz(tmp_path / "q.npz", sp.csr_array(rows.astype(np.float32)))
