@@ -18,7 +18,7 @@ Qrels = Mapping[str, Mapping[str, float]]
 
 
 class Relevance:
-    """The qrels of `queries` over `gallery`: those given, or those of the image (`groups`) that each item belongs to."""
+    """The qrels of `queries` over `gallery`: those given, or those of the image (`groups`) of each item."""
 
     def __init__(self, gallery: Vectors, queries: Vectors, qrels: Qrels | None = None):
         self.gallery, self.queries, self.qrels = gallery, queries, qrels
