@@ -20,6 +20,7 @@ CODE = (
     "bench.scale.worker",
     "bench.tasks.timing",
     "bench.tasks.evaluation",
+    "bench.tasks.relevance",
     "bench.vectors.impacts",
     "bench.engines.exact",
     "bench.engines.ranking",

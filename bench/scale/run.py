@@ -5,12 +5,13 @@ every knob at the given size, both models in the same rounds; then measures how 
 each knob, over 1k, 10k, 100k and so on up to that size. Each point is recorded as soon as it is measured; a killed
 sweep resumes with the same command.
 
-    --corpus 1M              1,000 test images and 999,000 distractors of `scenes`; any size: 250k, 5000, 10M --corpus
-    synthetic:10M   generated vectors fitted to an encoded gallery: compares engines, measures no retrieval. At sizes
-                             that are encoded too (--encoded 1M), both are searched in the same rounds, which shows how
-                             well generated vectors represent encoded ones
-    --corpus vectors         your own: --documents FOLDER --queries FOLDER, as `lexlip-bench import` or `encode` writes
-                             them; with both flags twice, dense and lexicon ones take turns
+    --corpus 1M              1,000 test images and 999,000 distractors of `scenes`; any size: 250k, 5000, 10M
+    --corpus synthetic:10M   generated vectors fitted to an encoded gallery: compares engines, measures no retrieval. At
+                             sizes that are encoded too (--encoded 1M), both are searched in the same rounds, which
+                             shows how well generated vectors represent encoded ones
+    --corpus FOLDER          your own vectors, as `lexlip-bench import` writes them: FOLDER/dense/documents and
+                             FOLDER/dense/queries, likewise lexicon; with both kinds, they take turns
+    --corpus vectors         the same from other folders: --documents FOLDER --queries FOLDER, once or twice
     --ray HOST:PORT          splits each index into --shards over the nodes of a Ray cluster (`bench.engines.sharded`)
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from bench import engines
-from bench.scale.galleries import OWN, open_galleries, stretched_galleries
+from bench.scale.galleries import OWN, open_galleries, stretched_galleries, with_own_folders
 from bench.scale.plan import GRID, Cell, Grid, check_engines, plan
 from bench.scale.points import ENCODED_CONTROL, Gallery
 from bench.scale.preparation import record_vectors
@@ -48,6 +49,7 @@ def main(arguments) -> None:
 
 
 def _main(arguments, shards: int | None) -> None:
+    with_own_folders(arguments)
     grid = Grid.read(arguments.grid, tuple(arguments.overrides))
     chosen = engines.default_names() if arguments.engines == "all" else arguments.engines.split(",")
     for name in chosen:
@@ -71,7 +73,7 @@ def _main(arguments, shards: int | None) -> None:
             print(f"{size:>10,} {gallery.kind:<8} no R@K: relevant documents lie in the first {gallery.judged:,}")
             gallery = replace(gallery, has_qrels=False)
         cells = plan(gallery.kind, size, grid, chosen, every_knob, shards)
-        return Sweep(store, arguments.home, gallery, grid, limits, arguments.force), cells
+        return Sweep(store, arguments.home, gallery, grid, limits, arguments.force, arguments.rankings), cells
 
     for size in reversed(sizes):  # the largest first: it holds the main result
         largest = size == sizes[-1]
@@ -149,6 +151,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--time-limit", type=float, default=3600.0, help=time_limit)
     memory = round(0.9 * psutil.virtual_memory().total / 2**30, 1)
     flags.add_argument("--memory-limit", type=float, default=memory, help="GiB for one job")
+    cli.add_rankings(flags)
     overrides = "dotted overrides of the grid, such as rounds=1 top_k=[8,32]"
     flags.add_argument("overrides", nargs="*", metavar="key=value", help=overrides)
     return flags
@@ -161,7 +164,7 @@ def _add_gallery_flags(flags: argparse.ArgumentParser) -> None:
     sizes = "gallery sizes, separated by commas; every power of ten up to the corpus unless given"
     encoded = "with synthetic: number of images to encode, and to search in the same rounds (default: 100k)"
     flags.add_argument(
-        "--corpus", default="1M", help="images in the gallery such as 100k or 1M, synthetic:10M, or vectors"
+        "--corpus", default="1M", help="images in the gallery such as 100k or 1M, synthetic:10M, a folder, or vectors"
     )
     flags.add_argument("--sizes", default="", help=sizes)
     flags.add_argument("--kinds", type=_kinds, default=list(KINDS), help="lexicon, dense, or both separated by a comma")

@@ -31,7 +31,7 @@ from bench.scale.worker import load_array, vectors_of
 from bench.store import cli, config, isolated
 from bench.store.isolated import Limits, Outcome, result_of
 from bench.store.machine import cores, note_of_other_work
-from bench.store.records import Point, RecordStore
+from bench.store.records import Point, RecordStore, ranking_rows
 from bench.tasks import evaluation
 from bench.tasks.relevance import Relevance
 from models.files import read_json, write_json
@@ -51,9 +51,12 @@ run_job = functools.partial(isolated.run_job, worker="bench.scale.worker")
 class Sweep:
     """The cells of one gallery at one size, measured and recorded."""
 
-    def __init__(self, store: RecordStore, home: Path, gallery: Gallery, grid: Grid, limits: Limits, force=False):
+    def __init__(
+        self, store: RecordStore, home: Path, gallery: Gallery, grid: Grid, limits: Limits, force=False, rankings=False
+    ):
+        """rankings: store the results of all queries too, for those who export runs."""
         self.store, self.home, self.gallery, self.grid = store, Path(home), gallery, grid
-        self.limits, self.force = limits, force
+        self.limits, self.force, self.rankings = limits, force, rankings
         self.points = Points(gallery, grid)
 
     def pending(self, cells: list[Cell]) -> list[Cell]:
@@ -106,18 +109,22 @@ class Sweep:
             ids = load_array(folder / f"ids-{number}.npz")
             found = {name: recall_of(ids) for name, recall_of in recalls.items()}
             values = self._cost(cell, index, outcome.result) | found
-            sidecar = None
+            sidecar = ranked = None
+            if self.rankings:
+                ranked = self._rankings(ids, load_array(folder / f"scores-{number}.npz"))
             if self.relevance:
                 ranks, relevant = self.relevance.ranks(ids, self.points.queries)
                 values |= evaluation.evaluate(ranks, relevant, ids.shape[1])
+                values |= self.relevance.ndcg(ids, self.points.queries)
                 sidecar = self.relevance.sidecar(self.points.queries, ranks)
             if complete:
                 inexact = engines.get(cell.engine).exact and found[FOUND] < 1
                 note = "declared exact, but not on these vectors" if inexact else ""
             else:
                 without = ", ".join(f"{name} {values[name]:.4f}" for name in QUALITY if name in values)
-                note, sidecar = f"{outcome.note}; without it {without}", None
-            self.store.write(self.points.accuracy(cell, search), values, sidecar, status=outcome.status, note=note)
+                note, sidecar, ranked = f"{outcome.note}; without it {without}", None, None
+            about = {"status": outcome.status, "note": note, "rankings": ranked}
+            self.store.write(self.points.accuracy(cell, search), values, sidecar, **about)
         return complete
 
     def time_round(self, cell: Cell, index: dict, number: int) -> bool:
@@ -175,6 +182,10 @@ class Sweep:
             values["touched_bytes"] = search["touched_bytes"]
         return values
 
+    def _rankings(self, ids: np.ndarray, scores: np.ndarray) -> list[dict]:
+        names = self.gallery.queries.ids
+        return ranking_rows([names[place] for place in self.points.queries], self.gallery.documents.ids, ids, scores)
+
     def _recall_of(self, cell: Cell) -> Callable[[np.ndarray], float]:
         """A function from ids (Q, depth), found for the queries of the sweep, to the recall of the exact top k."""
         documents, queries = vectors_of(self.points.document_request(cell)), vectors_of(self.points.query_request(cell))
@@ -205,11 +216,14 @@ class Sweep:
     @functools.cached_property
     def relevance(self) -> Relevance | None:
         """None for vectors without qrels."""
-        return Relevance(self.gallery.documents, self.gallery.queries) if self.gallery.has_qrels else None
+        documents, queries = self.gallery.documents, self.gallery.queries
+        return Relevance(documents, queries, queries.qrels) if self.gallery.has_qrels else None
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
     def _is_done(self, point: Point) -> bool:
+        if self.rankings and not point.batch_mode and self.store.status(point) == "ok":
+            return not self.force and self.store.has_rankings(point)
         return not self.force and self.store.has(point)
 
     def _record_failure(self, cell: Cell, step: str, outcome: Outcome) -> bool:

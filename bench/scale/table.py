@@ -12,9 +12,8 @@ def table(rows: pd.DataFrame) -> str:
     points = rows.drop_duplicates("point_id").set_index("point_id")[[*KEYS, "batch_mode", "threads", "status", "note"]]
     measured = rows[rows.metric != ""].pivot_table(index="point_id", columns="metric", values="value")
     values = measured.reindex(points.index)
-    quality = (
-        f"{'R@1':>6} {'engine R@10':>11} {'float R@10':>10}"  # float: against the same lexicons with float weights
-    )
+    graded = "ndcg@10" in values
+    quality = f"{'R@1':>6} {'nDCG@10 ' * graded}{'engine R@10':>11} {'float R@10':>10}"  # float: against float weights
     columns = f"{'images':>10} {'engine':<16} {'top_k':>5} {'bits':>5} {quality} {'bytes/image':>11}"
     lines = []
     for key, group in points.groupby(KEYS, dropna=False, sort=True):
@@ -35,7 +34,9 @@ def _line(key: tuple, group: pd.DataFrame, values: pd.DataFrame) -> str:
     found, unknown = values.loc[accuracy.index[0]], float("nan")
     timed = group[(group.batch_mode != "") & (group.status == "ok")]
     rates = [f"{row.batch_mode} x{row.threads} {values.loc[point, 'qps']:.0f}" for point, row in timed.iterrows()]
-    quality = f"{found.get('recall@1', unknown):>6.3f} {found['engine_recall@10']:>11.3f}"
+    quality = f"{found.get('recall@1', unknown):>6.3f} "
+    quality += f"{found['ndcg@10']:>7.3f} " if "ndcg@10" in found else ""
+    quality += f"{found['engine_recall@10']:>11.3f}"
     quality += f" {found.get('unquantised_recall@10', unknown):>10.3f}"
     size = f"{found.get('bytes_per_image', unknown):>11.1f}"
     failed = group[(group.batch_mode != "") & (group.status != "ok")]

@@ -58,13 +58,15 @@ def truth(request: dict, folder: Path) -> dict:
 
 
 def accuracy(request: dict, folder: Path) -> dict:
-    """Searches all queries at each setting of the search knobs: ids-<i>.npz (Q, depth), and memory after loading."""
+    """Searches all queries at each setting of the search knobs: ids-<i>.npz, scores-<i>.npz (Q, depth), and memory."""
     queries, before = _queries_of(request["queries"]), _resident_bytes()
     with open_index(Path(request["folder"])) as engine:
         for number, knobs in enumerate(request["search"]):
             with measure.pinned(request["threads"]):
-                ids, _ = engine.search(engine.prepare(queries, **knobs), request["depth"], request["threads"], **knobs)
+                prepared = engine.prepare(queries, **knobs)
+                ids, scores = engine.search(prepared, request["depth"], request["threads"], **knobs)
             save_array(folder / f"ids-{number}.npz", ids)
+            save_array(folder / f"scores-{number}.npz", scores)
         result = {"resident_bytes": _resident_bytes() - before, "missing": engine.missing_parts()}
         if hasattr(engine, "touched_bytes"):
             result["touched_bytes"] = float(np.mean(engine.touched_bytes(queries)))

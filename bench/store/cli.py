@@ -22,7 +22,7 @@ from bench.store.lock import locked
 from bench.store.progress import progress
 from models.errors import InputError
 
-__all__ = ["add_corpus", "command_line", "error_line", "interrupted", "parser", "progress", "run"]
+__all__ = ["add_corpus", "add_rankings", "command_line", "error_line", "interrupted", "parser", "progress", "run"]
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -61,6 +61,12 @@ def add_corpus(flags: argparse.ArgumentParser, images: str | None = "images of t
     flags.add_argument("--split", default="test", help="split of the corpus")
     if images:
         flags.add_argument("--images", type=images_or_all, default=1000, help=f"{images}; a number, or all")
+
+
+def add_rankings(flags: argparse.ArgumentParser) -> None:
+    """Adds `--rankings`, for commands that search."""
+    text = "store the results of every query too, for `lexlip-bench records export --trec-run FOLDER`"
+    flags.add_argument("--rankings", action="store_true", help=text)
 
 
 def images_or_all(text: str) -> int | str:

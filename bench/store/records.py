@@ -5,6 +5,7 @@ One *point* (`bench.store.schema.Point`) is one measurement; it has one row per 
     <point id>.parquet            the rows; written last, so a point whose file exists is whole
     <point id>.queries.parquet    per query: ranks of the relevant items, latency (for hard negatives: correct or not)
     <point id>.examples.parquet   retrieved images with the lexicons that matched
+    <point id>.rankings.parquet   ids and scores of the results of every query, where asked for
 
 Every file holds a SHA-256 of its values; a truncated or changed file is refused by name.
 """
@@ -16,6 +17,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,8 +28,10 @@ from bench.store.schema import EXAMPLES_SCHEMA, SCHEMA, SIDECARS, STATUSES, Poin
 from models.errors import InputError
 from models.files import atomic_file
 
-__all__ = ["EXAMPLES_SCHEMA", "SCHEMA", "SIDECARS", "STATUSES", "Point", "RecordStore"]
+__all__ = ["EXAMPLES_SCHEMA", "SCHEMA", "SIDECARS", "STATUSES", "Point", "RecordStore", "ranking_rows"]
 
+STORED_RESULTS = 100
+"""Results of a query in the rankings sidecar, at most."""
 SEAL = b"sha256_of_values"
 """Key of the digest in a file's metadata."""
 
@@ -71,12 +75,13 @@ class RecordStore:
         note: str = "",
         started: str | None = None,
         seconds: float | None = None,
+        rankings=None,
     ) -> str:
         """Writes one point, whole or not at all, and returns its id. Replaces an earlier measurement of the same point.
 
         values: metric name -> number. Stored as null unless `status` is "ok"; without values, one row with an empty
         metric.
-        queries, examples: list of dicts, DataFrame or pyarrow Table with the columns of the sidecar
+        queries, examples, rankings: list of dicts, DataFrame or pyarrow Table with the columns of the sidecar
         (`bench.store.schema`).
         started: UTC ISO string, now unless given. seconds: how long the measurement took.
         Raises InputError for an unknown metric or status.
@@ -90,7 +95,7 @@ class RecordStore:
         for metric, value in (values or {"": None}).items():
             known = float(value) if status == "ok" and value is not None else None
             rows.append(common | {"metric": metric, "unit": _unit(metric), "value": known})
-        for name, content in zip(SIDECARS, (queries, examples), strict=True):
+        for name, content in zip(SIDECARS, (queries, examples, rankings), strict=True):
             path = self._sidecar(point.id, name)
             if content is None:
                 path.unlink(missing_ok=True)
@@ -124,6 +129,14 @@ class RecordStore:
     def examples(self, point_id: str) -> pd.DataFrame | None:
         """Retrieved examples of a point; None when it has none."""
         return self._read_sidecar(point_id, "examples")
+
+    def rankings(self, point_id: str) -> pd.DataFrame | None:
+        """Results of every query of a point; None when it has none."""
+        return self._read_sidecar(point_id, "rankings")
+
+    def has_rankings(self, point: Point) -> bool:
+        """Whether the results of every query of a point are stored."""
+        return self._sidecar(point.id, "rankings").exists()
 
     def merge(self, other: "RecordStore", force: bool = False) -> tuple[int, int]:
         """Copies the points of another store; returns (copied, already here). Keeps those here unless `force`."""
@@ -173,6 +186,19 @@ class RecordStore:
     def _read_sidecar(self, point_id: str, name: str) -> pd.DataFrame | None:
         path = self._sidecar(point_id, name)
         return _frame(_whole_table(path)) if path.exists() else None
+
+
+def ranking_rows(query_ids: list[str], item_ids: list[str], ids: np.ndarray, scores: np.ndarray) -> list[dict]:
+    """Rows of the rankings sidecar, the first `STORED_RESULTS` of each query.
+
+    ids, scores: (Q, k) as an engine returns them, ids padded with -1.
+    """
+    rows = []
+    for query, of_query, values in zip(query_ids, ids[:, :STORED_RESULTS], scores[:, :STORED_RESULTS], strict=True):
+        found = of_query >= 0
+        items = [item_ids[item] for item in of_query[found].tolist()]
+        rows.append({"query_id": query, "items": items, "scores": values[found].astype(np.float32).tolist()})
+    return rows
 
 
 def _common_columns(point: Point, status: str, note: str, started: str | None, seconds: float | None) -> dict:

@@ -15,8 +15,8 @@ from bench.store.machine import machine
 STATUSES = ("ok", "failed", "timeout", "out_of_memory", "absent")
 """How a measurement ended. "absent": its engine or backend was not installed; it is measured once it is."""
 
-SIDECARS = ("queries", "examples")
-"""Files beside the rows of a point. A point of any task may have either."""
+SIDECARS = ("queries", "examples", "rankings")
+"""Files beside the rows of a point. A point of any task may have any of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +138,18 @@ EXAMPLES_SCHEMA = pa.schema(
 )
 
 
+RANKINGS_SCHEMA = pa.schema(
+    [
+        pa.field("query_id", pa.string()),
+        pa.field("items", pa.list_(pa.string())),  # ids of the retrieved items, best first
+        pa.field("scores", pa.list_(pa.float32())),
+    ]
+)
+
+
 def sidecar_schema(name: str, task: str) -> pa.Schema:
     """Columns of a sidecar (`SIDECARS`) of a task."""
-    if name == "examples":
-        return EXAMPLES_SCHEMA
+    if name != "queries":
+        return {"examples": EXAMPLES_SCHEMA, "rankings": RANKINGS_SCHEMA}[name]
     of_task = {"hard_negatives": HARD_NEGATIVES_SCHEMA, "judgements": JUDGEMENTS_SCHEMA}
     return of_task.get(task, QUERIES_SCHEMA)

@@ -17,6 +17,14 @@ def number(text: str) -> int:
     return int(value)
 
 
+def is_number(text: str) -> bool:
+    """Whether `number` reads the text."""
+    try:
+        return bool(number(text))
+    except InputError:
+        return False
+
+
 def sizes_up_to(largest: int) -> list[int]:
     """The powers of ten from 1,000 below `largest`, then `largest` itself."""
     return [size for size in DECADES if size < largest] + [largest]

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+NDCG_DEPTH = 10
+
 # --- per query ---
 
 
@@ -82,6 +84,20 @@ def map_at_r(ranks: Sequence[Sequence[int]], relevant: Sequence[int]) -> float:
         found = np.asarray(of_query)[: np.searchsorted(of_query, count, side="right")]
         values.append(float((np.arange(1, len(found) + 1) / found).sum() / count))
     return float(np.mean(values))
+
+
+def ndcg(grades: np.ndarray, ideal: Sequence[Sequence[float]], k: int = NDCG_DEPTH) -> float:
+    """nDCG@K (Jarvelin and Kekalainen, 2002) as ndcg_cut_K of trec_eval, mean over queries.
+
+    Per query: sum over the top K of grade / log2(rank + 1), divided by that of the best order of its relevant items.
+
+    grades: (Q, >= K) of the retrieved items, 0 for items that are not relevant. ideal: per query, the grades of its
+    relevant items, descending. Traps: the gain is the grade, not 2**grade - 1 as in some papers; 0 for a query
+    without relevant items.
+    """
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    best = np.array([np.dot(of_query[:k], discounts[: len(of_query)]) for of_query in ideal], np.float64)
+    return float((grades[:, :k] @ discounts / np.where(best > 0, best, 1)).mean())
 
 
 def overlap(found: np.ndarray, exact: np.ndarray, k: int) -> float:

@@ -138,6 +138,7 @@ def main(arguments) -> None:
         scale=arguments.scale,
         query_top_k=arguments.query_top_k,
         timing=Timing(threads=arguments.threads) if arguments.timing else None,
+        rankings=arguments.rankings,
     )
     subject = Subject.of(arguments)
     slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, [subject.model])
@@ -163,5 +164,6 @@ def parser():
     flags.add_argument("--bits", type=int, default=8, choices=(8, 16), help="bits of an impact")
     flags.add_argument("--scale", type=float, default=SCALE, help="impact = round(scale x weight)")
     flags.add_argument("--threads", type=int, default=1, help="threads of the timed search")
+    cli.add_rankings(flags)
     flags.add_argument("--no-timing", dest="timing", action="store_false", help="leave out rates and latencies")
     return flags

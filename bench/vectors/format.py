@@ -6,6 +6,7 @@
 00000.weights.npy      float32 (nnz,), positive
 00000.ids.npy          UTF-8 bytes of fixed width; likewise groups, the id of each item's image
 vocabulary.json        V strings, for lexicon vectors
+qrels.json             of queries with several relevant documents: their ids and grades
 meta.json              kind, dimension, count, origin of the vectors; per file its shape, dtype, size and SHA-256
 """
 

@@ -28,7 +28,7 @@ from bench.vectors.format import (
     to_csr,
 )
 from models.errors import InputError
-from models.files import BrokenFileError, read_json
+from models.files import BrokenFileError, read_json, sha256
 
 
 class Vectors(abc.ABC):
@@ -68,6 +68,17 @@ class Vectors(abc.ABC):
     def groups(self) -> list[str]:
         """For each item the id of its image."""
         return self.ids if self._groups is None else _decoded(self._groups, self.count)
+
+    @functools.cached_property
+    def qrels(self) -> dict[str, dict[str, float]] | None:
+        """Of queries with several relevant documents: query id -> document id -> grade above 0."""
+        if "qrels" not in self.meta:
+            return None
+        file = self.folder / "qrels.json"
+        found = read_json(file, REMEDY)
+        if sha256(file) != self.meta["qrels"]:
+            raise BrokenFileError(f"{file}: not the qrels of these vectors (SHA-256 differs); {REMEDY}")
+        return found["qrels"]
 
     @property
     def grouped(self) -> bool:

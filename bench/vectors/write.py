@@ -8,7 +8,7 @@ after the last described shard and ignores other files. A lock excludes a second
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +30,19 @@ def write_vectors(
     vocabulary: Sequence[str] | None = None,
     made_from=None,
     shard_rows: int = SHARD_ROWS,
+    qrels: Mapping[str, Mapping[str, float]] | None = None,
 ):
     """Context manager: yields a `VectorsWriter`; `folder` appears when the block ends, and not if it raises.
 
     kind: "dense" or "lexicon". dimension: D, or V lexicons. made_from: plain values stored in meta.json that say what
-    the vectors were made from. Memory is that of one shard, for any number of items. Raises InputError for a vector
-    that is not finite.
+    the vectors were made from. qrels: of queries, query id -> document id -> grade above 0. Memory is that of one
+    shard, for any number of items. Raises InputError for a vector that is not finite.
     """
     with atomic_folder(folder) as partial:
         writer = VectorsWriter(partial, kind, dimension, shard_rows)
         yield writer
+        if qrels is not None:
+            write_json(partial / "qrels.json", {"qrels": qrels}, seal=True)
         writer.close(vocabulary, made_from)
 
 
@@ -136,6 +139,8 @@ class VectorsWriter:
             "made_from": made_from,
             "shards": self.shards,
         }
+        if (qrels := self.folder / "qrels.json").exists():
+            meta["qrels"] = sha256(qrels)
         write_json(self.folder / "meta.json", meta, seal=True)
 
     def _flush(self, count: int) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.store import cli
-from bench.store.records import SIDECARS, RecordStore
+from bench.store.records import RecordStore
 from models.errors import InputError
 from models.files import atomic_folder
 from reports.records.evidence import Evidence
@@ -27,6 +27,7 @@ from reports.records.rows import filtered
 
 PROFILE = "quick"  # profile of the reference run; a bundle may hold others
 ROWS = "records.parquet"
+SIDECARS = ("queries", "examples")  # rankings are too large to commit
 WHOLE = 2**30  # bytes, rows: larger than any column, so that each is one page
 RANKS = "ranks.list.element"
 HOME = r" --home(?:=|\s+)(?:'[^']*'|\S+)"  # removed from commands: a private path

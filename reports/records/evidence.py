@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.tasks import evaluation
 from models.errors import InputError
-from reports.records.corpora import VECTORS_ONLY, Corpora
+from reports.records.corpora import OWN, VECTORS_ONLY, Corpora
 from reports.records.rows import ended, filtered, galleries, is_swept, newest_checkpoints, per_query, prepared
 from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell
 from reports.statistics import intervals
@@ -79,9 +79,9 @@ class Evidence:
     def variants(self) -> list[str]:
         """Names of variants: the reference, the baseline, then the others in alphabetical order."""
         first = [self.reading.reference, self.reading.baseline]
-        trained = self.rows[~is_swept(self.rows)]  # a sweep names any checkpoint
+        trained = self.rows[~is_swept(self.rows)]  # a sweep names any checkpoint, or vectors of the user
         return sorted(
-            set((trained if len(trained) else self.rows).variant) - {""},
+            set((trained if len(trained) else self.rows[~self.rows.corpus.str.startswith(OWN)]).variant) - {""},
             key=lambda name: (first.index(name) if name in first else len(first), name),
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 from bench import engines
 from bench.engines.indexes import Index, build_index
 from bench.store.config import code_fingerprint
-from bench.store.records import Point
+from bench.store.records import Point, ranking_rows
 from bench.tasks import evaluation
 from bench.tasks import timing as timer
 from bench.tasks.relevance import Relevance
@@ -90,7 +90,8 @@ class Direction:
         """Writes the point of recall, sizes and cost per pair, with results of `examples` queries; returns its id."""
         index = self.index(setting, self.measurement.force)
         point = self.point(setting, index.id, queries=self.queries.count, depth=self.depth)
-        if self.measurement.exists(point):
+        ranked = self.options.rankings
+        if self.measurement.exists(point) and not (ranked and not self.store.has_rankings(point)):
             return point.id
         began = time.perf_counter()
         ids, scores = self.ranking(setting)
@@ -107,7 +108,8 @@ class Direction:
         shown = self.examples(setting, ids, scores, examples) if examples else None
         seconds = time.perf_counter() - began
         sidecar = self.relevance.sidecar(range(len(ranks)), ranks)
-        return self.store.write(point, values, sidecar, shown, seconds=seconds)
+        stored = ranking_rows(self.queries.ids, self.gallery.ids, ids, scores) if ranked else None
+        return self.store.write(point, values, sidecar, shown, seconds=seconds, rankings=stored)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (shared by accuracy and the COCO protocols)
     def ranking(self, setting: Setting) -> tuple[np.ndarray, np.ndarray]:

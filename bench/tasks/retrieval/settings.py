@@ -33,7 +33,7 @@ class RecallOptions:
     query_top_k: query lexicons; None = all, as the paper prunes documents only.
     depth: results retrieved for accuracy, at most the gallery; a first relevant item beyond it counts as depth + 1
     in the median rank. timing: None leaves rates and latencies out. examples: number of queries whose results are
-    stored.
+    stored. rankings: store the results of every query too.
     """
 
     top_k: tuple[int | None, ...] = TOP_KS
@@ -44,6 +44,7 @@ class RecallOptions:
     timing: Timing | None = Timing()
     examples: int = 10
     hard_negatives: bool = True
+    rankings: bool = False
 
 
 def settings(kind: str, top_k: Sequence[int | None] = TOP_KS, bits: int = 8) -> list[Setting]:

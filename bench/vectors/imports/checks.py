@@ -87,7 +87,7 @@ def check_ids(ids: Sequence[str], where: str, unit: str = "rows", first: int = 0
 
 
 def check_pair(documents, queries) -> None:
-    """Raises InputError unless queries can search documents: kind, length, vocabulary, and groups that exist."""
+    """Raises InputError unless queries can search documents: kind, length, vocabulary, groups or qrels of its items."""
     if (documents.kind, documents.dimension) != (queries.kind, queries.dimension):
         found = f"{queries.kind} vectors of dimension {queries.dimension}"
         expected = f"expected {documents.kind} of {documents.dimension}, as the documents"
@@ -97,7 +97,16 @@ def check_pair(documents, queries) -> None:
         place, (theirs, mine) = next((at, pair) for at, pair in pairs if pair[0] != pair[1])
         expected = f"expected '{theirs}', as in {documents.folder}"
         raise InputError(f"{queries.folder}: lexicon {place} is '{mine}'; {expected}")
-    if queries.grouped:
+    if queries.qrels is not None:
+        known = set(documents.ids)
+        lost = [row for row, query in enumerate(queries.ids) if known.isdisjoint(queries.qrels.get(query, ()))]
+        if lost:
+            named = ", ".join(f"row {row} ('{queries.ids[row]}')" for row in lost[:SAMPLE])
+            found = (
+                f"{len(lost):,} of {queries.count:,} queries have no relevant document in {documents.folder}: {named}"
+            )
+            raise InputError(f"{queries.folder}: {found}; expected the ids of its documents in the qrels")
+    elif queries.grouped:
         known = set(documents.groups)
         lost = [row for row, group in enumerate(queries.groups) if group not in known]
         if lost:
@@ -118,3 +127,5 @@ def check_same_items(vectors, others) -> None:
             else:
                 found = f"row {row} is '{theirs[row]}' by its {name}; expected '{mine[row]}'"
             raise InputError(f"{others.folder}: {found}, as in {vectors.folder}")
+    if vectors.qrels != others.qrels:
+        raise InputError(f"{others.folder}: other qrels; expected those of {vectors.folder}")

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.vectors.imports.checks import check_dense
+from bench.vectors.imports.ciff import CiffFile
 from bench.vectors.imports.csr import CsrFiles
 from bench.vectors.imports.jsonl import JsonFiles
-from bench.vectors.read import load_mapped
+from bench.vectors.imports.matched import Matched
+from bench.vectors.read import Vectors, load_mapped
 from models.errors import InputError
 
 ROWS = 8_192  # of a batch
@@ -55,23 +57,48 @@ class DenseFiles:
                 yield rows
 
 
-def open_files(dense: Sequence[Path], lexicon: Sequence[Path], vocabulary: list[str] | None, known_only: bool):
-    """The reader of the files. Raises InputError for a missing file, another suffix, or files of several kinds."""
+def open_files(
+    dense: Sequence[Path],
+    lexicon: Sequence[Path],
+    vocabulary: list[str] | None = None,
+    documents: Vectors | None = None,
+):
+    """The reader of the files. Raises InputError for a missing file, another suffix, or files of several kinds.
+
+    vocabulary: tokens of the lexicons of .npz files, or the only ones of .jsonl files.
+    documents: imported vectors that these search, whose vocabulary tokens are matched with. Tokens that they do not
+    have are left out and counted.
+    """
     for file in (*dense, *lexicon):
         if not file.is_file():
             raise InputError(f"{file}: no such file")
     if dense:
         return DenseFiles(dense)
     suffixes = {_suffix(file) for file in lexicon}
+    of_documents = documents and documents.vocabulary
     if suffixes == {".npz"}:
-        return CsrFiles(lexicon, vocabulary)
+        reader = CsrFiles(lexicon, of_documents if vocabulary is None else vocabulary)
+        return reader if vocabulary is None else _matched(reader, documents)
     if suffixes == {".jsonl"}:
-        return JsonFiles(lexicon, vocabulary, known_only)
-    raise InputError(
-        f"--lexicon {' '.join(map(str, lexicon))}: expected .npz files (SciPy CSR), or .jsonl files (.gz too)"
-    )
+        return _matched(JsonFiles(lexicon, vocabulary), documents)
+    if suffixes == {".ciff"}:
+        if vocabulary is not None:
+            raise InputError(f"--vocabulary: {lexicon[0]} has a vocabulary of its own; expected it with .npz or .jsonl")
+        return _matched(CiffFile(lexicon), documents)
+    expected = "expected .npz files (SciPy CSR), .jsonl files, or one .ciff file (the last two also as .gz)"
+    raise InputError(f"--lexicon {' '.join(map(str, lexicon))}: {expected}")
+
+
+def _matched(reader, documents: Vectors | None):
+    """A reader with a vocabulary, over that of the documents."""
+    if documents is None:
+        return reader
+    if documents.vocabulary is None:
+        raise InputError(f"{documents.folder}: these documents have no vocabulary to match tokens with")
+    return Matched(reader, documents.vocabulary, documents.folder)
 
 
 def _suffix(file: Path) -> str:
     name = file.name.removesuffix(".gz")
-    return ".jsonl" if name.endswith((".jsonl", ".json")) else Path(name).suffix if name == file.name else ""
+    known = {".jsonl": ".jsonl", ".json": ".jsonl", ".ciff": ".ciff"}
+    return known.get(Path(name).suffix, Path(name).suffix if name == file.name else "")

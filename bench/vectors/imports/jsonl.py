@@ -17,14 +17,12 @@ class JsonFiles:
     """Lines {"id": ..., "vector": {token: weight}}, .gz too, read twice: for ids and tokens, then for weights.
 
     vocabulary: the tokens of the files in alphabetical order unless given.
-
-    known_only: leaves out tokens outside the given vocabulary, and counts them, where they would be refused.
     """
 
     kind = "lexicon"
 
-    def __init__(self, files: Sequence[Path], vocabulary: list[str] | None = None, known_only: bool = False):
-        self.files, self.known_only, self.zeros, self.unknown = list(files), known_only, 0, 0
+    def __init__(self, files: Sequence[Path], vocabulary: list[str] | None = None):
+        self.files, self.zeros = list(files), 0
         ids, tokens = [], set()
         for _, item, vector in self._lines():
             ids.append(item)
@@ -48,8 +46,6 @@ class JsonFiles:
                 elif (place := self._places.get(token)) is not None:
                     lexicons.append(place)
                     weights.append(weight)
-                elif self.known_only:
-                    self.unknown += 1
                 else:
                     raise InputError(f"{where}: token {token!r} is not in the vocabulary")
             pointers.append(len(lexicons))

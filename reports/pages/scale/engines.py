@@ -18,7 +18,8 @@ from reports.render.tables import (
     size,
 )
 
-QUALITY = [*(f"recall@{k}" for k in (1, 5, 10)), "engine_recall@10", "bytes_per_image"]
+TASK = [*(f"recall@{k}" for k in (1, 5, 10)), "ndcg@10"]
+QUALITY = [*TASK, "engine_recall@10", "bytes_per_image"]
 BUILD = ["build_seconds", "resident_bytes"]
 LATENCIES = {f"p{share}": f"latency_p{share}_us" for share in (50, 95, 99)}
 LOADED = "loaded machine"
@@ -70,6 +71,8 @@ def engine_table(sweep: Sweep, images: int) -> Table:
     columns = [Column("search", "Engine and settings"), Column("kind", "Vectors")]
     columns += [Column("variant", "Variant")] if several else []
     columns += [Column(f"recall@{k}", f"R@{k}", percent, "Task, %") for k in (1, 5, 10)]
+    if graded := any(not search.cell("ndcg@10").missing for search in searches):
+        columns.append(Column("ndcg@10", "nDCG@10", percent, "Task, %"))
     columns.append(Column("engine_recall@10", "recall@10", percent, "Engine, %"))
     columns.append(Column("bytes_per_image", "Per image", size))
     columns += [Column(f"{call.key} qps", call.short, integer, "QPS (mode, threads)") for call in calls]
@@ -86,6 +89,8 @@ def engine_table(sweep: Sweep, images: int) -> Table:
     rows = [_row(search, count, calls) for search, count in _collapsed(searches)]
     rows += [_row(search, 1, calls) for search in ceilings]
     notes = ["R@K: of the task. Engine recall@10: share of the exact top 10. In memory: growth by loading and search."]
+    if graded:
+        notes.append("R@K is Success@K: at least one relevant item in the top K. nDCG@10 weighs the grades of all.")
     if limited:
         notes.append("Limit: measured memory bandwidth over the bytes that exhaustive scoring must read.")
     if ceilings:
@@ -114,7 +119,7 @@ def _row(search: Search, count: int, calls: list[Call]) -> dict[str, Cell]:
     if search.engine == CEILING:
         cells |= {"search": Cell(CEILING)} | dict.fromkeys((*QUALITY, *BUILD), Cell(NOT_APPLICABLE))
     elif search.recall is None and not search.problem:
-        cells |= {f"recall@{k}": Cell(NOT_APPLICABLE) for k in (1, 5, 10)}
+        cells |= dict.fromkeys(TASK, Cell(NOT_APPLICABLE))
     for call in calls:
         cells[f"{call.key} qps"] = brief(search.timed(call))
         cells |= {f"{call.key} {name}": brief(search.timed(call, metric)) for name, metric in LATENCIES.items()}

@@ -1,11 +1,6 @@
 """`--corpus vectors`: scales that follow from the weights, and vectors that do not fit together."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +12,6 @@ from bench.store.records import RecordStore
 from bench.vectors.write import write_vectors
 from models.files import read_json, sha256, write_json
 
-ROOT = Path(__file__).resolve().parents[3]
 ITEMS, QUERIES, LEXICONS = 300, 40, 60
 
 
@@ -209,6 +203,7 @@ def test_dense_and_lexicon_vectors_of_the_same_items_take_turns(sweep_pairs, in_
     assert sweep_pairs(folders[:2], folders[2:], "--name", "mine", "rounds=2") == 0
     found = RecordStore(tmp_path / "home").read()
     assert set(found.corpus) == {"vectors:mine"} and len(set(found.data_id)) == 1
+    assert set(found.variant) == {"mine dense", "mine lexicon"}
     assert set(found[found.metric == "recall@1"].kind) == {"dense", "lexicon"}
     timed = [request["queries"]["folder"][-2:] for job, request in in_process if job == "timing"]
     assert timed == ["q1", "q2", "q2"] * 2  # `impact` at two settings
@@ -234,18 +229,32 @@ def test_sides_with_other_items_are_refused(ids, groups, message, sweep_pairs, t
     assert "expected one folder of each kind, dense and lexicon" in capsys.readouterr().err
 
 
-@pytest.mark.nightly
-def test_the_example_of_the_guide_works_as_written(tmp_path):
-    guide = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-    blocks = re.findall(
-        r"^```\n(.*?)^```", guide.partition("## Your own vectors")[2].partition("\n## ")[0], re.S | re.M
-    )
-    commands = f'lexlip-bench() {{ python -m bench "$@"; }}\npython() {{ {sys.executable} "$@"; }}\n' + "\n".join(
-        blocks
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "LEXLIP_BENCH_HOME": str(tmp_path / "runs")}
-    done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = RecordStore(tmp_path / "runs").read()
-    assert found[found.metric == "recall@1"].groupby("kind").value.min().to_dict() == {"dense": 1.0, "lexicon": 1.0}
-    assert "vectors:mine" in (tmp_path / "runs" / "site" / "scale.html").read_text(encoding="utf-8")
+def test_a_folder_is_a_corpus(in_process, monkeypatch, fast_grid, tmp_path, capsys):
+    monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
+    monkeypatch.chdir(tmp_path)
+    names = [f"q{i}" for i in range(9)]
+
+    def run(corpus, *more) -> int:
+        flags = ["--corpus", corpus, "--engines", "impact,faiss-flat", "--sizes", str(ITEMS), "--home", "home"]
+        return cli.run(scale.main, scale.parser(), [*flags, *more, *fast_grid])
+
+    written(tmp_path / "mine/dense/documents", DENSE, IDS, kind="dense")
+    assert run("mine") == cli.BAD_INPUT
+    assert "--corpus mine: no vectors in mine/dense/queries; expected dense/documents and" in capsys.readouterr().err
+    written(tmp_path / "mine/dense/queries", DENSE[:9], names, IDS[:9], kind="dense")
+    written(tmp_path / "mine/lexicon/documents", rows_of("splade"), IDS)
+    written(tmp_path / "mine/lexicon/queries", rows_of("splade")[:9], names, IDS[:9])
+    assert run("mine") == 0
+    found = RecordStore(tmp_path / "home").read()
+    assert set(found.corpus) == {"vectors:mine"} and set(found.variant) == {"mine dense", "mine lexicon"}
+    assert run("mine", "--name", "other") == 0
+    assert "vectors:other" in set(RecordStore(tmp_path / "home").read().corpus)
+    for corpus, message in (
+        ("nowhere", "--corpus nowhere: expected a number of images such as 5000, 250k or 1M, synthetic:10M, or a fold"),
+        ("home", "--corpus home: no vectors in home; expected dense/documents"),
+    ):
+        assert run(corpus) == cli.BAD_INPUT
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert run("mine", "--documents", "x") == cli.BAD_INPUT
+    assert "expected it without --documents and --queries" in capsys.readouterr().err

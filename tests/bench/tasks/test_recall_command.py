@@ -9,10 +9,13 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import pytrec_eval
 import torch
 from PIL import Image
 
+import bench.__main__ as entry
 from bench.corpora.resolution import at_pixels
 from bench.store import cli
 from bench.store.records import RecordStore
@@ -35,6 +38,35 @@ def test_command(tmp_path, words, capsys):
     assert out[-1] == "used words, test: 20 images, 40 queries"
     rows = RecordStore(tmp_path).read()
     assert set(rows.variant) == {"lexicon"}
+
+
+def test_rankings_are_exported_as_runs_with_the_same_recall(tmp_path, words, capsys):
+    """Impacts tie often, and trec_eval orders ties by document: scores of the run must not tie."""
+    flags = ["--checkpoint", tmp_path / "lexicon", "--home", tmp_path, "--images", 20, "--top-k", "8"]
+    flags += ["--no-timing", "--corpus", "{name: words, seed: 0}"]
+    assert run(*flags) == 0 and not list(tmp_path.glob("results/*.rankings.parquet"))
+    assert entry.main(["records", "export", "--trec-run", str(tmp_path / "out"), "--home", str(tmp_path)]) == 2
+    assert "no record has rankings; measure again with --rankings" in capsys.readouterr().err
+    assert run(*flags, "--rankings") == 0  # recorded already, without rankings
+    assert entry.main(["records", "export", "--trec-run", str(tmp_path / "out"), "--home", str(tmp_path)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if ".run: " in line]
+    files = {path.stem.rpartition("-")[2]: path for path in (tmp_path / "out").iterdir()}
+    store = RecordStore(tmp_path)
+    values = store.read().set_index(["point_id", "metric"]).value
+    assert len(files) == len(lines) == 2 * 3 and "queries of words, 20 images" in lines[0]
+    for point_id, path in files.items():
+        queries = store.queries(point_id).set_index("query_id")
+        groups = queries["group"].to_dict()
+        ranked = pd.read_csv(path, sep=" ", names=["query", "q0", "item", "rank", "score", "tag"], dtype={"item": str})
+        assert set(ranked.tag) == {point_id} and set(ranked.q0) == {"Q0"}
+        by_query = ranked.groupby("query")
+        found = {query: dict(zip(rows.item, rows.score, strict=True)) for query, rows in by_query}
+        of_item = {item: item.partition("#")[0] for item in ranked.item}  # a caption's id starts with its image's
+        qrels = {query: {item: int(of_item[item] == groups[query]) for item in of_item} for query in groups}
+        measured = pytrec_eval.RelevanceEvaluator(qrels, {"success.1,5,10"}).evaluate(found)
+        for k in (1, 5, 10):
+            success = sum(of_query[f"success_{k}"] for of_query in measured.values()) / len(groups)
+            assert success == pytest.approx(values[point_id, f"recall@{k}"], abs=1e-9)
 
 
 def test_a_pre_trained_model_is_measured_the_same_way(tmp_path, word_corpus, monkeypatch, capsys):

@@ -8,11 +8,19 @@ import numpy as np
 import scipy.sparse as sp
 
 from bench.vectors.imports.files import open_files
-from bench.vectors.imports.items import read_vocabulary, relevant_documents
+from bench.vectors.imports.items import read_vocabulary
+from bench.vectors.imports.qrels import read_qrels
 from tests.fuzz.targets.target import Target
 
 DENSE = np.random.default_rng(0).random((5, 4))
 LEXICON = sp.csr_array(np.where(DENSE > 0.4, DENSE, 0))
+
+CIFF = bytes.fromhex(
+    "06 0801 1002 1802"  # header: version 1, two posting lists, two documents
+    "11 0a0162 1002 1803 2202 1001 22040801 1002"  # 'b': documents 0 and 1, tf 1 and 2
+    "0d 0a0161 1001 1805 22040801 1005"  # 'a': document 1, tf 5
+    "04 12026430 06 0801 12026431"  # records of d0 and d1
+)
 
 
 class _Imported(Target):
@@ -20,7 +28,7 @@ class _Imported(Target):
 
     def read(self, folder):
         file = folder / self.file
-        reader = open_files([] if self.lexicon else [file], [file] if self.lexicon else [], None, False)
+        reader = open_files([] if self.lexicon else [file], [file] if self.lexicon else [])
         rows = [rows.toarray().tolist() if self.lexicon else rows.tolist() for rows in reader.batches()]
         return [reader.count, reader.dimension, reader.vocabulary, reader.ids, rows]
 
@@ -54,6 +62,13 @@ class ImportGzip(_Imported):
         return [gzip.compress(b'{"id": "a", "vector": {"b": 1}}\n{"id": 1, "vector": {}}\n', mtime=0)]
 
 
+class ImportCiff(_Imported):
+    name, file, about = "import-ciff", "x.ciff", "imported indexes in the Common Index File Format"
+
+    def build(self, folder):
+        return [CIFF]
+
+
 class ImportQrels(Target):
     name, file, about = "import-qrels", "qrels", "qrels of imported queries"
 
@@ -61,7 +76,8 @@ class ImportQrels(Target):
         return [b"a 0 d1 1\na 0 d2 0\nb\t0\td\xc3\xa4\t2.5\n"]
 
     def read(self, folder):
-        return relevant_documents(folder / self.file, ["a", "b"])
+        found = read_qrels(folder / self.file, ["a", "b"])
+        return [found.grades, found.others, found.not_relevant]
 
 
 class ImportVocabulary(Target):
@@ -80,4 +96,4 @@ def _saved(save, array, **more) -> bytes:
     return file.getvalue()
 
 
-CLASSES = [ImportDense, ImportCsr, ImportJson, ImportGzip, ImportQrels, ImportVocabulary]
+CLASSES = [ImportDense, ImportCsr, ImportJson, ImportGzip, ImportCiff, ImportQrels, ImportVocabulary]

@@ -1,7 +1,8 @@
 """The table of every engine, the Pareto front, and the time from text to results."""
 
+from reports.pages.scale import claim, growth
 from reports.pages.scale import engines as scale_engines
-from tests.reports.scale.records import FLAT, ONE, cell, engines_of
+from tests.reports.scale.records import FLAT, IMPACT, ONE, cell, engines_of
 
 
 def test_engine_table(small):
@@ -64,3 +65,26 @@ def test_end_to_end_is_the_sum(small):
     assert cell(table, "whole", search="impact, top-256, 8 bits") == "14,050"
     assert cell(table, "share", search="impact, top-256, 8 bits") == f"{100 * 4000 / 14050:.1f}"
     assert cell(table, "whole", search="faiss-flat blas_from=4") == "not measured"
+
+
+def test_several_relevant_documents_have_ndcg(made):
+    made.write(made.point("dense", **FLAT), {"recall@1": 0.5, "ndcg@10": 0.25, "engine_recall@10": 1.0})
+    made.search("dense", 0.0, {ONE: 9.0}, 0.0, engine="dummy")
+    table = engines_of(made)
+    assert cell(table, "ndcg@10", search="faiss-flat blas_from=4") == "25.0"
+    assert cell(table, "ndcg@10", search="dummy") == "–" and any("Success@K" in note for note in table.notes)
+
+
+def test_one_relevant_document_has_none(small):
+    assert not {"ndcg@10"} & {column.key for column in engines_of(small).columns}
+
+
+def test_vectors_of_the_user_have_their_names_and_are_no_variants(made):
+    own = {"corpus": "vectors:mine", "profile": "", "checkpoint_id": "", "split": "", "direction": ""}
+    for images in (1_000, 10_000):
+        made.search("dense", 0.5, 10.0, images=images, variant="mine dense", **FLAT, **own)
+        made.search("lexicon", 0.4, 20.0, images=images, variant="mine lexicon", top_k=32, **IMPACT, **own)
+    assert made.evidence.variants == []
+    found = [*growth.section(made.evidence).tables, *claim.section(made.evidence).tables]
+    words = " ".join(f"{table.caption} {[column.label for column in table.columns]} {table.rows}" for table in found)
+    assert "lexicon (mine lexicon, impact, top-32, 8 bits)" in words and "(," not in words

@@ -110,7 +110,7 @@ def test_queries_take_the_vocabulary_of_the_documents_and_their_relevant_ones(im
         '{"id": 7, "vector": {"word03": 2, "unseen": 1.5, "word01": 0}}\n\n{"id": "q", "vector": {"word00": 1e-3}}\n'
     )
     (tmp_path / "qrels").write_text("7 0 d3 2\n7 0 d4 0\nq\t0\td1\t1\nother 0 d9 1\n")
-    found = imported("--lexicon", "queries.jsonl", "--vocabulary", "documents", "--relevance", "qrels")
+    found = imported("--lexicon", "queries.jsonl", "--documents", "documents", "--relevance", "qrels")
     assert found.vocabulary == WORDS and found.ids == ["7", "q"] and found.groups == ["d3", "d1"]
     assert found.to_scipy().toarray()[:, [0, 1, 3]].tolist() == [[0, 0, 2], [np.float32(1e-3), 0, 0]]
     out = capsys.readouterr().out
@@ -204,8 +204,8 @@ def test_files_of_another_kind_are_named(refused, tmp_path):
     (tmp_path / "b.npz").write_bytes(b"PK" + bytes(50))
     assert "b.npz: not a valid .npz file" in refused("--lexicon", "b.npz")
     assert "c.npz: no such file" in refused("--lexicon", "c.npz")
-    (tmp_path / "d.ciff").write_bytes(b"")
-    assert "d.ciff: expected .npz files (SciPy CSR), or .jsonl files" in refused("--lexicon", "d.ciff")
+    (tmp_path / "d.tsv").write_bytes(b"")
+    assert "d.tsv: expected .npz files (SciPy CSR), .jsonl files, or one .ciff file" in refused("--lexicon", "d.tsv")
     np.save(tmp_path / "e.npy", np.array([object()]), allow_pickle=True)
     assert "e.npy: not a valid .npy file" in refused("--dense", "e.npy")
 
@@ -252,9 +252,10 @@ def test_json_lines_are_named(text, message, refused, tmp_path):
         ("--relevance", "0 0 d1 1\n1 0 d2 1\n", "text: 1 of 3 queries have no relevant document: row 2 ('2')"),
         (
             "--relevance",
-            "0 0 d1 1\n0 0 d2 1\n",
-            "text: line 2: 'd2' is a second relevant document of query '0', beside 'd1'",
+            "0 0 d1 1\n0 0 d1 2\n",
+            "text: line 2: 'd1' has grade 2 for query '0', and 1 on an earlier line; expected one grade",
         ),
+        ("--relevance", "0 0 d1 nan\n", "text: line 1: '0 0 d1 nan'; expected 'query 0 document grade'"),
         ("--relevance", "0 0 d1\n", "text: line 1: '0 0 d1'; expected 'query 0 document grade'"),
         ("--relevance", "query-id corpus-id score x\n", "text: line 1: 'query-id corpus-id score x'; expected"),
         ("--vocabulary", "x\n", "--vocabulary: expected with --lexicon only"),
@@ -279,7 +280,7 @@ def test_vocabularies_that_do_not_fit_are_named(refused, tmp_path):
     (tmp_path / "v.json").write_text('{"x": 1}')
     assert 'v.json: expected {"token": number, ...}' in refused("--lexicon", "a.jsonl", "--vocabulary", "v.json")
     (tmp_path / "ids").write_text("b\n")
-    assert "--ids ids: the lines of a.jsonl have ids of their own" in refused("--lexicon", "a.jsonl", "--ids", "ids")
+    assert "--ids ids: the vectors of a.jsonl have ids of their own" in refused("--lexicon", "a.jsonl", "--ids", "ids")
 
 
 def test_an_existing_folder_is_replaced_only_with_force_and_only_if_it_holds_vectors(tmp_path, monkeypatch, capsys):
