@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from bench.corpora import check_split, read_spec
 from bench.corpora.counts import count
 from bench.corpora.resolution import open_at
-from bench.vectors.encode import Encoded, encode_slices, encoding_parser
+from bench.vectors.encode import Encoded, encode_slices, encoding_parser, record_and_print
 from bench.vectors.encoder import Encoder
 from bench.vectors.format import SHARD_ROWS
 from bench.vectors.nodes import Nodes, joined
@@ -70,6 +70,7 @@ def main(arguments) -> None:
         speed = f"{rate:.0f} images/s" if rate else "existed already"
         size = f"{encoded.images.count} images, {encoded.images.bytes / 1e6:.1f} MB, {encoded.captions.count} captions"
         print(f"{name}: {encoded.kind}, {size}, {speed}: {encoded.images.folder}")
+    record_and_print(arguments.home, encoders, made, corpus, *slices[:2])
     print(f"{time.perf_counter() - began:.1f} s")
 
 
