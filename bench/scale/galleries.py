@@ -146,14 +146,14 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
 
     encoders = {kind: Encoder(folder) for kind, folder in checkpoints.items()}
     corpus = corpora.open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
-    queries = min(TEST_IMAGES, images)
-    made = encode_gallery(arguments.home, encoders, corpus, "test", queries, images - queries, arguments.force)
+    queries, split = min(TEST_IMAGES, images), corpora.chosen_split(corpus)
+    made = encode_gallery(arguments.home, encoders, corpus, split, queries, images - queries, arguments.force)
     galleries = []
     for kind, encoded in made.items():
         base = Point(
             task="scale",
             corpus=corpus.name,
-            split="test",
+            split=split,
             direction="text_to_image",
             profile=arguments.profile,
             variant=VARIANTS[kind] if getattr(arguments, kind) is None else run_of(checkpoints[kind])["variant"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.corpora import data_id
+from bench.corpora import chosen_split, data_id
 from bench.corpora.counts import ALL, count
 from bench.corpora.resolution import open_at
 from bench.store import cli
@@ -95,15 +95,18 @@ class Slice:
     images: int = 1000
 
     @classmethod
-    def open(cls, spec: str | dict, split: str = "test", images: int | str = 1000, models: Sequence = ()) -> "Slice":
+    def open(
+        cls, spec: str | dict, split: str | None = None, images: int | str = 1000, models: Sequence = ()
+    ) -> "Slice":
         """Opens the corpus of a specification, at the resolution of `models` (`bench.corpora.resolution.open_at`).
 
-        images: a number, or "all" images of the split. Raises InputError for an unknown corpus or split, for images < 1
-        and for all images of an endless split.
+        split: None for the one of `chosen_split`. images: a number, or "all" images of the split. Raises InputError for
+        an unknown corpus or split, for images < 1 and for all images of an endless split.
         """
         if images != ALL and images < 1:
             raise InputError(f"images {images}: expected at least 1")
         corpus = open_at(spec, models)
+        split = chosen_split(corpus, split)
         return cls(corpus, split, count(corpus, split, images))
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.corpora import data_id, read_spec
+from bench.corpora import chosen_split, data_id, read_spec
 from bench.corpora.counts import count
 from bench.corpora.resolution import open_at
 from bench.store import cli, config
@@ -196,7 +196,8 @@ def main(arguments) -> None:
     encoders = {str(source): Encoder(source, arguments.precision) for source in arguments.checkpoint}
     with joined(arguments.ray) as nodes:
         corpus = open_at(read_spec(arguments.corpus), arguments.checkpoint)
-        slices = [(arguments.split, count(corpus, arguments.split, arguments.images))]
+        split = chosen_split(corpus, arguments.split)
+        slices = [(split, count(corpus, split, arguments.images))]
         began = time.perf_counter()
         made = encode_slices(
             arguments.home, encoders, corpus, slices, arguments.force, arguments.shard_rows, arguments.workers, nodes

@@ -182,3 +182,23 @@ print([name for name in ("torch", "transformers", "open_clip", "timm") if name i
         command = [sys.executable, "-c", script, copied.home, subject.model, subject.variant]
         done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [recall, sparsity, encode, gallery])
+def test_split_all_in_the_corpus_needs_no_flag(copied, long_captions, capsys, command):
+    """The table names its images "test"; the whole of it is the split `all`, and --split all reads the same vectors."""
+    subject = copied.subjects[0]
+    more = {recall: ("--no-timing",), gallery: ("--distractors", 0)}.get(command, ())
+    flags = ("--checkpoint", subject.model, "--home", copied.home, "--images", 4, *more)
+    whole = json.dumps(json.loads(long_captions) | {"split": "all"})
+    for given in ((), ("--split", "all")):
+        assert run(*flags, "--corpus", whole, *given, command=command) == 0
+        capsys.readouterr()
+    rows = RecordStore(copied.home).read()
+    rows = rows[(rows.task == "encoding") & (rows.corpus == "long")]
+    assert set(rows.split) == {"all"} and rows.point_id.nunique() == 1
+    assert run(*flags, "--corpus", whole, "--split", "test", command=command) == 2
+    assert "unknown split 'test' (nearest: all; known: all); images listed: all 4" in capsys.readouterr().err
+    assert run(*flags, "--corpus", long_captions, "--split", "all", command=command) == 2
+    error = capsys.readouterr().err
+    assert "unknown split 'all'" in error and "images listed: test 4; for every image give split: all in the" in error
