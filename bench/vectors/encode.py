@@ -21,12 +21,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.corpora import chosen_split, data_id, read_spec
 from bench.corpora.counts import count
 from bench.corpora.resolution import open_at
 from bench.store import cli, config
-from bench.store.records import Point, RecordStore
 from bench.vectors.batches import BATCH, batches
 from bench.vectors.encode_pass import Run, encode_captions, encode_images
 from bench.vectors.encoder import PRECISIONS, Encoder, is_open_clip, loader
@@ -35,6 +35,9 @@ from bench.vectors.jobs import Job
 from bench.vectors.nodes import Nodes, add_flag, joined
 from bench.vectors.read import Vectors
 from models.errors import InputError
+
+if TYPE_CHECKING:
+    from bench.store.records import Point, RecordStore
 
 log = logging.getLogger(__name__)
 CUT = "captions_cut"
@@ -125,7 +128,9 @@ def record_code() -> str:
     return config.code_fingerprint("bench.vectors.encode", "bench.vectors.encode_pass")
 
 
-def record_encoding(store: RecordStore, point: Point, encoder: Encoder, encoded: Encoded, captions: Captions) -> None:
+def record_encoding(
+    store: "RecordStore", point: "Point", encoder: Encoder, encoded: Encoded, captions: Captions
+) -> None:
     """Writes the rates of encoding, if the vectors were encoded now, and the number of captions that the model cuts.
 
     point: of the task "encoding". captions: the encoded ones, as a corpus yields them. A point that is recorded is
@@ -152,7 +157,7 @@ def captions_cut(encoder: Encoder, captions: Captions) -> int | None:
     return None if count is None else sum(count([text for _, text, _ in batch]) for batch in batches(captions))
 
 
-def cut_words(store: RecordStore, point: Point) -> str:
+def cut_words(store: "RecordStore", point: "Point") -> str:
     """The number of captions that a model cut, of a recorded point, as commands print it; "" where it is unknown."""
     cut = store.values(point).get(CUT)
     return "" if cut is None else f"{cut:,.0f} captions cut at the model's maximum length"
@@ -165,6 +170,8 @@ def record_and_print(
 
     split, images: the images whose captions are encoded.
     """
+    from bench.store.records import Point, RecordStore
+
     store = RecordStore(home)
     for name, encoded in made.items():
         encoder = encoders[name]
