@@ -153,7 +153,7 @@ def check_split(corpus: Corpus, split: str, images: int = 0) -> None:
     listed = f"; images listed: {', '.join(f'{name} {size:,}' for name, size in sizes.items())}" if sizes else ""
     if WHOLE in hidden:
         listed += f"; the split {WHOLE!r} has every image"
-    elif split == WHOLE and getattr(corpus, "can_be_whole", False):
+    elif split == WHOLE and split not in known and getattr(corpus, "can_be_whole", False):
         listed += "; for every image give split: all in the corpus"
     if split not in known:
         raise InputError(f"corpus {corpus.name}: unknown split {split!r}{nearest(str(split), known)}{listed}")

@@ -199,6 +199,8 @@ def test_split_all_in_the_corpus_needs_no_flag(copied, long_captions, capsys, co
     assert set(rows.split) == {"all"} and rows.point_id.nunique() == 1
     assert run(*flags, "--corpus", whole, "--split", "test", command=command) == 2
     assert "unknown split 'test' (nearest: all; known: all); images listed: all 4" in capsys.readouterr().err
+    assert run(*flags[:5], 9, *flags[6:], "--corpus", whole, command=command) == 2
+    assert "give split: all" not in (error := capsys.readouterr().err) and "split all has 4 images, expected" in error
     assert run(*flags, "--corpus", long_captions, "--split", "all", command=command) == 2
     error = capsys.readouterr().err
     assert "unknown split 'all'" in error and "images listed: test 4; for every image give split: all in the" in error
