@@ -17,7 +17,7 @@ MOST_MODULES = 13  # of a folder, `__init__.py` not counted
 HEAVY = (
     *("torch", "torchvision", "transformers", "open_clip", "timm"),
     *("faiss", "numba", "ray", "pyarrow.dataset"),
-    *("matplotlib", "scipy.stats", "statsmodels", "sklearn"),
+    *("matplotlib", "scipy.sparse", "scipy.stats", "statsmodels", "sklearn"),
 )
 """What no command imports for its `--help`."""
 

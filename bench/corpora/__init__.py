@@ -138,6 +138,11 @@ def _check_colons(tree: dict) -> None:
             raise InputError(f"corpus: {key!r}: expected a space after the colon: {str(key).replace(':', ': ', 1)}")
 
 
+def chosen_split(corpus: Corpus, given: str | None = None) -> str:
+    """The split that a command reads: the given one, else `all` of a corpus without another split, else test."""
+    return given or (WHOLE if tuple(corpus.splits) == (WHOLE,) else "test")
+
+
 def check_split(corpus: Corpus, split: str, images: int = 0) -> None:
     """Raises InputError for an unknown split, and for one that lists fewer than `images` images.
 
@@ -148,6 +153,8 @@ def check_split(corpus: Corpus, split: str, images: int = 0) -> None:
     listed = f"; images listed: {', '.join(f'{name} {size:,}' for name, size in sizes.items())}" if sizes else ""
     if WHOLE in hidden:
         listed += f"; the split {WHOLE!r} has every image"
+    elif split == WHOLE and split not in known and getattr(corpus, "can_be_whole", False):
+        listed += "; for every image give split: all in the corpus"
     if split not in known:
         raise InputError(f"corpus {corpus.name}: unknown split {split!r}{nearest(str(split), known)}{listed}")
     if sizes.get(split, images) < images:

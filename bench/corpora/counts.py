@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from bench.corpora import Corpus, check_split
+from bench.corpora import WHOLE, Corpus, check_split
 from bench.store.progress import progress
 from models.errors import InputError
 
@@ -36,6 +36,11 @@ def check_splits(corpus: Corpus, needed: Sequence[tuple[str, str, int]]) -> None
     needed: (split, key of the configuration, number of images). Raises InputError, which names each missing or small
     split and what to set.
     """
+    if tuple(corpus.splits) == (WHOLE,):
+        raise InputError(
+            f"corpus {corpus.name}: its only split is all, so a model would be measured on what it was trained on; "
+            f"expected {', '.join(dict.fromkeys(split for split, _, _ in needed))}: leave split: all out of the corpus"
+        )
     if missing := dict.fromkeys(split for split, _, _ in needed if split not in corpus.splits):
         raise InputError(
             f"corpus {corpus.name}: no split {' and no split '.join(missing)} (it has {', '.join(corpus.splits)}); "

@@ -5,7 +5,7 @@ correct.
 """
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.engines import ranking
 
@@ -19,7 +19,7 @@ def best_scores(documents, queries, k: int) -> np.ndarray:
     documents: DenseVectors, LexiconVectors or Impacts, read shard by shard. queries: (Q, D) array or CSR array (Q, V).
     Lexicon scores of 0 are no result.
     """
-    lexicon = sp.issparse(queries)
+    lexicon = scipy.sparse.issparse(queries)
     best = np.full((queries.shape[0], k), -np.inf)
     for shard in documents.shards():
         scores = _products(queries, shard)
@@ -55,7 +55,7 @@ def recall(found: np.ndarray, best: np.ndarray, k: int) -> float:
 
 def _products(queries, rows) -> np.ndarray:
     """Scores (Q, N): unsigned integers as int64, which does not overflow, floats as float32."""
-    if sp.issparse(queries):
+    if scipy.sparse.issparse(queries):
         wide = np.int64 if queries.dtype.kind == "u" else np.float32
-        return (queries.astype(wide) @ sp.csr_array(rows).astype(wide).T).toarray()
+        return (queries.astype(wide) @ scipy.sparse.csr_array(rows).astype(wide).T).toarray()
     return queries @ np.asarray(rows, np.float32).T

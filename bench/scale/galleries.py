@@ -12,10 +12,8 @@ from bench.store import cli, config
 from bench.store.commands import run_command
 from bench.store.records import Point, RecordStore
 from bench.store.sizes import is_number, number, sizes_up_to
-from bench.tasks.subject import run_of
 from bench.vectors.imports.checks import check_pair, check_same_items, check_vectors
 from bench.vectors.read import Vectors, open_vectors
-from models import checkpoint
 from models.errors import InputError
 from models.files import read_json
 
@@ -184,17 +182,17 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
 
     encoders = {kind: Encoder(folder) for kind, folder in checkpoints.items()}
     corpus = corpora.open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
-    queries = min(TEST_IMAGES, images)
-    made = encode_gallery(arguments.home, encoders, corpus, "test", queries, images - queries, arguments.force)
+    queries, split = min(TEST_IMAGES, images), corpora.chosen_split(corpus)
+    made = encode_gallery(arguments.home, encoders, corpus, split, queries, images - queries, arguments.force)
     galleries = []
     for kind, encoded in made.items():
         base = Point(
             task="scale",
             corpus=corpus.name,
-            split="test",
+            split=split,
             direction="text_to_image",
             profile=arguments.profile,
-            variant=VARIANTS[kind] if getattr(arguments, kind) is None else run_of(checkpoints[kind])["variant"],
+            variant=VARIANTS[kind] if getattr(arguments, kind) is None else config.run_of(checkpoints[kind])["variant"],
             kind=kind,
             data_id=corpora.data_id(corpus),
             checkpoint_id=encoders[kind].id,
@@ -209,6 +207,8 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
 
 def _checkpoints(arguments) -> dict[str, Path]:
     """Kind -> checkpoint, given or trained. Raises InputError for a checkpoint of the other kind."""
+    from models import checkpoint
+
     given = {kind: getattr(arguments, kind) for kind in arguments.kinds if getattr(arguments, kind)}
     for kind, folder in given.items():
         if (found := checkpoint.kind(folder)) != kind:

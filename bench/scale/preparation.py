@@ -14,6 +14,7 @@ from bench.store.machine import OtherWork, cores
 from bench.store.records import Point, RecordStore
 from bench.tasks import evaluation
 from bench.tasks import timing as measure
+from bench.vectors import encode
 from bench.vectors.statistics import describe
 
 TEST_IMAGES = 1_000
@@ -36,15 +37,17 @@ def record_vectors(store: RecordStore, gallery: Gallery, count: int, force: bool
 
 
 def record_encoding(store: RecordStore, encoder, encoded, base: Point, corpus, force: bool) -> None:
-    """Rates of encoding a gallery, if it was encoded just now, and the latency of encoding one text.
+    """Rates of encoding a gallery, if it was encoded just now, captions that are cut, and the latency of one text.
 
     encoder: `bench.vectors.encoder.Encoder`. encoded: its `Encoded` vectors of the gallery.
     """
     code = config.code_fingerprint("bench.vectors.encoder", __name__, *encoder.code)
     point = replace(base, task="encoding", images=encoded.images.count, vectors_id=encoded.images_id, code_id=code)
-    if encoded.rates:
-        values = encoded.rates | {"vectors_bytes": encoded.images.bytes}
-        store.write(replace(point, queries=encoded.captions.count), values)
+    whole = replace(point, queries=encoded.captions.count)
+    captions = corpus.captions(base.split, 0, min(TEST_IMAGES, encoded.images.count))
+    encode.record_encoding(store, whole, encoder, encoded, captions)
+    if cut := encode.cut_words(store, whole):
+        print(f"{encoder.source}: {cut}")
     for threads in dict.fromkeys((1, cores())):
         fields = {"images": None, "vectors_id": "", "queries": TIMED_TEXTS, "batch_mode": "single", "threads": threads}
         timed = replace(point, **fields)

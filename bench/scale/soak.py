@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-import scipy.sparse as sp
+import scipy
 
 from bench import engines
 from bench.engines.indexes import Index, build_index, open_index
@@ -187,12 +187,12 @@ def generated(kind: str, items: int, queries: int, seed: int = 0):
     popularity = np.arange(1, VOCABULARY + 1) ** -ZIPF
     lexicons = rng.choice(VOCABULARY, (items + queries, LEXICONS), p=popularity / popularity.sum())
     pointers = np.arange(0, (items + queries) * LEXICONS + 1, LEXICONS)
-    rows = sp.csr_array(
+    rows = scipy.sparse.csr_array(
         (rng.random(lexicons.size, np.float32), lexicons.ravel(), pointers), (items + queries, VOCABULARY)
     )
     rows.sum_duplicates()
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)))
-    rows = sp.csr_array(rows.multiply(1 / lengths[:, None]), dtype=np.float32)
+    rows = scipy.sparse.csr_array(rows.multiply(1 / lengths[:, None]), dtype=np.float32)
     return LexiconVectors.of(rows[:items]), rows[items:]
 
 

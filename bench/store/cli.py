@@ -58,7 +58,8 @@ def parser(description: str, writes: bool = False) -> argparse.ArgumentParser:
 def add_corpus(flags: argparse.ArgumentParser, images: str | None = "images of the split; all their captions are used"):
     """Adds `--corpus`, `--split` and, with a help text, `--images`: the items that a command reads."""
     flags.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
-    flags.add_argument("--split", default="test", help="split of the corpus")
+    split = "split of the corpus; test unless given, or the only split of a corpus with split: all"
+    flags.add_argument("--split", default=None, help=split)
     if images:
         flags.add_argument("--images", type=images_or_all, default=1000, help=f"{images}; a number, or all")
 

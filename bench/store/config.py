@@ -91,6 +91,20 @@ def read_yaml(file: Path, _extended: tuple[Path, ...] = ()) -> dict:
     return merge(base, tree)
 
 
+def run_of(checkpoint: Path) -> dict:
+    """variant, seed, profile and config_id of the run that made a checkpoint, from the `config.yaml` beside it.
+
+    Without one, the variant is the name of the folder. Raises InputError for a broken file.
+    """
+    folder = checkpoint.resolve()
+    described = folder.parent / "config.yaml"
+    found = read_yaml(described) if described.is_file() else {}
+    if not (isinstance(found.get("variant"), str) and isinstance(found.get("seed"), int)):
+        return {"variant": folder.name}
+    named = {name: found[name] for name in ("variant", "seed", "profile") if name in found}
+    return named | {"config_id": folder.parent.name}
+
+
 def merge(base: dict, change: dict) -> dict:
     """`base` updated with `change`; nested mappings are merged key by key."""
     merged = dict(base)

@@ -65,6 +65,12 @@ class RecordStore:
         path = self._rows(point.id)
         return self._read(path).column("status")[0].as_py() if path.exists() else None
 
+    def values(self, point: Point) -> dict[str, float]:
+        """Metric -> value of a point that is "ok"; {} without a record."""
+        path = self._rows(point.id)
+        rows = self._read(path).to_pylist() if path.exists() else []
+        return {row["metric"]: row["value"] for row in rows if row["status"] == "ok"}
+
     def write(
         self,
         point: Point,

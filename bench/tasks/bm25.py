@@ -122,8 +122,7 @@ def rank(
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)  # its import sets DEBUG, which logs each step
     if language not in Stemmer.algorithms():
-        known = ", ".join(Stemmer.algorithms())
-        raise InputError(f"language {language!r}: no stemmer{nearest(language, Stemmer.algorithms())}; known: {known}")
+        raise InputError(f"language {language!r}: no stemmer{nearest(language, Stemmer.algorithms())}")
     stemmer, stop_words = Stemmer.Stemmer(language), language if language in STOP_WORDS else None
     document_tokens, query_tokens = (
         bm25s.tokenize(list(texts), stopwords=stop_words, stemmer=stemmer, return_ids=False, show_progress=False)

@@ -27,7 +27,7 @@ from bench.tasks.retrieval.direction import CODE as RETRIEVAL
 from bench.tasks.retrieval.direction import Direction
 from bench.tasks.retrieval.examples import Result, example_rows, heat_maps
 from bench.tasks.retrieval.settings import TOP_KS, RecallOptions, Setting, main_setting
-from bench.tasks.subject import Measurement, Slice, Subject
+from bench.tasks.subject import Measurement, Slice, Subject, used
 from bench.vectors.encoder import PRECISIONS
 from models.errors import InputError
 
@@ -193,7 +193,8 @@ def main(arguments) -> None:
     store = RecordStore(arguments.home)
     for point_id in measure_disagreement(arguments.home, subjects, slice_, force=arguments.force):
         print(f"{point_id}: {len(store.examples(point_id))} examples")
-    print(Measurement(arguments.home, subjects[0], slice_).used)
+    encoded = Measurement(arguments.home, subjects[0], slice_).encoded
+    print(used(slice_.corpus.name, slice_.split, encoded.images.count, encoded.captions.count))
 
 
 def parser():

@@ -14,21 +14,15 @@ results as for a user). On the whole test split of COCO its other protocols are 
 "eccv"; `bench.tasks.retrieval.coco`).
 """
 
-from collections.abc import Iterable
-from pathlib import Path
-
 import pandas as pd
 
 from bench.store import cli
-from bench.store.config import code_fingerprint
-from bench.store.records import RecordStore
 from bench.tasks.classification.hard_negatives import measure_hard_negatives
 from bench.tasks.retrieval import coco
 from bench.tasks.retrieval.direction import DIRECTIONS, Direction
 from bench.tasks.retrieval.settings import RecallOptions, main_setting, settings
 from bench.tasks.subject import Measurement, Slice, Subject, add_subject
 from bench.tasks.timing import Timing
-from bench.vectors.batches import batches
 from bench.vectors.impacts import SCALE
 from models.errors import InputError
 
@@ -36,13 +30,14 @@ from models.errors import InputError
 def measure_recall(measurement: Measurement, options: RecallOptions | None = None) -> list[str]:
     """Measures a model on the images of a slice and all their captions; returns the ids of its points, old and new.
 
-    Writes points of the tasks "retrieval", "encoding" (if the vectors were encoded now), "hard_negatives" (if the
-    corpus has them) and COCO's protocols. Raises InputError for a broken checkpoint or corpus.
+    Writes points of the tasks "retrieval", "hard_negatives" (if the corpus has them) and COCO's protocols, and the one
+    of the encoding, whose id is not among those returned. Raises InputError for a broken checkpoint or corpus.
     """
     options, encoded, slice_ = options or RecallOptions(), measurement.encoded, measurement.slice
-    ids = [_write_encoding(measurement)]
+    ids = []
     protocols = coco.protocols(slice_.corpus, slice_.split, encoded)
     main = main_setting(encoded.kind, options.top_k, options.bits)
+    measurement.record_encoding()
     for name in DIRECTIONS:
         direction, to_image = Direction(measurement, name, options), name == "text_to_image"
         todo = settings(encoded.kind, options.top_k, options.bits)
@@ -53,39 +48,7 @@ def measure_recall(measurement: Measurement, options: RecallOptions | None = Non
                 ids += direction.timing(setting)
     if options.hard_negatives and hasattr(slice_.corpus, "hard_negatives"):
         ids.append(measure_hard_negatives(measurement))
-    return [point_id for point_id in ids if point_id]
-
-
-def _write_encoding(measurement: Measurement) -> str | None:
-    """Writes the rates of encoding, if the vectors were encoded now, and the number of captions that were cut.
-
-    Returns the point's id; None if it is recorded and nothing was encoded.
-    """
-    encoded = measurement.encoded
-    code = code_fingerprint("bench.vectors.encode", "bench.vectors.encode_pass")
-    fields = {"queries": encoded.captions.count, "vectors_id": encoded.images_id, "code_id": code}
-    point = measurement.point("encoding", **fields)
-    if not encoded.rates and measurement.store.has(point):
-        return None
-    values = encoded.rates | {"vectors_bytes": encoded.images.bytes}
-    slice_ = measurement.slice
-    cut = captions_cut(measurement.subject.encoder, slice_.corpus.captions(slice_.split, 0, slice_.images))
-    return measurement.store.write(point, values if cut is None else values | {"captions_cut": cut})
-
-
-def captions_cut(encoder, captions: Iterable[tuple[str, str, str]]) -> int | None:
-    """Number of captions that a model cuts at its maximum length; None for a model that does not tell."""
-    count = getattr(encoder.model, "cut", None)
-    if count is None and hasattr(encoder.model, "tokenizer"):
-        from models.tokenizer import LexiconTokenizer
-
-        limit = encoder.model.tokenizer.max_tokens
-        longer = LexiconTokenizer.load(Path(encoder.source) / "tokenizer.json", limit + 1)
-
-        def count(texts: list[str]) -> int:
-            return int((longer.encode(texts)[0][:, limit] != longer.pad_id).sum())
-
-    return None if count is None else sum(count([text for _, text, _ in batch]) for batch in batches(captions))
+    return ids
 
 
 # --- lexlip-bench recall ---
@@ -144,14 +107,12 @@ def main(arguments) -> None:
     slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, [subject.model])
     measurement = Measurement(arguments.home, subject, slice_, arguments.force)
     ids = measure_recall(measurement, options)
-    recorded = RecordStore(arguments.home).read()
-    rows = recorded[recorded.point_id.isin(ids)]
+    rows = measurement.store.read()
+    rows = rows[rows.point_id.isin(ids)]
     print(table(rows))
     if protocols := coco.table(rows):
         print(f"\n{protocols}")
-    of_vectors = recorded[recorded.vectors_id == measurement.encoded.images_id]
-    cut = of_vectors[of_vectors.metric == "captions_cut"].value
-    print(measurement.used + (f"; {cut.iloc[0]:,.0f} captions cut at the model's maximum length" if len(cut) else ""))
+    print(measurement.used)
 
 
 def parser():

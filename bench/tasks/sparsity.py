@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.store import cli
 from bench.store.config import code_fingerprint
@@ -63,7 +63,9 @@ def postings(frequency: np.ndarray, documents: int) -> dict[str, float]:
     }
 
 
-def agreement(images: sp.csr_array, tokens: sp.csr_array, texts: sp.csr_array) -> dict[str, float]:
+def agreement(
+    images: "scipy.sparse.csr_array", tokens: "scipy.sparse.csr_array", texts: "scipy.sparse.csr_array"
+) -> dict[str, float]:
     """Precision and recall of images' lexicons against the word tokens of their captions, plain and weighted.
 
     images: (N, V) weights. tokens: (N, V), 1 where a token occurs in an image's captions. texts: (N, V) mean weights
@@ -81,7 +83,7 @@ def agreement(images: sp.csr_array, tokens: sp.csr_array, texts: sp.csr_array) -
     return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def caption_tokens(tokenizer, captions: Iterable[tuple[int, str]], images: int) -> sp.csr_array:
+def caption_tokens(tokenizer, captions: Iterable[tuple[int, str]], images: int) -> "scipy.sparse.csr_array":
     """(images, V) float32: 1 where a word piece occurs in a caption of the image.
 
     tokenizer: a `models.tokenizer.LexiconTokenizer`. captions: (row of its image, text); row -1: no image.
@@ -95,20 +97,20 @@ def caption_tokens(tokenizer, captions: Iterable[tuple[int, str]], images: int) 
         rows.append(np.array([row for row, _ in batch])[items])
         columns.append(tokens_BL[items, places])
     at = np.unique(np.stack([np.concatenate(rows), np.concatenate(columns)]), axis=1)
-    return sp.csr_array((np.ones(at.shape[1], np.float32), (at[0], at[1])), shape=(images, len(tokenizer)))
+    return scipy.sparse.csr_array((np.ones(at.shape[1], np.float32), (at[0], at[1])), shape=(images, len(tokenizer)))
 
 
-def mean_of_owners(rows: sp.csr_array, owners: np.ndarray, count: int) -> sp.csr_array:
+def mean_of_owners(rows: "scipy.sparse.csr_array", owners: np.ndarray, count: int) -> "scipy.sparse.csr_array":
     """(count, V): mean of the rows (Q, V) of each item; zero for an item without rows.
 
     owners: (Q,) the item that each row belongs to, -1 = none.
     """
     owned = np.flatnonzero(owners >= 0)
     share = 1 / np.bincount(owners[owned], minlength=count)[owners[owned]]
-    return sp.csr_array((share, (owners[owned], owned)), shape=(count, rows.shape[0])) @ rows
+    return scipy.sparse.csr_array((share, (owners[owned], owned)), shape=(count, rows.shape[0])) @ rows
 
 
-def _sums(rows: sp.csr_array) -> np.ndarray:
+def _sums(rows: "scipy.sparse.csr_array") -> np.ndarray:
     return np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
 
 

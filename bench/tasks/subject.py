@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.corpora import data_id
+from bench.corpora import chosen_split, data_id
 from bench.corpora.counts import ALL, count
 from bench.corpora.resolution import open_at
-from bench.store import cli, config
+from bench.store import cli
+from bench.store.config import run_of
 from bench.store.records import Point, RecordStore
 from bench.vectors import encode
 from bench.vectors.encode import Encoded
@@ -85,20 +86,6 @@ class Subject:
         return Point(**common | fields)
 
 
-def run_of(checkpoint: Path) -> dict:
-    """variant, seed, profile and config_id of the run that made a checkpoint, from the `config.yaml` beside it.
-
-    Without one, the variant is the name of the folder. Raises InputError for a broken file.
-    """
-    folder = checkpoint.resolve()
-    described = folder.parent / "config.yaml"
-    found = config.read_yaml(described) if described.is_file() else {}
-    if not (isinstance(found.get("variant"), str) and isinstance(found.get("seed"), int)):
-        return {"variant": folder.name}
-    named = {name: found[name] for name in ("variant", "seed", "profile") if name in found}
-    return named | {"config_id": folder.parent.name}
-
-
 @dataclass(frozen=True)
 class Slice:
     """Images 0..`images` of a split of a corpus, and their captions."""
@@ -108,15 +95,18 @@ class Slice:
     images: int = 1000
 
     @classmethod
-    def open(cls, spec: str | dict, split: str = "test", images: int | str = 1000, models: Sequence = ()) -> "Slice":
+    def open(
+        cls, spec: str | dict, split: str | None = None, images: int | str = 1000, models: Sequence = ()
+    ) -> "Slice":
         """Opens the corpus of a specification, at the resolution of `models` (`bench.corpora.resolution.open_at`).
 
-        images: a number, or "all" images of the split. Raises InputError for an unknown corpus or split, for images < 1
-        and for all images of an endless split.
+        split: None for the one of `chosen_split`. images: a number, or "all" images of the split. Raises InputError for
+        an unknown corpus or split, for images < 1 and for all images of an endless split.
         """
         if images != ALL and images < 1:
             raise InputError(f"images {images}: expected at least 1")
         corpus = open_at(spec, models)
+        split = chosen_split(corpus, split)
         return cls(corpus, split, count(corpus, split, images))
 
 
@@ -139,10 +129,25 @@ class Measurement:
         corpus, split, images = self.slice.corpus, self.slice.split, self.slice.images
         return encode.encode(self.home, self.subject.encoder, corpus, split, images, self.force)
 
+    def record_encoding(self) -> Point:
+        """Writes the point of the task "encoding" (`bench.vectors.encode.record_encoding`), once; returns it."""
+        return self._encoding
+
+    @functools.cached_property
+    def _encoding(self) -> Point:
+        encoded, slice_ = self.encoded, self.slice
+        fields = {"queries": encoded.captions.count, "vectors_id": encoded.images_id}
+        point = self.point("encoding", **fields, code_id=encode.record_code())
+        captions = slice_.corpus.captions(slice_.split, 0, slice_.images)
+        encode.record_encoding(self.store, point, self.subject.encoder, encoded, captions)
+        return point
+
     @property
     def used(self) -> str:
-        """Images and queries of the slice, in a line that commands print."""
-        return used(self.slice.corpus.name, self.slice.split, self.encoded.images.count, self.encoded.captions.count)
+        """Images and queries of the slice, and the captions that the model cuts, as commands print them; records it."""
+        counts = self.encoded.images.count, self.encoded.captions.count
+        cut = encode.cut_words(self.store, self.record_encoding())
+        return used(self.slice.corpus.name, self.slice.split, *counts) + (f"; {cut}" if cut else "")
 
     def point(self, task: str, **fields) -> Point:
         """The point of a task, with the fields of subject and slice and the kind of the vectors."""

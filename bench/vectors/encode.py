@@ -18,24 +18,32 @@ Notable choices
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.corpora import read_spec
+from bench.corpora import chosen_split, data_id, read_spec
 from bench.corpora.counts import count
 from bench.corpora.resolution import open_at
-from bench.store import cli
-from bench.vectors.batches import BATCH
+from bench.store import cli, config
+from bench.vectors.batches import BATCH, batches
 from bench.vectors.encode_pass import Run, encode_captions, encode_images
-from bench.vectors.encoder import PRECISIONS, Encoder
+from bench.vectors.encoder import PRECISIONS, Encoder, is_open_clip, loader
 from bench.vectors.format import SHARD_ROWS
 from bench.vectors.jobs import Job
 from bench.vectors.nodes import Nodes, add_flag, joined
 from bench.vectors.read import Vectors
 from models.errors import InputError
 
+if TYPE_CHECKING:
+    from bench.store.records import Point, RecordStore
+
 log = logging.getLogger(__name__)
+CUT = "captions_cut"
+"""The metric of captions that a model cuts."""
+Captions = Iterable[tuple[str, str, str]]
+"""(caption_id, text, image_id), as a corpus yields them."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,81 @@ def _encoded(images: Job, captions: Job) -> Encoded:
     return Encoded(images.find(), captions.find(), images.id, captions.id, made)
 
 
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def record_code() -> str:
+    """`code_id` of the points of the task "encoding"."""
+    return config.code_fingerprint("bench.vectors.encode", "bench.vectors.encode_pass")
+
+
+def record_encoding(
+    store: "RecordStore", point: "Point", encoder: Encoder, encoded: Encoded, captions: Captions
+) -> None:
+    """Writes the rates of encoding, if the vectors were encoded now, and the number of captions that the model cuts.
+
+    point: of the task "encoding". captions: the encoded ones, as a corpus yields them. A point that is recorded is
+    written again only with rates.
+    """
+    if encoded.rates or not store.has(point):
+        cut = captions_cut(encoder, captions)
+        values = encoded.rates | {"vectors_bytes": encoded.images.bytes}
+        store.write(point, values if cut is None else values | {CUT: cut})
+
+
+def captions_cut(encoder: Encoder, captions: Captions) -> int | None:
+    """Number of captions that a model cuts at its maximum length; None for a model that does not tell."""
+    count = getattr(encoder.model, "cut", None)
+    if count is None and hasattr(encoder.model, "tokenizer"):
+        from models.tokenizer import LexiconTokenizer
+
+        limit = encoder.model.tokenizer.max_tokens
+        longer = LexiconTokenizer.load(Path(encoder.source) / "tokenizer.json", limit + 1)
+
+        def count(texts: list[str]) -> int:
+            return int((longer.encode(texts)[0][:, limit] != longer.pad_id).sum())
+
+    return None if count is None else sum(count([text for _, text, _ in batch]) for batch in batches(captions))
+
+
+def cut_words(store: "RecordStore", point: "Point") -> str:
+    """The number of captions that a model cut, of a recorded point, as commands print it; "" where it is unknown."""
+    cut = store.values(point).get(CUT)
+    return "" if cut is None else f"{cut:,.0f} captions cut at the model's maximum length"
+
+
+def record_and_print(
+    home, encoders: Mapping[str, Encoder], made: Mapping[str, Encoded], corpus, split: str, images: int
+) -> None:
+    """Records each model's encoding, under the name of the run that made it, and prints how many captions it cuts.
+
+    split, images: the images whose captions are encoded.
+    """
+    from bench.store.records import Point, RecordStore
+
+    store = RecordStore(home)
+    for name, encoded in made.items():
+        encoder = encoders[name]
+        of_run = {"variant": loader(encoder.source).variant(encoder.source)} if is_open_clip(encoder.source) else None
+        point = Point(
+            task="encoding",
+            corpus=corpus.name,
+            split=split,
+            images=encoded.images.count,
+            queries=encoded.captions.count,
+            kind=encoded.kind,
+            data_id=data_id(corpus),
+            checkpoint_id=encoder.id,
+            vectors_id=encoded.images_id,
+            code_id=record_code(),
+            command=cli.command_line(),
+            **(of_run or config.run_of(encoder.source)),
+        )
+        record_encoding(store, point, encoder, encoded, corpus.captions(split, 0, images))
+        if cut := cut_words(store, point):
+            print(f"{name}: {cut}")
+
+
 # --- lexlip-bench encode ---------------------------------------------------------------------------------------------
 
 
@@ -120,7 +203,8 @@ def main(arguments) -> None:
     encoders = {str(source): Encoder(source, arguments.precision) for source in arguments.checkpoint}
     with joined(arguments.ray) as nodes:
         corpus = open_at(read_spec(arguments.corpus), arguments.checkpoint)
-        slices = [(arguments.split, count(corpus, arguments.split, arguments.images))]
+        split = chosen_split(corpus, arguments.split)
+        slices = [(split, count(corpus, split, arguments.images))]
         began = time.perf_counter()
         made = encode_slices(
             arguments.home, encoders, corpus, slices, arguments.force, arguments.shard_rows, arguments.workers, nodes
@@ -129,6 +213,7 @@ def main(arguments) -> None:
     for name, encoded in made.items():
         print(f"{name}: {encoded.images.count} images: {encoded.images.folder}")
         print(f"{name}: {encoded.captions.count} captions: {encoded.captions.folder}")
+    record_and_print(arguments.home, encoders, made, corpus, *slices[0])
     print(f"{seconds:.1f} s")
 
 

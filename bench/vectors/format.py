@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from models.files import BrokenFileError, sha256
 
@@ -41,12 +41,12 @@ def check_content(folder: Path, entry: dict) -> None:
         raise BrokenFileError(f"{folder / entry['name']}: changed since it was written (SHA-256 differs); {REMEDY}")
 
 
-def to_csr(rows) -> sp.csr_array:
+def to_csr(rows) -> "scipy.sparse.csr_array":
     """A dense or sparse matrix as CSR with ascending lexicons and without zeros; float32 unless unsigned integers.
 
     Raises ValueError for a negative or non-finite weight.
     """
-    csr = sp.csr_array(rows)
+    csr = scipy.sparse.csr_array(rows)
     if csr.dtype.kind != "u":
         csr = csr.astype(np.float32, copy=False)
     if csr.nnz and not (np.isfinite(csr.data).all() and csr.data.min() >= 0):
@@ -58,14 +58,14 @@ def to_csr(rows) -> sp.csr_array:
     return csr
 
 
-def sorted_csr(data, indices, indptr, dimension: int) -> sp.csr_array:
+def sorted_csr(data, indices, indptr, dimension: int) -> "scipy.sparse.csr_array":
     """A CSR array (N, dimension) of rows whose indices are sorted and unique already."""
-    csr = sp.csr_array((data, indices, indptr), shape=(len(indptr) - 1, dimension), copy=False)
+    csr = scipy.sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, dimension), copy=False)
     csr.has_sorted_indices = csr.has_canonical_format = True
     return csr
 
 
-def mapped_csr(data, indices, indptr, dimension: int) -> sp.csr_array:
+def mapped_csr(data, indices, indptr, dimension: int) -> "scipy.sparse.csr_array":
     """As `sorted_csr`, for memory-mapped parts and views of them, without a copy.
 
     Traps: the constructor of scipy copies a view that is small beside its base; assigning the parts does not. It also
@@ -73,7 +73,7 @@ def mapped_csr(data, indices, indptr, dimension: int) -> sp.csr_array:
     """
     if len(indices) <= np.iinfo(np.int32).max:
         indptr = indptr.astype(np.int32, copy=False)
-    csr = sp.csr_array((len(indptr) - 1, dimension), dtype=data.dtype)
+    csr = scipy.sparse.csr_array((len(indptr) - 1, dimension), dtype=data.dtype)
     csr.data, csr.indices, csr.indptr = data, indices, indptr
     csr.has_sorted_indices = csr.has_canonical_format = True
     return csr

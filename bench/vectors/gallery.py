@@ -11,10 +11,10 @@ is written.
 import time
 from collections.abc import Mapping
 
-from bench.corpora import check_split, read_spec
+from bench.corpora import check_split, chosen_split, read_spec
 from bench.corpora.counts import count
 from bench.corpora.resolution import open_at
-from bench.vectors.encode import Encoded, encode_slices, encoding_parser
+from bench.vectors.encode import Encoded, encode_slices, encoding_parser, record_and_print
 from bench.vectors.encoder import Encoder
 from bench.vectors.format import SHARD_ROWS
 from bench.vectors.nodes import Nodes, joined
@@ -61,7 +61,8 @@ def main(arguments) -> None:
     began = time.perf_counter()
     with joined(arguments.ray) as nodes:
         corpus = open_at(read_spec(arguments.corpus), arguments.checkpoint)
-        slices = (arguments.split, count(corpus, arguments.split, arguments.images), arguments.distractors)
+        split = chosen_split(corpus, arguments.split)
+        slices = (split, count(corpus, split, arguments.images), arguments.distractors)
         made = encode_gallery(
             arguments.home, encoders, corpus, *slices, arguments.force, arguments.shard_rows, arguments.workers, nodes
         )
@@ -70,6 +71,7 @@ def main(arguments) -> None:
         speed = f"{rate:.0f} images/s" if rate else "existed already"
         size = f"{encoded.images.count} images, {encoded.images.bytes / 1e6:.1f} MB, {encoded.captions.count} captions"
         print(f"{name}: {encoded.kind}, {size}, {speed}: {encoded.images.folder}")
+    record_and_print(arguments.home, encoders, made, corpus, *slices[:2])
     print(f"{time.perf_counter() - began:.1f} s")
 
 

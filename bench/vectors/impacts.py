@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.vectors.format import sorted_csr
 from bench.vectors.read import LexiconVectors
@@ -19,7 +19,7 @@ SCALE = PUBLISHED[8]  # L2-normalised weights give impacts of at most 100, so 8 
 DTYPES = {8: np.uint8, 16: np.uint16}
 
 
-def prune(rows: sp.csr_array, top_k: int | None) -> sp.csr_array:
+def prune(rows: "scipy.sparse.csr_array", top_k: int | None) -> "scipy.sparse.csr_array":
     """Keeps the `top_k` largest weights of each row (None: all); ties go to the lower lexicon id. Raises ValueError."""
     if top_k is None or not rows.nnz:
         return rows
@@ -37,7 +37,7 @@ def prune(rows: sp.csr_array, top_k: int | None) -> sp.csr_array:
     return sorted_csr(weights, lexicons, indptr, rows.shape[1])
 
 
-def quantise(rows: sp.csr_array, scale: float = SCALE, bits: int = 8) -> sp.csr_array:
+def quantise(rows: "scipy.sparse.csr_array", scale: float = SCALE, bits: int = 8) -> "scipy.sparse.csr_array":
     """rint(scale x weight) as uint8 or uint16, without zeros; larger values saturate. Raises ValueError."""
     if bits not in DTYPES:
         raise ValueError(f"bits {bits}: expected 8 or 16")
@@ -77,11 +77,11 @@ class Impacts:
         """uint8, uint16 or float32."""
         return np.dtype(DTYPES.get(self.bits, np.float32))
 
-    def shards(self) -> Iterator[sp.csr_array]:
+    def shards(self) -> "Iterator[scipy.sparse.csr_array]":
         """The shards in order, (rows, V)."""
         return map(self._of, self.vectors.shards())
 
-    def rows(self, start: int, stop: int) -> sp.csr_array:
+    def rows(self, start: int, stop: int) -> "scipy.sparse.csr_array":
         """Items start..stop-1, (stop - start, V)."""
         return self._of(self.vectors.rows(start, stop))
 
@@ -89,11 +89,11 @@ class Impacts:
         """The first `count` items, or all if there are fewer."""
         return replace(self, vectors=self.vectors.head(count))
 
-    def to_scipy(self) -> sp.csr_array:
+    def to_scipy(self) -> "scipy.sparse.csr_array":
         """All items, (N, V)."""
         return self.rows(0, self.count)
 
-    def _of(self, rows: sp.csr_array) -> sp.csr_array:
+    def _of(self, rows: "scipy.sparse.csr_array") -> "scipy.sparse.csr_array":
         pruned = prune(rows, self.top_k)
         return pruned if self.bits is None else quantise(pruned, self.scale, self.bits)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.vectors.format import (
     FORMAT,
@@ -183,14 +183,14 @@ class LexiconVectors(Vectors):
         rows = to_csr(rows)
         return cls([rows], rows.shape[1], _in_memory(ids), _in_memory(groups), vocabulary)
 
-    def to_scipy(self) -> sp.csr_array:
+    def to_scipy(self) -> "scipy.sparse.csr_array":
         """All of them as one CSR array (N, V)."""
         return self.rows(0, self.count)
 
     def _join(self, pieces):
         if not pieces:
-            return sp.csr_array((0, self.dimension), dtype=np.float32)
-        return sp.vstack(pieces, format="csr")
+            return scipy.sparse.csr_array((0, self.dimension), dtype=np.float32)
+        return scipy.sparse.vstack(pieces, format="csr")
 
     @staticmethod
     def _cut(shard, rows):
@@ -292,7 +292,7 @@ def _dense(folder: Path, entries: dict, dimension: int) -> np.ndarray:
     return _map(folder, entries["values"])
 
 
-def _lexicon(folder: Path, entries: dict, dimension: int) -> sp.csr_array:
+def _lexicon(folder: Path, entries: dict, dimension: int) -> "scipy.sparse.csr_array":
     indptr, lexicons, weights = (_map(folder, entries[part]) for part in PARTS["lexicon"])
     if indptr[0] != 0 or indptr[-1] != len(lexicons) or len(weights) != len(lexicons):
         raise BrokenFileError(f"{folder}: the row pointers of a shard do not match its weights; {REMEDY}")

@@ -6,7 +6,7 @@ gallery sizes.
 """
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.vectors.read import Vectors
 
@@ -96,7 +96,7 @@ def zipf_exponent(frequency: np.ndarray) -> float:
     return float(-np.polyfit(np.log(np.arange(1, len(ordered) + 1)), np.log(ordered), 1)[0])
 
 
-def weights_by_rank(rows: sp.csr_array) -> dict[str, float]:
+def weights_by_rank(rows: "scipy.sparse.csr_array") -> dict[str, float]:
     """Mean weight of the n-th strongest lexicon of a row, for each n of `RANKS`."""
     strongest = [np.sort(rows.data[a:b])[::-1] for a, b in zip(rows.indptr[:-1], rows.indptr[1:], strict=True)]
     at = {rank: [row[rank - 1] if len(row) >= rank else 0.0 for row in strongest] for rank in RANKS}
@@ -132,30 +132,34 @@ def rows_of(vectors: Vectors, which: np.ndarray):
 
 def joined(pieces: list):
     """Concatenates the rows of several arrays, dense or CSR."""
-    return sp.vstack(pieces, format="csr") if sp.issparse(pieces[0]) else np.concatenate(pieces)
+    return scipy.sparse.vstack(pieces, format="csr") if scipy.sparse.issparse(pieces[0]) else np.concatenate(pieces)
 
 
 def lengths_of(rows) -> np.ndarray:
     """L2 norm of each row."""
-    return sp.linalg.norm(rows, axis=1) if sp.issparse(rows) else np.linalg.norm(rows, axis=1)
+    return scipy.sparse.linalg.norm(rows, axis=1) if scipy.sparse.issparse(rows) else np.linalg.norm(rows, axis=1)
 
 
 def normalised(rows):
     """Rows divided by their L2 norms, float32; a row of zeros is unchanged."""
     scale = (1 / np.maximum(lengths_of(rows), 1e-12)).astype(np.float32)
-    return sp.csr_array(sp.diags_array(scale) @ rows.astype(np.float32)) if sp.issparse(rows) else rows * scale[:, None]
+    return (
+        scipy.sparse.csr_array(scipy.sparse.diags_array(scale) @ rows.astype(np.float32))
+        if scipy.sparse.issparse(rows)
+        else rows * scale[:, None]
+    )
 
 
 def products(rows, others) -> np.ndarray:
     """Dot products of all pairs of rows, dense (n, m)."""
     found = rows @ others.T
-    return found.toarray() if sp.issparse(found) else found
+    return found.toarray() if scipy.sparse.issparse(found) else found
 
 
 def _at_places(rows, gallery, places: list[int]) -> np.ndarray:
     """Cosine of each row to its n-th nearest of the gallery, (rows, len(places)); both normalised."""
     at, found = np.array(places) - 1, [np.zeros((0, len(places)))]
-    by_lexicon = gallery.T.tocsr().T if sp.issparse(gallery) else gallery
+    by_lexicon = gallery.T.tocsr().T if scipy.sparse.issparse(gallery) else gallery
     for start in range(0, rows.shape[0], CHUNK):
         found.append(-np.partition(-products(rows[start : start + CHUNK], by_lexicon), at, axis=1)[:, at])
     return np.concatenate(found)
@@ -182,7 +186,9 @@ def _pairs(rows) -> dict[str, float]:
         "pair_cosine_p99": float(np.percentile(cosines, 99)),
         "nearest_cosine": nearest_cosine(rows),
     }
-    return values | ({"pair_shared_lexicons": float(_shared(first, second).mean())} if sp.issparse(rows) else {})
+    return values | (
+        {"pair_shared_lexicons": float(_shared(first, second).mean())} if scipy.sparse.issparse(rows) else {}
+    )
 
 
 def _near_queries(documents: Vectors, queries: Vectors, which: np.ndarray, gallery) -> dict[str, float]:
@@ -195,17 +201,17 @@ def _near_queries(documents: Vectors, queries: Vectors, which: np.ndarray, galle
         items, back = np.unique(own[own >= 0], return_inverse=True)
         rows, items = rows[np.flatnonzero(own >= 0)], normalised(rows_of(documents, items))[back]
         values["own_cosine"] = float(_cosines(rows, items).mean())
-        if sp.issparse(rows):
+        if scipy.sparse.issparse(rows):
             overlap = _shared(rows, items) / np.maximum(1, np.diff(rows.indptr))
             values["query_document_overlap"] = float(overlap.mean())
     return values
 
 
 def _cosines(first, second) -> np.ndarray:
-    return first.multiply(second).sum(axis=1) if sp.issparse(first) else np.einsum("nd,nd->n", first, second)
+    return first.multiply(second).sum(axis=1) if scipy.sparse.issparse(first) else np.einsum("nd,nd->n", first, second)
 
 
-def _shared(first: sp.csr_array, second: sp.csr_array) -> np.ndarray:
+def _shared(first: "scipy.sparse.csr_array", second: "scipy.sparse.csr_array") -> np.ndarray:
     return (first > 0).multiply(second > 0).sum(axis=1)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 from filelock import FileLock, Timeout
 
 from bench.vectors.format import FORMAT, PARTS, REMEDY, SHARD_ROWS, check_content, encode_strings, to_csr
@@ -109,10 +109,14 @@ class VectorsWriter:
         if self._grouped not in (None, groups is not None):
             raise ValueError("expected groups for all batches or for none")
         self._grouped = groups is not None
-        values = batch.data if sp.issparse(batch) else np.asarray(batch)
+        values = batch.data if scipy.sparse.issparse(batch) else np.asarray(batch)
         fits = np.isfinite(values) & (values >= 0) if self.kind == "lexicon" else np.isfinite(values)
         if not fits.all():
-            broken = int(sp.coo_array(batch).row[~fits][0]) if sp.issparse(batch) else int(np.argwhere(~fits)[0, 0])
+            broken = (
+                int(scipy.sparse.coo_array(batch).row[~fits][0])
+                if scipy.sparse.issparse(batch)
+                else int(np.argwhere(~fits)[0, 0])
+            )
             found = "not finite" if not np.isfinite(values).all() else "negative"
             item = f"row {self.count + broken}: the vector of item '{ids[broken]}'"
             raise InputError(f"{item} is {found}; what made it is broken")
@@ -144,7 +148,11 @@ class VectorsWriter:
         write_json(self.folder / "meta.json", meta, seal=True)
 
     def _flush(self, count: int) -> None:
-        rows = sp.vstack(self._batches, format="csr") if self.kind == "lexicon" else np.concatenate(self._batches)
+        rows = (
+            scipy.sparse.vstack(self._batches, format="csr")
+            if self.kind == "lexicon"
+            else np.concatenate(self._batches)
+        )
         rest = rows[count:].copy()  # a view would keep the whole shard in memory
         parts = _parts(rows[:count]) | {"ids": encode_strings(self._ids[:count])}
         if self._grouped:

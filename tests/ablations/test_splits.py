@@ -48,6 +48,17 @@ def test_a_missing_or_small_split_is_found_before_training(command, counts, mess
     assert not home.exists()
 
 
+@pytest.mark.parametrize("command", ["ablations", "train"])
+def test_training_on_a_table_that_is_one_split_is_refused(command, table, tiny, tmp_path, capsys):
+    spec = table(train=6, val=4, test=5)[:-1] + ", split: all}"
+    assert bench.__main__.main([command, "--profile", tiny, "--home", str(tmp_path / "home"), spec, *SIZES]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "corpus table: its only split is all, so a model would be measured on what it was trained on; expected" in error
+    )
+    assert error.endswith(": leave split: all out of the corpus\n") and error.count("\n") == 1
+
+
 def test_all_that_must_change_is_said_at_once_and_broken_images_do_not_count(table, tiny, tmp_path, capsys):
     spec = table(train=6, val=4, test=4, broken=(9, 13))
     assert bench.__main__.main(["ablations", "--profile", tiny, "--home", str(tmp_path / "home"), spec, *SIZES]) == 2

@@ -31,7 +31,8 @@ class Folder(StoredCorpus):
 
     path, caption, split: names of the columns; by default the one of `PATHS` and of `CAPTIONS` that the table has, and
     `split` if present. Without a split column, the hash of the path decides (`hash_split`), and the split `all` has
-    every image. `split: all`, unless a column has that name: `all` is the only split. Split names are free; the images
+    every image. `split: all`, unless a column has that name: `all` is the only split, and commands read it
+    unless another is named. Split names are free; the images
     of a split named `distractors` fill a larger gallery. quoted, separator: how a text table is written, see
     `table.Dialect`. strict: refuse every row and image that would be left out. allow_missing: leave out more than 5%
     of the rows or images.
@@ -40,7 +41,7 @@ class Folder(StoredCorpus):
     Raises InputError for a broken table, an image in two splits, and rows or images that may not be left out.
     """
 
-    name, named_after = "folder", "annotations"
+    name, named_after, can_be_whole = "folder", "annotations", True
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.engines import ranking, registry
 from bench.engines.contract import BY_URL, EMBEDDED, Engine
@@ -146,7 +146,7 @@ class ServerEngine(Engine):
 
     def prepare(self, queries, **knobs):
         """Each query in the client's form, None for one without lexicons."""
-        if sp.issparse(queries):
+        if scipy.sparse.issparse(queries):
             return [self.store.query(pair) if pair[0] else None for pair in pairs(queries)]
         return [self.store.query(row) for row in queries]
 
@@ -236,7 +236,7 @@ def batches(vectors, size: int) -> Iterator[tuple[np.ndarray, Any]]:
     """Yields ids (n,) and rows of at most `size` items, without those that have no lexicons."""
     first = 0
     for shard in vectors.shards():
-        held = np.flatnonzero(np.diff(shard.indptr)) if sp.issparse(shard) else np.arange(len(shard))
+        held = np.flatnonzero(np.diff(shard.indptr)) if scipy.sparse.issparse(shard) else np.arange(len(shard))
         for start in range(0, len(held), size):
             places = held[start : start + size]
             yield first + places, shard[places]
@@ -252,7 +252,7 @@ def pairs(rows) -> Iterator[tuple[list[int], list[float]]]:
 
 def items(ids: np.ndarray, rows) -> Iterator[tuple[int, Any]]:
     """Yields id and vector of each item: (lexicons, weights), two lists, or a float32 array (D,)."""
-    return zip(ids.tolist(), pairs(rows) if sp.issparse(rows) else rows, strict=True)
+    return zip(ids.tolist(), pairs(rows) if scipy.sparse.issparse(rows) else rows, strict=True)
 
 
 def in_threads(batches: Iterable[tuple], send: Callable, threads: int) -> None:

@@ -225,7 +225,7 @@ def table(rows) -> str:
 
 def main(arguments) -> None:
     """Measures one model and prints the results."""
-    from bench.corpora import read_spec
+    from bench.corpora import chosen_split, read_spec
     from bench.corpora.counts import ALL, count
 
     images, subject = arguments.images, Subject.of(arguments)
@@ -233,7 +233,8 @@ def main(arguments) -> None:
         source, split = ImageFolder(arguments.folder), ""
         images = None if images == ALL else images
     else:
-        source, split = open_at(read_spec(arguments.corpus), [subject.model]), arguments.split
+        source = open_at(read_spec(arguments.corpus), [subject.model])
+        split = chosen_split(source, arguments.split)
         FactsOf(source)  # refuses a corpus without facts before its images are counted
         images = count(source, split, IMAGES if images is None else images)
     options = ZeroShotOptions(images, Prompts.read(arguments.prompts))

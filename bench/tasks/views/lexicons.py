@@ -135,11 +135,12 @@ def main(arguments) -> None:
 def _image(arguments, pixels: int) -> tuple[np.ndarray, dict]:
     """The image of `--image` at the model's resolution, and where it is from."""
     if arguments.image.isdecimal():
-        from bench.corpora import open_corpus, read_spec
+        from bench.corpora import chosen_split, open_corpus, read_spec
 
         corpus, number = open_corpus(read_spec(arguments.corpus)), int(arguments.image)
-        rendered = render(corpus, [(arguments.split, number, number + 1)], {pixels})
-        about = {"image": rendered.ids[0], "corpus": corpus.name, "split": arguments.split}
+        split = chosen_split(corpus, arguments.split)
+        rendered = render(corpus, [(split, number, number + 1)], {pixels})
+        about = {"image": rendered.ids[0], "corpus": corpus.name, "split": split}
         return rendered.of_size[pixels][0], about
     from bench.corpora.readers.decode import decode
 

@@ -28,7 +28,7 @@ import json
 import zipfile
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.store import config
 from bench.vectors.format import sorted_csr
@@ -65,8 +65,8 @@ CHUNK = 512  # prototypes compared with all others at a time
 class BootstrapModel:
     """A fitted model. measured: the result of `describe` for the vectors it was fitted to."""
 
-    documents: sp.csr_array | np.ndarray  # (P, V) CSR or (P, D) float32: the prototypes
-    queries: sp.csr_array | np.ndarray  # (Q, V) or (Q, D)
+    documents: "scipy.sparse.csr_array | np.ndarray"  # (P, V) CSR or (P, D) float32: the prototypes
+    queries: "scipy.sparse.csr_array | np.ndarray"  # (Q, V) or (Q, D)
     query_of: np.ndarray  # (Q,) int32 ascending: prototype of each query, one of the first `captioned`
     nearest: np.ndarray  # (P, neighbours) int32: the nearest other prototypes, nearest first
     ranks: np.ndarray  # (V,) int32: popularity rank of each lexicon from 0; empty for dense vectors
@@ -78,7 +78,7 @@ class BootstrapModel:
     @property
     def kind(self) -> str:
         """The kind of the vectors, "dense" or "lexicon"."""
-        return "lexicon" if sp.issparse(self.documents) else "dense"
+        return "lexicon" if scipy.sparse.issparse(self.documents) else "dense"
 
     @property
     def dimension(self) -> int:

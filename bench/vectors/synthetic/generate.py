@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.vectors.format import sorted_csr
 from bench.vectors.statistics import normalised
@@ -80,7 +80,9 @@ class SyntheticVectors:
         noise = np.square(rows[b] - rows[c]).sum() / 2
         return centre, np.float32(math.sqrt(max(0.0, 1 - noise / np.square(rows - centre).sum())))
 
-    def _crossed(self, source: sp.csr_array, items, a_rows, b_rows, a_prototypes) -> sp.csr_array:
+    def _crossed(
+        self, source: "scipy.sparse.csr_array", items, a_rows, b_rows, a_prototypes
+    ) -> "scipy.sparse.csr_array":
         from bench.vectors.synthetic.kernels import cross
 
         lengths = np.diff(source.indptr)

@@ -35,7 +35,7 @@ def test_torch_has_the_stated_number_of_threads():
 
 
 def test_generated_vectors_and_the_encoded_control_are_searched_in_the_same_rounds(
-    checkpoints, tmp_path, monkeypatch, fast_grid, in_process
+    checkpoints, tmp_path, monkeypatch, fast_grid, in_process, capsys
 ):
     """The real command: a drift of the machine affects both alike."""
     monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
@@ -52,7 +52,9 @@ def test_generated_vectors_and_the_encoded_control_are_searched_in_the_same_roun
     }
     argv = [str(part) for flag in flags.items() for part in flag]
     assert cli.run(scale.main, scale.parser(), [*argv, *fast_grid, "rounds=2", "top_k=[32]"]) == 0
+    assert f"{checkpoints[0]}: 96 captions cut at the model's maximum length" in capsys.readouterr().out
     rows = RecordStore(tmp_path).read()
+    assert rows[rows.metric == "captions_cut"].task.tolist() == ["encoding"]
     measured = rows[(rows.metric == "qps")]
     found = sorted(zip(measured.task, measured.corpus, measured.images, strict=True))
     assert found == [("encoded_control", "scenes", 40), ("scale", "synthetic:scenes", 40)]

@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from bench.store import cli
+from bench.store.config import run_of
 from bench.store.records import RecordStore
 from bench.tasks import disagreement, recall, sparsity
 from bench.tasks.classification import zero_shot
-from bench.tasks.subject import Subject, run_of
+from bench.tasks.subject import Subject
 from models.errors import InputError
 from reports.records.evidence import Evidence
 

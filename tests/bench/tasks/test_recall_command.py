@@ -19,14 +19,15 @@ import bench.__main__ as entry
 from bench.corpora.resolution import at_pixels
 from bench.store import cli
 from bench.store.records import RecordStore
-from bench.tasks import recall
+from bench.tasks import recall, sparsity
+from bench.vectors import encode, gallery
 from models.pretrained.open_clip_model import PretrainedClip, open_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def run(*argv):
-    return cli.run(recall.main, recall.parser(), [str(argument) for argument in argv])
+def run(*argv, command=recall):
+    return cli.run(command.main, command.parser(), [str(argument) for argument in argv])
 
 
 def test_command(tmp_path, words, capsys):
@@ -105,23 +106,43 @@ def test_a_pre_trained_model_is_measured_the_same_way(tmp_path, word_corpus, mon
         run(*model, *flags, "--checkpoint", tmp_path / "dense")
 
 
-def test_captions_that_a_model_cuts_are_counted(copied, tmp_path, capsys):
-    """At 24 tokens with [CLS] and [SEP]; the count is that of an untruncated tokenizer, and stays in the record."""
-    lengths = {22: False, 23: True, 60: True, 1: False}
+@pytest.fixture
+def long_captions(tmp_path) -> str:
+    """A table of four captions, of which a model of 24 tokens with [CLS] and [SEP] cuts two."""
     table = tmp_path / "long.csv"
-    lines = ["path,caption,split", *(f"{n}.png,{' '.join(['a'] * n)},test" for n in lengths)]
+    lines = ["path,caption,split", *(f"{n}.png,{' '.join(['a'] * n)},test" for n in (22, 23, 60, 1))]
     table.write_text("\n".join(lines) + "\n")
-    for n in lengths:
+    for n in (22, 23, 60, 1):
         Image.new("RGB", (64, 64), (n, n, n)).save(tmp_path / f"{n}.png")
-    corpus = json.dumps({"name": "folder", "annotations": str(table), "pixels": 64})
-    for subject in copied.subjects:
-        flags = ("--checkpoint", subject.model, "--home", copied.home, "--corpus", corpus, "--images", 4, "--no-timing")
+    return json.dumps({"name": "folder", "annotations": str(table), "pixels": 64})
+
+
+CUT = "2 captions cut at the model's maximum length"
+
+
+@pytest.mark.parametrize("command", [recall, sparsity, encode, gallery])
+def test_captions_that_a_model_cuts_are_counted(copied, long_captions, capsys, command):
+    """The count is that of an untruncated tokenizer, is printed by each command, and stays in one record of a model."""
+    subjects = [subject for subject in copied.subjects if command != sparsity or subject.encoder.kind == "lexicon"]
+    more = {recall: ("--no-timing",), gallery: ("--distractors", 0)}.get(command, ())
+    for subject in subjects:
+        flags = ("--home", copied.home, "--corpus", long_captions, "--images", 4, *more)
         for _ in ("measured", "recorded"):
-            assert run(*flags) == 0
-            last = capsys.readouterr().out.splitlines()[-1]
-            assert last == "used long, test: 4 images, 4 queries; 2 captions cut at the model's maximum length"
+            assert run("--checkpoint", subject.model, *flags, command=command) == 0
+            assert sum(line.endswith(CUT) for line in capsys.readouterr().out.splitlines()) == 1
     rows = RecordStore(copied.home).read()
-    assert rows[rows.metric == "captions_cut"].value.tolist().count(2.0) == 2
+    counted = rows[(rows.metric == "captions_cut") & (rows.corpus == "long")]
+    assert counted.value.tolist() == [2.0] * len(subjects) and set(counted.task) == {"encoding"}
+
+
+def test_the_record_of_encode_is_that_of_recall(copied, long_captions, capsys):
+    subject, flags = copied.subjects[0], ("--corpus", long_captions, "--images", 4)
+    runs = ((encode, ()), (recall, ("--no-timing",)), (sparsity, ()))
+    for command, more in runs:
+        assert run("--checkpoint", subject.model, "--home", copied.home, *flags, *more, command=command) == 0
+    rows = RecordStore(copied.home).read()
+    rows = rows[(rows.task == "encoding") & (rows.corpus == "long")]
+    assert rows.point_id.nunique() == 1 and "encode_images_per_second" in set(rows.metric)
 
 
 def test_an_open_clip_model_counts_the_captions_that_it_cuts():
@@ -193,3 +214,25 @@ print([name for name in ("torch", "transformers", "open_clip", "timm") if name i
         command = [sys.executable, "-c", script, copied.home, subject.model, subject.variant]
         done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [recall, sparsity, encode, gallery])
+def test_split_all_in_the_corpus_needs_no_flag(copied, long_captions, capsys, command):
+    """The table names its images "test"; the whole of it is the split `all`, and --split all reads the same vectors."""
+    subject = copied.subjects[0]
+    more = {recall: ("--no-timing",), gallery: ("--distractors", 0)}.get(command, ())
+    flags = ("--checkpoint", subject.model, "--home", copied.home, "--images", 4, *more)
+    whole = json.dumps(json.loads(long_captions) | {"split": "all"})
+    for given in ((), ("--split", "all")):
+        assert run(*flags, "--corpus", whole, *given, command=command) == 0
+        capsys.readouterr()
+    rows = RecordStore(copied.home).read()
+    rows = rows[(rows.task == "encoding") & (rows.corpus == "long")]
+    assert set(rows.split) == {"all"} and rows.point_id.nunique() == 1
+    assert run(*flags, "--corpus", whole, "--split", "test", command=command) == 2
+    assert "unknown split 'test' (nearest: all; known: all); images listed: all 4" in capsys.readouterr().err
+    assert run(*flags[:5], 9, *flags[6:], "--corpus", whole, command=command) == 2
+    assert "give split: all" not in (error := capsys.readouterr().err) and "split all has 4 images, expected" in error
+    assert run(*flags, "--corpus", long_captions, "--split", "all", command=command) == 2
+    error = capsys.readouterr().err
+    assert "unknown split 'all'" in error and "images listed: test 4; for every image give split: all in the" in error

@@ -129,3 +129,16 @@ def test_broken_json_is_refused_by_file_and_object(tmp_path, name, text, message
     with pytest.raises(InputError, match=message) as error:
         open_corpus({"name": "folder", "annotations": tmp_path / name})
     assert name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_the_metadata_of_an_image_folder_is_a_table(tmp_path, suffix):
+    paint(tmp_path, 3)
+    listed = [{"file_name": f"{i:03d}.png", "text": f"thing {i}"} for i in range(3)]
+    lines = [json.dumps(row) for row in listed]
+    if suffix == "csv":
+        lines = ["file_name,text", *(",".join(row.values()) for row in listed)]
+    (tmp_path / f"metadata.{suffix}").write_text("\n".join(lines))
+    spec = {"name": "folder", "annotations": tmp_path / f"metadata.{suffix}", "split": "all"}
+    found = [(text, image_id) for _, text, image_id in open_corpus(spec).captions("all")]
+    assert found == [(row["text"], row["file_name"]) for row in listed]
