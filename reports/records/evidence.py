@@ -16,8 +16,8 @@ import pandas as pd
 from bench.tasks import evaluation
 from models.errors import InputError
 from reports.records.corpora import VECTORS_ONLY, Corpora
-from reports.records.rows import ended, filtered, galleries, is_swept, newest_checkpoints, per_query, prepared
-from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell
+from reports.records.rows import filtered, galleries, is_swept, newest_checkpoints, per_query, prepared
+from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, ended
 from reports.statistics import intervals
 from reports.statistics.intervals import Estimate
 

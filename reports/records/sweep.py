@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from reports.records.evidence import Evidence
-from reports.records.rows import ended, parsed, whole
+from reports.records.rows import parsed, whole
 from reports.records.search import MODES, Call, Measured, Search, calls_of, engine_order, ordered
-from reports.render.tables import NOT_A_NUMBER, Cell, integer
+from reports.render.tables import NOT_A_NUMBER, Cell, ended, integer
 
 TASK = "scale"
 ENCODED_CONTROL = "encoded_control"  # encoded vectors, searched in the same rounds as vectors generated after them
