@@ -18,7 +18,8 @@ from reports.render.tables import (
     size,
 )
 
-QUALITY = [*(f"recall@{k}" for k in (1, 5, 10)), "engine_recall@10", "bytes_per_image"]
+UNQUANTISED = "unquantised_recall@10"
+QUALITY = [*(f"recall@{k}" for k in (1, 5, 10)), "engine_recall@10", UNQUANTISED, "bytes_per_image"]
 BUILD = ["build_seconds", "resident_bytes"]
 LATENCIES = {f"p{share}": f"latency_p{share}_us" for share in (50, 95, 99)}
 LOADED = "loaded machine"
@@ -71,6 +72,8 @@ def engine_table(sweep: Sweep, images: int) -> Table:
     columns += [Column("variant", "Variant")] if several else []
     columns += [Column(f"recall@{k}", f"R@{k}", percent, "Task, %") for k in (1, 5, 10)]
     columns.append(Column("engine_recall@10", "recall@10", percent, "Engine, %"))
+    floats = any(not search.cell(UNQUANTISED).missing for search in searches)
+    columns += [Column(UNQUANTISED, "of float weights", percent, "Engine, %")] if floats else []
     columns.append(Column("bytes_per_image", "Per image", size))
     columns += [Column(f"{call.key} qps", call.short, integer, "QPS (mode, threads)") for call in calls]
     for call in (call for call in calls if call.mode == "single"):
@@ -86,6 +89,8 @@ def engine_table(sweep: Sweep, images: int) -> Table:
     rows = [_row(search, count, calls) for search, count in _collapsed(searches)]
     rows += [_row(search, 1, calls) for search in ceilings]
     notes = ["R@K: of the task. Engine recall@10: share of the exact top 10. In memory: growth by loading and search."]
+    if floats:
+        notes.append("Of float weights: share of the exact top 10 before quantising.")
     if limited:
         notes.append("Limit: measured memory bandwidth over the bytes that exhaustive scoring must read.")
     if ceilings:
@@ -115,6 +120,8 @@ def _row(search: Search, count: int, calls: list[Call]) -> dict[str, Cell]:
         cells |= {"search": Cell(CEILING)} | dict.fromkeys((*QUALITY, *BUILD), Cell(NOT_APPLICABLE))
     elif search.recall is None and not search.problem:
         cells |= {f"recall@{k}": Cell(NOT_APPLICABLE) for k in (1, 5, 10)}
+    if search.bits is None and search.engine != CEILING and not search.problem:
+        cells[UNQUANTISED] = Cell(NOT_APPLICABLE)
     for call in calls:
         cells[f"{call.key} qps"] = brief(search.timed(call))
         cells |= {f"{call.key} {name}": brief(search.timed(call, metric)) for name, metric in LATENCIES.items()}

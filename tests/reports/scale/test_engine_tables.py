@@ -1,7 +1,11 @@
 """The table of every engine, the Pareto front, and the time from text to results."""
 
 from reports.pages.scale import engines as scale_engines
-from tests.reports.scale.records import FLAT, ONE, cell, engines_of
+from reports.pages.scale import growth as scale_growth
+from reports.pages.scale import shards as scale_shards
+from tests.reports.scale.records import FLAT, LEXICON, ONE, cell, engines_of
+
+PARTS = (scale_engines, scale_growth, scale_shards)
 
 
 def test_engine_table(small):
@@ -64,3 +68,24 @@ def test_end_to_end_is_the_sum(small):
     assert cell(table, "whole", search="impact, top-256, 8 bits") == "14,050"
     assert cell(table, "share", search="impact, top-256, 8 bits") == f"{100 * 4000 / 14050:.1f}"
     assert cell(table, "whole", search="faiss-flat blas_from=4") == "not measured"
+
+
+def test_recall_against_float_weights_is_beside_the_recall_of_the_engine(small, undrawn):
+    """It was in the records only. Tables of records without it do not change."""
+    before = [table.columns for part in PARTS[:2] for table in part.section(small.evidence).tables]
+    lexicon = {"top_k": 32, "bits": 8, "knobs": LEXICON, "exact": True}
+    float_weights = {"unquantised_recall@10": 0.75, "engine_recall@10": 1.0, "recall@1": 0.4}
+    for images in (1_000, 10_000):
+        small.search("dense", 0.5, {ONE: 10.0}, 2048.0, images=images, **FLAT)
+        small.write(small.point("lexicon", engine="impact", images=images, **lexicon), float_weights)
+    sharded = {"engine": "sharded-impact", "task": "sharded", **lexicon, "knobs": LEXICON | {"shards": 4}}
+    small.write(small.point("lexicon", **sharded), float_weights | {"unquantised_recall@10": 0.625})
+    tables = {table.name: table for part in PARTS for table in part.section(small.evidence).tables}
+    main = "impact, top-32, 8 bits"
+    assert cell(tables["scale_engines_10000"], "unquantised_recall@10", search=main) == "75.0"
+    assert cell(tables["scale_engines_10000"], "unquantised_recall@10", search="faiss-flat blas_from=4") == "–"
+    ends = [cell(tables["scale_growth"], f"unquantised_recall@10 {end}", search=main) for end in ("least", "most")]
+    assert ends == ["75.0", "75.0"]
+    shards = [cell(tables["sharded"], f"{side}unquantised_recall@10", search=main) for side in ("", "one ")]
+    assert shards == ["62.5", "75.0"]
+    assert "unquantised" not in str(before)
