@@ -22,7 +22,7 @@ from ablations import torchrun
 from ablations.config import RunConfig
 from ablations.parallel import FAILURES, Job, default_parallel, train_all
 from ablations.train import Trained, add_training_flags, is_finished, train
-from bench.corpora import open_corpus, title_of
+from bench.corpora import data_id, open_corpus, title_of
 from bench.corpora.counts import check_splits
 from bench.store import cli
 from bench.store.commands import build_report
@@ -58,10 +58,11 @@ def measure(
     print(f"{variant}, seed {seed}: {measured.used}", flush=True)
 
 
-def measure_or_record_failure(job: Job, outcome: Trained | Exception) -> str | None:
+def measure_or_record_failure(job: Job, outcome: Trained | Exception, data_id: str) -> str | None:
     """Measures a trained variant. On failure, of the training too, writes a failure record and returns the reason.
 
-    The failure record is removed once the same run succeeds.
+    The failure record is removed once the same run succeeds. data_id: of the corpus, since a failed training may have
+    no training data; it tells the report which of several data sets of one title failed.
     """
     started = time.perf_counter()
     home, profile, variant, seed, run, command, force = job
@@ -74,6 +75,7 @@ def measure_or_record_failure(job: Job, outcome: Trained | Exception) -> str | N
         variant=variant,
         seed=seed,
         config_id=fingerprint(as_tree(run)),
+        data_id=data_id,
         command=command,
     )
     try:
@@ -120,10 +122,12 @@ def main(arguments) -> None:
         )
     variants = VARIANT_SETS.get(arguments.variants) or arguments.variants.split(",")
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
+    data_ids = {}
     for run in {fingerprint([as_tree(run.data), as_tree(run.measure)]): run for run in runs.values()}.values():
         corpus = open_corpus(run.data.corpus)
         check_splits(corpus, [*run.trained_on(), *run.measured_on(corpus.splits)])
         judgements.check(corpus, required=False)
+        data_ids[fingerprint(run.data.corpus)] = data_id(corpus)
     jobs = []
     for seed in arguments.seeds:
         for variant, run in runs.items():
@@ -133,7 +137,7 @@ def main(arguments) -> None:
     failed, checkpoints, problems = {}, {}, []
     parallel = min(arguments.parallel or default_parallel(len(jobs)), len(jobs))
     for job, outcome in zip(jobs, train_all(jobs, parallel, train, _is_finished), strict=True):
-        if problem := measure_or_record_failure(job, outcome):
+        if problem := measure_or_record_failure(job, outcome, data_ids[fingerprint(job.run.data.corpus)]):
             failed[f"{job.variant} (seed {job.seed})"] = problem
             log.warning("%s, seed %d: failed: %s", job.variant, job.seed, problem)
         else:

@@ -1,6 +1,7 @@
 """Builds the report from records: `lexlip-bench report --home runs` or `python -m reports.build --home runs`.
 
 Writes index.html and the other pages, tables/ (CSV, Markdown, LaTeX), figures/ (PNG, SVG) and the records (data/).
+Records of several corpora: index.html names them, and each has pages, tables and figures in a folder of its own.
 Tables and figures work without scripts; interactive plots run those in static/. The site works offline.
 `nox -s reference` builds the site of the reference run from results/reference/.
 """
@@ -44,7 +45,8 @@ def parser():
     flags.add_argument("--out", type=Path, help="folder to write; its contents are replaced (default: HOME/site)")
     records = "folder of records instead of HOME/results, such as results/reference"
     flags.add_argument("--results", type=Path, help=records)
-    flags.add_argument("--profile", default="", help="profile to report (default: that of the newest record)")
-    corpus = "corpus to report, NAME@FINGERPRINT of a name with several data sets (default: that of the newest record)"
+    profile = "profile to report of corpora that have several (default: that of the newest record)"
+    flags.add_argument("--profile", default="", help=profile)
+    corpus = "the only corpus to report, NAME@FINGERPRINT of a name with several data sets (default: each has pages)"
     flags.add_argument("--corpus", default="", help=corpus)
     return flags

@@ -18,10 +18,10 @@ import pandas as pd
 
 from bench.store.metrics import METRICS
 from reports.records.evidence import Evidence
-from reports.records.rows import ended, parsed, per_query, whole
+from reports.records.rows import parsed, per_query, whole
 from reports.records.search import Call, Search
 from reports.records.sweep import knobs_in_words
-from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, integer
+from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, ended, integer
 from reports.statistics import corrections, intervals, sign_flip
 
 WHAT = (

@@ -17,6 +17,7 @@ HNSW, IVF = ("faiss-hnsw", "hnswlib", "usearch"), (SQ8, PQ, "faiss-rabitq")
 STORES = {"flat float32": FLAT, "SQ8": SQ8, "PQ": PQ}
 NOT_REACHED = "not reached"
 LOWER = "†"
+ENDS = ("least", "most")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Range:
     count: int
     of: int
     points: tuple[str, ...] = ()
+
+    def cell(self, end: str, missing: str = NOT_MEASURED) -> Cell:
+        """The least or the most."""
+        value = getattr(self, end)
+        return Cell(missing=missing) if value is None else Cell(value, points=self.points)
 
 
 def lexicon_side(sweep: Sweep) -> list[Search]:

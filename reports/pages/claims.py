@@ -3,14 +3,12 @@
 from reports.findings import paper, speed
 from reports.findings.above_flat import against_flat
 from reports.findings.paper import LARGE_SCALE
-from reports.findings.ratios import Range, comparisons, lexicon_side, range_of, sizes
+from reports.findings.ratios import ENDS, Range, comparisons, lexicon_side, range_of, sizes
 from reports.pages import Section
 from reports.records.evidence import Evidence
 from reports.records.search import MODES
 from reports.records.sweep import sweeps
-from reports.render.tables import NOT_MEASURED, Cell, Column, Table, times
-
-RANGE = ("least", "most")
+from reports.render.tables import Cell, Column, Table, times
 
 
 def section(evidence: Evidence) -> Section:
@@ -21,9 +19,9 @@ def table(evidence: Evidence) -> Table:
     """Speed and size as ranges of ratios, at 1M images or more and over the test gallery; then the other claims."""
     here = evidence.gallery.get(("test", "text_to_image"))
     columns = [Column("claim", "Claim"), Column("v1", "arXiv v1"), Column("iccv", "ICCV version")]
-    columns += [Column(f"large {end}", end, times, "Measured with 1M images or more") for end in RANGE]
+    columns += [Column(f"large {end}", end, times, "Measured with 1M images or more") for end in ENDS]
     if here and here < LARGE_SCALE:
-        columns += [Column(f"here {end}", end, times, f"Measured with {here:,.0f} images") for end in RANGE]
+        columns += [Column(f"here {end}", end, times, f"Measured with {here:,.0f} images") for end in ENDS]
     rows, large = [], _at_scale(evidence)
     for mode, label in MODES.items():
         claim, *said = (f"{paper.SPEED[0]}, {label}", *(paper.SPEED[1:] if mode == "single" else ("–", "–")))
@@ -42,13 +40,8 @@ def table(evidence: Evidence) -> Table:
 def _row(claim: tuple[str, str, str], large: Range, here: Range) -> dict[str, Cell]:
     cells = dict(zip(("claim", "v1", "iccv"), map(Cell, claim), strict=True))
     for key, found in (("large", large), ("here", here)):
-        cells |= {f"{key} {end}": range_cell(getattr(found, end), found.points) for end in RANGE}
+        cells |= {f"{key} {end}": found.cell(end) for end in ENDS}
     return cells
-
-
-def range_cell(value: float | None, points: tuple[str, ...], missing: str = NOT_MEASURED) -> Cell:
-    """One end of a range of ratios."""
-    return Cell(missing=missing) if value is None else Cell(value, points=points)
 
 
 def _at_scale(evidence: Evidence) -> dict[str, Range]:

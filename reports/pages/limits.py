@@ -6,6 +6,7 @@ from bench.store.metrics import METRICS
 from reports.findings import convergence, speed
 from reports.findings.paper import LARGE_SCALE
 from reports.findings.ratios import LUCENE
+from reports.records.corpora import OWN
 from reports.records.evidence import UNTRAINED, Evidence
 from reports.render.tables import clean, integer, points
 
@@ -40,7 +41,8 @@ def metric(name: str):
 
 def _not_measured(evidence: Evidence) -> Iterator[str]:
     r, rows = evidence.reading, evidence.rows
-    if absent := [name for name in (r.reference, r.baseline, *EXPECTED) if name not in evidence.variants]:
+    absent = [name for name in (r.reference, r.baseline, *EXPECTED) if name not in evidence.variants]
+    if absent and not evidence.corpus.startswith(OWN):
         yield f"Variants without records: {', '.join(absent)}."
     fewest = min((len(evidence.seeds(name)) for name in _compared(evidence)), default=FEW_SEEDS)
     if fewest < FEW_SEEDS:
@@ -76,7 +78,8 @@ def _caveats(evidence: Evidence) -> Iterator[str]:
     rows = evidence.rows
     for row in evidence.failures().itertuples():
         seed = "" if row.seed != row.seed else f"seed {row.seed:.0f}"
-        place = ", ".join(filter(None, (row.variant, row.task, row.engine, seed)))
+        unsure = f"on one of the data sets named “{row.corpus}”" if row.corpus in evidence.corpora.split else ""
+        place = ", ".join(filter(None, (row.variant, row.task, row.engine, seed, unsure)))
         yield f"{row.status.replace('_', ' ').capitalize()}: {place}{f' ({row.note})' if row.note else ''}."
     timed = rows[rows.metric == "qps"]
     if loaded := int(timed.note.str.contains(LOADED, regex=False).sum()):
@@ -99,8 +102,8 @@ def _caveats(evidence: Evidence) -> Iterator[str]:
     if evidence.superseded:
         which = _named(evidence.earlier)
         yield f"Left out: {evidence.superseded} points of earlier trainings of the same variants{which}."
-    for (profile, name), several in evidence.corpora.split.items():
-        if profile == evidence.profile:
+    for name, several in evidence.corpora.split.items():
+        if evidence.corpus in several:
             yield f"“{name}” names {len(several)} data sets, told apart by their fingerprints: {', '.join(several)}."
     if evidence.others:
         names = (f"{profile or 'no profile'} on {corpus or 'no corpus'}" for profile, corpus in evidence.others)

@@ -1,5 +1,8 @@
 """Writes the site: pages through Jinja (everything escaped), tables in three formats, figures in two, the records.
 
+Each corpus of the records has pages, tables and figures of its own: in the site itself if it is the only one, else in a
+folder that the first page leads to, and with the other corpora in the navigation.
+
 `PAGES` lists the pages. A new page is an entry there; a new part is a module, a template and its name in a page.
 """
 
@@ -16,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from models.files import atomic_folder
-from reports.pages import Section, answer, claims, downloads, method, reliability
+from reports.pages import Section, answer, claims, corpora, downloads, method, reliability
 from reports.pages.ablations import (
     compression,
     forest,
@@ -92,28 +95,43 @@ PAGES = (
         (method, downloads),
     ),
 )
+FIRST = PAGES[0]
 
 
 def write(evidence: Evidence, out: Path) -> Path:
     """Writes the site atomically to `out`, replacing it; returns its first page."""
-    made = {page.name: [section for part in page.parts if (section := part.section(evidence))] for page in PAGES}
-    everything = [section for sections in made.values() for section in sections]
+    found = evidence.by_corpus()
     with atomic_folder(out) as partial:
-        for folder in ("tables", "figures", "static"):
-            (partial / folder).mkdir()
-        for section in everything:
-            write_files(section, partial)
+        (partial / "static").mkdir()
         for name in STATIC:
             shutil.copyfile(str(resources.files("reports.render").joinpath("static", name)), partial / "static" / name)
-        shared = {
-            "files": downloads.write(evidence, partial / downloads.FOLDER),
-            "all_tables": [table for section in everything for table in section.tables],
-            "places": places(made),
-        }
-        for page in PAGES:
-            html = render(evidence, page, made[page.name], **shared)
-            (partial / f"{page.name}.html").write_text(html, encoding="utf-8")
+        files = downloads.write(evidence, partial / downloads.FOLDER)
+        if len(found) == 1:
+            write_pages(evidence, partial, files=files, root="", switch=())
+        else:
+            folders = corpora.folders([one.corpus for one in found])
+            shared = {"files": files, "root": "../", "switch": list(zip(folders, found, strict=True))}
+            made = [write_pages(one, partial / folder, **shared) for folder, one in shared["switch"]]
+            nothing = dict.fromkeys(("sections", "figures", "scripts", "switch"), ())
+            html = _rendered("corpora.html", evidence, page=FIRST, pages=PAGES, root="", corpora=made, **nothing)
+            (partial / "index.html").write_text(html, encoding="utf-8")
     return Path(out) / "index.html"
+
+
+def write_pages(evidence: Evidence, folder: Path, **shared) -> corpora.OfCorpus:
+    """Writes the pages, tables and figures of a corpus; returns what the first page says of it."""
+    made = {page.name: [section for part in page.parts if (section := part.section(evidence))] for page in PAGES}
+    everything = [section for sections in made.values() for section in sections]
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True)
+    for section in everything:
+        write_files(section, folder)
+    shared |= {"all_tables": [table for section in everything for table in section.tables], "places": places(made)}
+    for page in PAGES:
+        html = render(evidence, page, made[page.name], **shared)
+        (folder / f"{page.name}.html").write_text(html, encoding="utf-8")
+    size = corpora.gallery(evidence)
+    return corpora.OfCorpus(evidence, folder.name, *size, made[FIRST.name][0].data, shared["places"])
 
 
 def places(made: dict[str, list[Section]]) -> dict[str, str]:
@@ -136,19 +154,22 @@ def write_files(section: Section, folder: Path) -> None:
 
 def render(evidence: Evidence, page: Page, sections: list[Section], **shared) -> str:
     """HTML of a page. Only pages with figures may run scripts, and only those of the site."""
-    style = _style()
     values = {
-        "evidence": evidence,
         "page": page,
         "pages": PAGES,
         "sections": sections,
-        "style": Markup(style),  # the policy names it by its hash: no other style applies
-        "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         "scripts": SCRIPTS if any(section.figures for section in sections) else (),
         "tables": {table.name: table for section in sections for table in section.tables},
         "figures": {figure.name: figure for section in sections for figure in section.figures},
     }
-    return _environment().get_template("page.html").render(**values, **shared)
+    return _rendered("page.html", evidence, **values, **shared)
+
+
+def _rendered(template: str, evidence: Evidence, **values) -> str:
+    style = _style()
+    values["style"] = Markup(style)  # the policy names it by its hash: no other style applies
+    values["style_hash"] = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return _environment().get_template(template).render(evidence=evidence, **values)
 
 
 @functools.cache

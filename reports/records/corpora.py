@@ -8,79 +8,91 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-SYNTHETIC, OWN = "synthetic:", "vectors:"
-VECTORS_ONLY = (SYNTHETIC, OWN)
-"""Prefixes of corpora of generated vectors and of the user's own."""
+SYNTHETIC = "synthetic:"
+"""Prefix of corpora of generated vectors, before the name of the corpus that they were fitted to."""
+OWN = "vectors:"
+"""Prefix of corpora of the user's own vectors."""
 DIGITS = 8  # of a fingerprint
 
 
 @dataclass(frozen=True)
 class Corpora:
-    """`shown`: (profile, fingerprint) -> the name on pages. `given`: (profile, name on pages) -> names in the records.
-
-    `split`: (profile, given name) -> the names on pages of its fingerprints, newest first, if it has several.
+    """`shown`: fingerprint -> the name on pages. `of_name`: a name in the records -> the names on pages of its data,
+    newest first.
     """
 
-    shown: dict[tuple[str, str], str]
-    given: dict[tuple[str, str], set[str]]
-    split: dict[tuple[str, str], list[str]]
+    shown: dict[str, str]
+    of_name: dict[str, list[str]]
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Corpora":
-        """From prepared rows. Rows without corpus or fingerprint name nothing; nor do trainings, see `of_training`."""
-        placed = rows[(rows.corpus != "") & (rows.data_id != "") & (rows.task != "training")]
-        placed = placed[~placed.corpus.str.startswith(SYNTHETIC)].sort_values("started", ascending=False)
-        placed = placed.assign(print=_fingerprint(placed.data_id))
-        placed = placed[["profile", "corpus", "print"]].drop_duplicates()
-        newest = placed.drop_duplicates(["profile", "print"])
-        several = newest.groupby(["profile", "corpus"]).print.transform("size") > 1
-        marked = newest.corpus + "@" + newest.print.str[:DIGITS]
-        newest = newest.assign(shown=newest.corpus.where(~several, marked))
-        shown = dict(zip(zip(newest.profile, newest.print, strict=True), newest.shown, strict=True))
-        given: dict[tuple[str, str], set[str]] = {}
-        for profile, corpus, of in placed.itertuples(index=False):
-            given.setdefault((profile, shown[profile, of]), set()).add(corpus)
-        split = newest[several].groupby(["profile", "corpus"], sort=False).shown.agg(list).to_dict()
-        return cls(shown, given, split)
+        """From prepared rows. Rows without corpus or fingerprint name nothing, nor do trainings that ended: the
+        fingerprint of those is of the training data, that of a failed one is of the corpus.
+        """
+        placed = rows[(rows.corpus != "") & (rows.data_id != "") & ((rows.task != "training") | (rows.status != "ok"))]
+        placed = placed[~placed.corpus.str.startswith(SYNTHETIC)].sort_values("started", ascending=False, kind="stable")
+        placed = placed.assign(print=_fingerprint(placed.data_id))[["corpus", "print"]].drop_duplicates()
+        several = placed.groupby("corpus").print.transform("size") > 1
+        marked = placed.corpus + "@" + placed.print.str[:DIGITS]
+        newest = placed.assign(shown=placed.corpus.where(~several, marked)).drop_duplicates("print")
+        shown = dict(zip(newest.print, newest.shown, strict=True))
+        of_name: dict[str, list[str]] = {}
+        for corpus, of in placed.itertuples(index=False):
+            of_name.setdefault(corpus, []).append(shown[of])
+        return cls(shown, of_name)
+
+    @property
+    def split(self) -> dict[str, list[str]]:
+        """The names in the records that are names of several data sets."""
+        return {name: several for name, several in self.of_name.items() if len(several) > 1}
 
     def renamed(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows with the names on pages; generated vectors follow the corpus that they were fitted to."""
+        """The rows with the names on pages; generated vectors follow the corpus that they were fitted to.
+
+        A training without the fingerprint of its corpus keeps a name of several data sets.
+        """
         made = rows.corpus.str.startswith(SYNTHETIC)
-        keys = zip(rows.profile, _fingerprint(rows.data_id), strict=True)
-        names = pd.Series([self.shown.get(key, "") for key in keys], rows.index, dtype=object)
-        ours = (names != "") & (rows.corpus != "") & (rows.task != "training")
+        names = _fingerprint(rows.data_id).map(self.shown).astype(object).fillna("").where(rows.corpus != "", "")
+        named = {name: several[0] for name, several in self.of_name.items() if len(several) == 1}
+        names = names.where((names != "") | (rows.task != "training"), rows.corpus.map(named).fillna(""))
         vocabulary = rows.corpus.str.removeprefix(SYNTHETIC).str.partition(":")[2] if len(rows) else rows.corpus
         generated = SYNTHETIC + names + (":" + vocabulary).where(vocabulary != "", "")
-        return rows.assign(corpus=rows.corpus.where(~ours, names.where(~made, generated)))
+        return rows.assign(corpus=rows.corpus.where(names == "", names.where(~made, generated)))
 
-    def of_training(self, rows: pd.DataFrame, profile: str, corpus: str) -> pd.Series:
-        """Whether each row is a training on a corpus (its name on pages), as far as the records tell.
+    def of_training(self, rows: pd.DataFrame, corpus: str) -> pd.Series:
+        """Whether each of the renamed rows is a training on a corpus, as far as the records tell.
 
-        A training is on a corpus of its given name, unless it, or another one on the same training data, was measured
-        on other data of that name only.
+        A training under a name of several data sets is on each of them, unless it, or another one on the same
+        training data, was measured on others of that name only.
         """
-        names = self.given.get((profile, corpus), {corpus})
-        training = (rows.task == "training") & (rows.profile == profile) & rows.corpus.isin(names)
-        rivals = {other for name in names for other in self.split.get((profile, name), ())} - {corpus}
-        if not rivals:
-            return training
-        measured = rows[(rows.profile == profile) & (rows.task != "training")]
+        training = rows.task == "training"
+        names = [name for name, several in self.split.items() if corpus in several]
+        unsure = training & rows.corpus.isin(names)
+        rivals = {other for name in names for other in self.of_name[name]} - {corpus}
+        measured = rows[~training]
         here, there = (set(measured[measured.corpus.isin(of)].config_id) - {""} for of in ([corpus], rivals))
-        of_run = rows[training].groupby("config_id").data_id.first()
+        of_run = rows[unsure].groupby("config_id").data_id.first()
         data_here, data_there = (set(of_run[of_run.index.isin(runs)]) - {""} for runs in (here, there))
         elsewhere = rows.config_id.isin(there - here) | rows.data_id.isin(data_there - data_here)
-        return training & ~(elsewhere & ~rows.config_id.isin(here))
+        return training & (rows.corpus == corpus) | unsure & ~(elsewhere & ~rows.config_id.isin(here))
 
-    def is_split(self, rows: pd.DataFrame) -> pd.Series:
-        """Whether each row is a training under a name of several data sets, which are listed by their measurements."""
-        several = [key in self.split for key in zip(rows.profile, rows.corpus, strict=True)]
-        return (rows.task == "training") & pd.Series(several, rows.index, dtype=bool)
+    def is_unsure(self, rows: pd.DataFrame) -> pd.Series:
+        """Whether each of the renamed rows is a training under a name of several data sets."""
+        return (rows.task == "training") & rows.corpus.isin(list(self.split))
 
-    def named(self, profile: str, asked: str) -> str:
-        """The name on pages of a corpus that a user asks for: of a split name, the newest of its data."""
-        if of := self.split.get((profile, asked)):
-            return of[0]
-        return next((shown for (of, shown), names in self.given.items() if of == profile and asked in names), asked)
+    def named(self, asked: str) -> str:
+        """The name on pages of a corpus that a user asks for: of a name of several data sets, the newest of them."""
+        return self.of_name.get(asked, [asked])[0]
+
+
+def fitted_to(corpus: str) -> str:
+    """The corpus that generated vectors were fitted to; "" for any other corpus."""
+    return corpus.removeprefix(SYNTHETIC).partition(":")[0] if corpus.startswith(SYNTHETIC) else ""
+
+
+def own_or_fitted_to(corpus: str) -> str:
+    """The corpus whose pages show a corpus."""
+    return fitted_to(corpus) or corpus
 
 
 def _fingerprint(data_ids: pd.Series) -> pd.Series:

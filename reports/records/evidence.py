@@ -1,23 +1,24 @@
 """Records as a report reads them: which records count, how a number is looked up, and why it is missing.
 
 A home can hold several profiles and corpora, several trainings of a variant, and repeated measurements. The rules,
-which the Method page states: one profile and corpus (those of the newest record, unless named), where the fingerprint
-of the data decides what one corpus is (`reports.records.corpora`); the checkpoint of the newest training of each
-variant and seed; the newest of otherwise equal points. Only seeds are averaged.
+which the Method page states: one profile and corpus (those of the newest record, unless named; `Evidence.by_corpus`
+has the other corpora), where the fingerprint of the data decides what one corpus is (`reports.records.corpora`); the
+checkpoint of the newest training of each variant and seed; the newest of otherwise equal points. Only seeds are
+averaged.
 """
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from bench.tasks import evaluation
 from models.errors import InputError
-from reports.records.corpora import OWN, VECTORS_ONLY, Corpora
-from reports.records.rows import ended, filtered, galleries, is_swept, newest_checkpoints, per_query, prepared
-from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell
+from reports.records.corpora import OWN, SYNTHETIC, Corpora, own_or_fitted_to
+from reports.records.rows import filtered, galleries, is_swept, newest_checkpoints, per_query, prepared
+from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, ended
 from reports.statistics import intervals
 from reports.statistics.intervals import Estimate
 
@@ -47,33 +48,60 @@ class Reading:
 class Evidence:
     """Records of one profile and corpus.
 
-    store: anything with `read()`, `queries(point_id)` and `examples(point_id)`. `rows`: the records that count;
-    `generated`: those of vectors-only corpora; both name a corpus as `corpora` does. `all`: every record as it is.
-    Raises InputError for an unknown profile or corpus.
+    store: anything with `read()`, `queries(point_id)` and `examples(point_id)`. beside: a report on the same store,
+    whose records are not read again. `rows`: the records that count; `generated`: those of vectors that were generated
+    after the corpus; `trained`: trainings on the corpus under any profile; all name a corpus as `corpora` does. `all`:
+    every record as it is. `others`: profiles and corpora that no page shows. Raises InputError for an unknown profile
+    or corpus.
     """
 
-    def __init__(self, store, reading: Reading | None = None):
+    def __init__(self, store, reading: Reading | None = None, beside: "Evidence | None" = None):
         self.store = store
-        self.reading = reading or Reading()
-        self.all = prepared(store.read())
-        self.corpora = Corpora.of(self.all)
-        named = self.corpora.renamed(self.all)
+        self.asked = self.reading = reading or Reading()
+        self.all = beside.all if beside else prepared(store.read())
+        self.corpora = beside.corpora if beside else Corpora.of(self.all)
+        self.named = named = beside.named if beside else self.corpora.renamed(self.all)
         self.profile, self.corpus = self._choose_profile(named)
-        self.names = self.corpora.given.get((self.profile, self.corpus), {self.corpus})
+        if self.corpus.startswith(OWN):  # vectors of the user have no variants
+            self.reading = replace(self.asked, reference="lexicon", baseline="dense")
+        trained = self.corpora.of_training(named, self.corpus)
+        self.trained = named[trained]
         measured = (named.corpus == self.corpus) & (named.task != "training") | (named.corpus == "")
-        trained = self.corpora.of_training(named, self.profile, self.corpus)
-        ours = named[(named.profile == self.profile) & measured | trained]
+        ours = named[(named.profile == self.profile) & (measured | trained)]
         self.rows = newest_checkpoints(ours)
         self.superseded = ours.point_id.nunique() - self.rows.point_id.nunique()
         self.earlier = _checkpoints(ours) - _checkpoints(self.rows)
-        self.generated = newest_checkpoints(self._vectors_only(named))
+        self.generated = newest_checkpoints(self._generated(named))
         shown = {(self.profile, self.corpus), (self.profile, ""), ("", "")}
         shown |= set(zip(self.generated.profile, self.generated.corpus, strict=True))
-        left_out = named[~named.index.isin(ours.index) & ~self.corpora.is_split(named)]
+        left_out = named[~named.index.isin(ours.index) & ~self.corpora.is_unsure(named)]
         self.others = sorted(set(zip(left_out.profile, left_out.corpus, strict=True)) - shown)
         self.gallery = galleries(self.rows)
         in_time = self.rows.sort_values(["started", "point_id"])
         self._by_key = {key: group for key, group in in_time.groupby(["variant", "metric"], sort=False)}
+
+    def by_corpus(self) -> list["Evidence"]:
+        """This report, then one for each other corpus of the records, newest first; alone if the reading names one."""
+        found = [self]
+        for corpus in [] if self.asked.corpus else self._corpora():
+            if own_or_fitted_to(corpus) != own_or_fitted_to(self.corpus):
+                mine = set(self.named[self.named.corpus == corpus].profile)
+                profile = self.asked.profile if self.asked.profile in mine else ""
+                found.append(Evidence(self.store, replace(self.asked, profile=profile, corpus=corpus), self))
+        shown = {(one.profile, one.corpus) for one in found}
+        shown |= {key for one in found for key in zip(one.generated.profile, one.generated.corpus, strict=True)}
+        for one in found:
+            one.others = [key for key in one.others if key not in shown]
+        return found
+
+    def _corpora(self) -> list[str]:
+        """Names on pages, the newest first, without generated vectors of a corpus that has records of its own."""
+        named = self.named[(self.named.corpus != "") & ~self.corpora.is_unsure(self.named)]
+        newest = named.groupby("corpus").started.max().sort_values(ascending=False, kind="stable").index
+        found: dict[str, str] = {}
+        for corpus in sorted(newest, key=lambda name: name.startswith(SYNTHETIC)):
+            found.setdefault(own_or_fitted_to(corpus), corpus)
+        return list(found.values())
 
     @functools.cached_property
     def variants(self) -> list[str]:
@@ -219,27 +247,27 @@ class Evidence:
         if self.reading.corpus:
             return self._asked(profiles)
         placed = profiles[(profiles.corpus != "") & ~profiles.task.isin(BESIDE)]
-        encoded = placed[~placed.corpus.str.startswith(VECTORS_ONLY)]
-        chosen = next((rows for rows in (encoded, placed) if len(rows)), profiles)
+        given = placed[~placed.corpus.str.startswith(SYNTHETIC)]
+        chosen = next((rows for rows in (given, placed) if len(rows)), profiles)
         if chosen.empty:
             return "", ""
         newest = chosen.sort_values("started").iloc[-1]
-        return newest.profile, self.corpora.named(newest.profile, newest.corpus)  # a training has the given name
+        return newest.profile, self.corpora.named(newest.corpus)  # a training may have the given name
 
     def _asked(self, profiles: pd.DataFrame) -> tuple[str, str]:
         """The profile of the newest record of the corpus that the reading names, and the corpus's name on pages."""
-        wanted = {profile: self.corpora.named(profile, self.reading.corpus) for profile in set(profiles.profile)}
-        found = profiles[(profiles.corpus == profiles.profile.map(wanted)) & (profiles.corpus != "")]
+        found = profiles[profiles.corpus == self.corpora.named(self.reading.corpus)]
         if found.empty:
-            known = ", ".join(sorted(set(profiles.corpus) - {"", *(name for _, name in self.corpora.split)})) or "none"
+            known = ", ".join(sorted(set(profiles.corpus) - {"", *self.corpora.split})) or "none"
             raise InputError(f"no records of corpus '{self.reading.corpus}' (known: {known})")
         newest = found.sort_values("started").iloc[-1]
         return newest.profile, newest.corpus
 
-    def _vectors_only(self, named: pd.DataFrame) -> pd.DataFrame:
-        """Rows of vectors-only corpora, which a report shows beside those of its own corpus."""
-        profiles = named[named.profile.isin([self.profile, ""])]
-        return profiles[profiles.corpus.str.startswith(VECTORS_ONLY) & (profiles.corpus != self.corpus)]
+    def _generated(self, named: pd.DataFrame) -> pd.DataFrame:
+        """Rows of vectors generated after the corpus, which a report shows beside those of the corpus itself."""
+        made = named[named.profile.isin([self.profile, ""]) & named.corpus.str.startswith(SYNTHETIC)]
+        own = own_or_fitted_to(self.corpus)
+        return made[(made.corpus.map(own_or_fitted_to) == own) & (made.corpus != self.corpus)]
 
 
 def _checkpoints(rows: pd.DataFrame) -> set[tuple]:

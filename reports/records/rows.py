@@ -8,7 +8,6 @@ import pandas as pd
 
 from bench.store.records import SCHEMA
 from bench.tasks import evaluation
-from reports.render.tables import FAILED
 
 NUMBERS = (
     "value", "images", "queries", "seed", "step", "top_k", "bits", "depth", "threads", "cores", "memory_gb", "seconds",
@@ -108,12 +107,6 @@ def per_query(queries: pd.DataFrame, metric: str) -> np.ndarray | None:
         counts = (queries["kind"] == kind) if kind else np.ones(len(queries), bool)
         return np.where(counts, queries["correct"].astype(float), np.nan)
     return None
-
-
-def ended(status: str, note: str) -> str:
-    """Status and note of a point that did not end well, such as "out of memory: build"."""
-    status = FAILED if status == "failed" else status.replace("_", " ")
-    return f"{status}: {note}" if note else status
 
 
 def parsed(text: str):

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from reports.records.corpora import SYNTHETIC, fitted_to
 from reports.records.evidence import Evidence
-from reports.records.rows import ended, parsed, whole
+from reports.records.rows import parsed, whole
 from reports.records.search import MODES, Call, Measured, Search, calls_of, engine_order, ordered
-from reports.render.tables import NOT_A_NUMBER, Cell, integer
+from reports.render.tables import NOT_A_NUMBER, Cell, ended, integer
 
 TASK = "scale"
 ENCODED_CONTROL = "encoded_control"  # encoded vectors, searched in the same rounds as vectors generated after them
@@ -23,7 +24,6 @@ CEILING = "dummy"  # an engine that answers at once with nothing: its QPS is the
 IDENTITY = ["images", "kind", "variant", "engine", "knobs", "top_k", "bits"]
 MEASURED = ["started", "point_id"]  # sort order, oldest first
 OF_VECTORS = ("query_top_k", "scale", "query_scale", "shards")  # entries of `knobs` that are not settings of the engine
-SYNTHETIC = "synthetic:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Sweep:
     @property
     def fitted_to(self) -> str:
         """The corpus whose vectors these were fitted to, or "" for encoded vectors."""
-        return self.corpus.removeprefix(SYNTHETIC).partition(":")[0] if self.corpus.startswith(SYNTHETIC) else ""
+        return fitted_to(self.corpus)
 
     @property
     def stretched_to(self) -> str:

@@ -33,6 +33,12 @@ LATEX = {
 }
 
 
+def ended(status: str, note: str) -> str:
+    """Status and note of a point that did not end well, such as "out of memory: build"."""
+    status = FAILED if status == "failed" else status.replace("_", " ")
+    return f"{status}: {note}" if note else status
+
+
 @dataclass(frozen=True)
 class Cell:
     """A value, or why it is missing.

@@ -6,6 +6,7 @@ from ablations import config as configs
 from ablations import run as runner
 from ablations.data import prepare
 from ablations.train import Trained
+from bench.corpora import data_id, open_corpus
 from bench.store import cli
 from bench.store.records import RecordStore
 from models import checkpoint
@@ -44,13 +45,14 @@ def main_job(monkeypatch, tmp_path, tiny):
         (MemoryError(), "out_of_memory"),
     ],
 )
-def test_a_failed_variant_is_a_record_and_the_others_continue(main_job, tmp_path, capsys, error, status):
+def test_a_failed_variant_is_a_record_and_the_others_continue(main_job, tmp_path, capsys, resolve, error, status):
     code, measured = main_job({"no_momentum": error})
     assert code == 2
     assert measured == ["lexlip", "clip", "report"]
     row = RecordStore(tmp_path).read().iloc[0]
     note = str(error) or "MemoryError"
     assert (row["variant"], row["seed"], row["status"], row["note"]) == ("no_momentum", 3, status, note)
+    assert row["data_id"] == data_id(open_corpus(resolve().data.corpus)), "of the corpus, known before training"
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]

@@ -13,6 +13,7 @@ from PIL import Image
 from bench.store.records import RecordStore
 from reports.build import build
 from reports.pages.site import PAGES
+from tests.reports.made import Made
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -54,6 +55,16 @@ POINTS = "#figure-explorer .live svg .mark-symbol.role-mark path"
 def site_of_all(swept, tmp_path_factory):
     """The folder of a site with content on every page."""
     return build(swept, tmp_path_factory.mktemp("of_all") / "site").parent
+
+
+@pytest.fixture(scope="module")
+def site_of_two(swept, tmp_path_factory):
+    """The folder of a site of two corpora."""
+    home = shutil.copytree(swept, tmp_path_factory.mktemp("of_two") / "home")
+    made = Made(RecordStore(home))
+    for variant in ("lexlip", "clip"):
+        made.retrieval(made.point(variant, corpus="birds", data_id="birds"), 0.5)
+    return build(home, home / "site").parent
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +139,12 @@ def check(site, page, said, asked) -> None:
 
 def test_a_page_opens_readable_and_offline(opened_in, site):
     check(site, *opened_in(site, "efficacy"))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["index", "corpus-birds/index", "corpus-birds/efficacy", "corpus-scenes/scale"])
+def test_several_corpora_open_readable_and_offline(opened_in, site_of_two, name):
+    check(site_of_two, *opened_in(site_of_two, name))
 
 
 @pytest.mark.nightly

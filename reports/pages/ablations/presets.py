@@ -35,7 +35,7 @@ def section(evidence: Evidence) -> Section | None:
 
 def runs(evidence: Evidence) -> list[Run]:
     """Runs of variants trained under several profiles on the report's corpus; the newest configuration of each."""
-    rows = evidence.all[(evidence.all.task == "training") & evidence.all.corpus.isin(evidence.names)]
+    rows = evidence.trained
     rows = rows[(rows.status == "ok") & np.isfinite(rows.value)].sort_values("started")
     newest = rows.groupby(["variant", "profile", "seed"], dropna=False).config_id.transform("last")
     found = []

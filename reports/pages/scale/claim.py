@@ -7,6 +7,7 @@ it as much as the engine, so flat search is shown in both calls; so does top-k, 
 from reports.findings.above_flat import AboveFlat, above_flat, against_flat
 from reports.findings.paper import SIZE, SPEED
 from reports.findings.ratios import (
+    ENDS,
     FLAT,
     LOWER,
     NOT_REACHED,
@@ -22,7 +23,6 @@ from reports.findings.ratios import (
 )
 from reports.findings.verdict import EQUAL_RECALL
 from reports.pages import Section
-from reports.pages.claims import RANGE, range_cell
 from reports.records.evidence import Evidence
 from reports.records.search import Search
 from reports.records.sweep import Sweep, sweeps
@@ -73,7 +73,7 @@ def paper_table(sweep: Sweep, rows: list[Comparison]) -> Table:
         cells = {"what": Cell(what), "engine": Cell(name), "v1": Cell(v1), "iccv": Cell(iccv)}
         cells["count"] = Cell(f"{equal.count} of {equal.of}")
         for key, found, missing in (("equal", equal, NOT_REACHED), ("above", above, NOT_APPLICABLE)):
-            cells |= {f"{key} {end}": range_cell(getattr(found, end), found.points, missing) for end in RANGE}
+            cells |= {f"{key} {end}": found.cell(end, missing) for end in ENDS}
         made.append(cells)
 
     for call in sweep.main_calls:
@@ -93,9 +93,9 @@ def paper_table(sweep: Sweep, rows: list[Comparison]) -> Table:
         Column("engine", "Engine"),
         Column("v1", "arXiv v1"),
         Column("iccv", "ICCV version"),
-        *(Column(f"equal {end}", end, times, "Times better, range over top-k") for end in RANGE),
+        *(Column(f"equal {end}", end, times, "Times better, range over top-k") for end in ENDS),
         Column("count", "top-k with a ratio", group="Times better, range over top-k"),
-        *(Column(f"above {end}", end, times, "At an R@1 that flat search does not reach") for end in RANGE),
+        *(Column(f"above {end}", end, times, "At an R@1 that flat search does not reach") for end in ENDS),
     )
     notes = (
         "Speed: against dense searches of equal R@1; below 1× the dense side is faster. Where flat search does not "

@@ -19,7 +19,8 @@ from reports.render.tables import (
 )
 
 TASK = [*(f"recall@{k}" for k in (1, 5, 10)), "ndcg@10"]
-QUALITY = [*TASK, "engine_recall@10", "bytes_per_image"]
+UNQUANTISED = "unquantised_recall@10"
+QUALITY = [*TASK, "engine_recall@10", UNQUANTISED, "bytes_per_image"]
 BUILD = ["build_seconds", "resident_bytes"]
 LATENCIES = {f"p{share}": f"latency_p{share}_us" for share in (50, 95, 99)}
 LOADED = "loaded machine"
@@ -74,6 +75,8 @@ def engine_table(sweep: Sweep, images: int) -> Table:
     if graded := any(not search.cell("ndcg@10").missing for search in searches):
         columns.append(Column("ndcg@10", "nDCG@10", percent, "Task, %"))
     columns.append(Column("engine_recall@10", "recall@10", percent, "Engine, %"))
+    floats = any(not search.cell(UNQUANTISED).missing for search in searches)
+    columns += [Column(UNQUANTISED, "of float weights", percent, "Engine, %")] if floats else []
     columns.append(Column("bytes_per_image", "Per image", size))
     columns += [Column(f"{call.key} qps", call.short, integer, "QPS (mode, threads)") for call in calls]
     for call in (call for call in calls if call.mode == "single"):
@@ -91,6 +94,8 @@ def engine_table(sweep: Sweep, images: int) -> Table:
     notes = ["R@K: of the task. Engine recall@10: share of the exact top 10. In memory: growth by loading and search."]
     if graded:
         notes.append("R@K is Success@K: at least one relevant item in the top K. nDCG@10 weighs the grades of all.")
+    if floats:
+        notes.append("Of float weights: share of the exact top 10 before quantising.")
     if limited:
         notes.append("Limit: measured memory bandwidth over the bytes that exhaustive scoring must read.")
     if ceilings:
@@ -120,6 +125,8 @@ def _row(search: Search, count: int, calls: list[Call]) -> dict[str, Cell]:
         cells |= {"search": Cell(CEILING)} | dict.fromkeys((*QUALITY, *BUILD), Cell(NOT_APPLICABLE))
     elif search.recall is None and not search.problem:
         cells |= dict.fromkeys(TASK, Cell(NOT_APPLICABLE))
+    if search.bits is None and search.engine != CEILING and not search.problem:
+        cells[UNQUANTISED] = Cell(NOT_APPLICABLE)
     for call in calls:
         cells[f"{call.key} qps"] = brief(search.timed(call))
         cells |= {f"{call.key} {name}": brief(search.timed(call, metric)) for name, metric in LATENCIES.items()}

@@ -3,7 +3,7 @@
 from reports.findings.growth import LEAST_SIZES, fit
 from reports.pages import Section
 from reports.pages.scale import vectors
-from reports.pages.scale.engines import vector_notes
+from reports.pages.scale.engines import UNQUANTISED, vector_notes
 from reports.records.evidence import Evidence
 from reports.records.search import Search
 from reports.records.sweep import Sweep, sweeps
@@ -52,7 +52,8 @@ def growth_table(sweep: Sweep) -> Table:
             fits[key] = fit(searches, lambda s, metric=metric: s.cell(metric))
         problem = next((s.problem for s in searches if s.problem), "").partition(":")[0]
         cells = {"search": Cell(searches[-1].label), "kind": Cell(searches[-1].kind)}
-        cells |= {"found_least": searches[0].cell(FOUND), "found_most": searches[-1].cell(FOUND)}
+        for metric in (FOUND, UNQUANTISED):
+            cells |= {f"{metric} least": searches[0].cell(metric), f"{metric} most": searches[-1].cell(metric)}
         for key, found in fits.items():
             cells[key] = Cell(missing=problem or f"fewer than {LEAST_SIZES} sizes")
             if found:
@@ -71,10 +72,14 @@ def growth_table(sweep: Sweep) -> Table:
         Column("bytes", "bytes", signed, "Index"),
         Column("build", "build time", signed, "Index"),
         Column("recall@1", "R@1", signed, "Task"),
-        Column("found_least", "smallest gallery", percent, "Exact top 10 found, %"),
-        Column("found_most", "largest gallery", percent, "Exact top 10 found, %"),
-        Column("sizes", "Fitted over, images"),
     ]
+    groups = {FOUND: "Exact top 10 found, %"}
+    if any(not row[f"{UNQUANTISED} {end}"].missing for row in rows for end in ("least", "most")):
+        groups[UNQUANTISED] = "Exact top 10 of float weights found, %"
+    for metric, group in groups.items():
+        columns.append(Column(f"{metric} least", "smallest gallery", percent, group))
+        columns.append(Column(f"{metric} most", "largest gallery", percent, group))
+    columns.append(Column("sizes", "Fitted over, images"))
     notes = (
         "Exponents a of value ~ images^a, by least squares of the logarithms, but for the share of the exact top 10. "
         "One setting of each engine: measured at most sizes, then of the highest R@1. An engine that finds less in a "

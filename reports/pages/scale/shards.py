@@ -24,7 +24,8 @@ from reports.render.tables import (
 
 TASK = "sharded"
 PREFIX = "sharded-"  # before the name of the engine that searches each shard
-QUALITY = {"quality": "recall@1", "engine_recall@10": "engine_recall@10", "bytes_per_image": "bytes_per_image"}
+UNQUANTISED = "unquantised_recall@10"
+QUALITY = {"quality": "recall@1"} | {name: name for name in ("engine_recall@10", UNQUANTISED, "bytes_per_image")}
 TIMES = {"qps": "qps", "p95": "latency_p95_us"}
 
 
@@ -48,11 +49,13 @@ def _table(evidence: Evidence, profile: str, corpus: str, machine_id: str, rows:
     one_index = {(search.images, search.setting): search for sweep in same for search in sweep.searches}
     found = [search for search in ordered(searches_of(rows)) if search.engine != PREFIX + CEILING]
     found.sort(key=lambda search: -search.images)
+    floats = any(not search.cell(UNQUANTISED).missing for search in found)
     columns = [Column("search", "Engine and settings"), Column("images", "Images", integer)]
     columns += [Column("shards", "Shards", integer), Column("called", "Call")]
     for key, group, written in (
         ("quality", "R@1, %", percent),
         ("engine_recall@10", "Engine recall@10, %", percent),
+        *([(UNQUANTISED, "Recall@10 of float weights, %", percent)] if floats else []),
         ("bytes_per_image", "Bytes per image", size),
         ("qps", "QPS", significant),
         ("p95", "p95, µs", integer),

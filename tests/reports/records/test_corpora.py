@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 
+from bench.store.records import Point
 from models.errors import InputError
 from reports.build import main, parser
 from reports.findings import comparisons
+from reports.pages import limits
+from reports.pages.ablations import presets
 from reports.records.evidence import Evidence, Reading
 from reports.records.sweep import sweeps
 
@@ -31,7 +34,7 @@ def recall(evidence, variant):
     return evidence.cell(variant, "recall@1", **evidence.retrieval()).value
 
 
-def test_two_data_sets_under_one_name_do_not_meet(made, page_of, tmp_path):
+def test_two_data_sets_under_one_name_do_not_meet(made):
     """A page compared lexlip on one set with clip on another."""
     measured(made, "lexlip", A, started="2026-02-01T00:00:00+00:00")
     measured(made, "clip", B)
@@ -43,10 +46,11 @@ def test_two_data_sets_under_one_name_do_not_meet(made, page_of, tmp_path):
     other = Evidence(made.store, Reading(corpus="captions@aaaaaaaa"))
     assert other.variants == ["lexlip"] and recall(other, "lexlip") == 0.25
     assert other.matching("lexlip", "parameters").size and comparisons.tests(other) == comparisons.tests(evidence)
-    text = page_of(made.store.folder.parent, tmp_path / "site").text
-    told = "told apart by their fingerprints: captions@bbbbbbbb, captions@aaaaaaaa."
-    assert f"“captions” names 2 data sets, {told}" in text
-    assert "quick on captions@aaaaaaaa; `lexlip-bench report --profile PROFILE --corpus CORPUS` shows them." in text
+    assert [(one.corpus, one.others) for one in evidence.by_corpus()] == [
+        ("captions@bbbbbbbb", []),
+        ("captions@aaaaaaaa", []),
+    ], "the site shows both"
+    assert [one.corpus for one in other.by_corpus()] == ["captions@aaaaaaaa"], "unless one was asked for"
 
 
 def test_the_same_data_under_two_names_meets(made):
@@ -93,10 +97,105 @@ def test_sweeps_of_two_data_sets_are_two_sweeps(made, sweep_of):
     written = sweep_of(made.store)
     for kind, data in (("lexicon", A), ("dense", B)):
         for corpus, profile in (("vectors:images", ""), ("captions", "quick"), ("synthetic:captions:99", "quick")):
-            written.search(kind, 0.5, 100.0, engine="dummy2", corpus=corpus, profile=profile, data_id=data, split=data)
-    found = {sweep.corpus: sweep for sweep in sweeps(Evidence(made.store))}
+            made_of = data[:8] + "own" if corpus.startswith("vectors:") else data
+            at = {"corpus": corpus, "profile": profile, "data_id": made_of, "split": data}
+            written.search(kind, 0.5, 100.0, engine="dummy2", **at)
+    found = {sweep.corpus: sweep for one in Evidence(made.store).by_corpus() for sweep in sweeps(one)}
     own = {f"vectors:images@{8 * letter}" for letter in "ab"}
     fitted = {f"synthetic:captions@{8 * letter}:99" for letter in "ab"}
-    assert own | fitted <= set(found) and len(found) == 5
+    assert own | fitted <= set(found) and len(found) == 6
     assert all({search.kind for search in sweep.searches} < {"lexicon", "dense"} for sweep in found.values())
     assert found["synthetic:captions@aaaaaaaa:99"].fitted_to == "captions@aaaaaaaa"
+    assert all(
+        {sweep.corpus.removeprefix("synthetic:").partition(":99")[0] for sweep in sweeps(one)} <= {one.corpus}
+        for one in Evidence(made.store).by_corpus()
+        if one.corpus.startswith("captions")
+    ), "no sweep of another corpus is beside them"
+
+
+def test_one_title_under_two_profiles_is_two_data_sets_too(made):
+    """Composed scenes of other concepts are other data, whatever the profile."""
+    measured(made, "lexlip", A, corpus="scenes", profile="smoke", started="2026-02-01T00:00:00+00:00")
+    measured(made, "lexlip", B, corpus="scenes")
+    found = Evidence(made.store).by_corpus()
+    assert [(one.profile, one.corpus) for one in found] == [("quick", "scenes@bbbbbbbb"), ("smoke", "scenes@aaaaaaaa")]
+    assert [(one.profile, one.corpus) for one in Evidence(made.store, Reading(profile="smoke")).by_corpus()] == [
+        ("smoke", "scenes@aaaaaaaa"),
+        ("quick", "scenes@bbbbbbbb"),
+    ], "the profile asked for comes first"
+    assert [set(one.trained.config_id) for one in found] == [{f"run of lexlip on {B}"}, {f"run of lexlip on {A}"}]
+
+
+def test_the_profile_asked_for_is_that_of_each_corpus_that_has_it(made):
+    for corpus, data_id in (("scenes", A), ("birds", B)):
+        measured(made, "lexlip", data_id, corpus=corpus, profile="smoke", started="2026-02-01T00:00:00+00:00")
+    measured(made, "lexlip", A, corpus="scenes")
+    shown = [(one.profile, one.corpus, one.others) for one in Evidence(made.store).by_corpus()]
+    assert shown == [("quick", "scenes", [("smoke", "scenes")]), ("smoke", "birds", [("smoke", "scenes")])]
+    asked = Evidence(made.store, Reading(profile="smoke")).by_corpus()
+    assert {(one.profile, one.corpus) for one in asked} == {("smoke", "scenes"), ("smoke", "birds")}
+
+
+def failed(made, data_id, variant="clip", corpus="captions", started=LATER):
+    """A training that failed, as `ablations.run` records it; data_id: "" in records of earlier versions."""
+    fields = {"task": "training", "engine": "", "images": None, "queries": None, "direction": "", "depth": None}
+    point = made.point(variant, corpus=corpus, data_id=data_id, config_id=f"{variant}, {corpus}", **fields)
+    made.store.write(
+        dataclasses.replace(point, checkpoint_id=""), {}, status="failed", note="loss is not finite", started=started
+    )
+
+
+@pytest.mark.parametrize("measured_before", [True, False])
+def test_a_failed_training_shows_on_its_own_data_only(made, measured_before):
+    measured(made, "lexlip", A, started="2026-02-01T00:00:00+00:00")
+    if measured_before:
+        measured(made, "lexlip", B, started="2026-02-01T00:00:00+00:00")
+    failed(made, B)
+    found = {one.corpus: one for one in Evidence(made.store).by_corpus()}
+    assert set(found) == {"captions@aaaaaaaa", "captions@bbbbbbbb"}
+    assert list(found["captions@bbbbbbbb"].failures().variant) == ["clip"]
+    assert found["captions@aaaaaaaa"].failures().empty and recall(found["captions@aaaaaaaa"], "lexlip") == 0.25
+
+
+def test_a_failed_training_without_a_fingerprint_says_so(made):
+    for data_id in (A, B):
+        measured(made, "lexlip", data_id)
+    failed(made, "")
+    for one in Evidence(made.store).by_corpus():
+        (said,) = [line for line in limits.caveats(one) if line.startswith("Failed")]
+        assert said == (
+            "Failed: clip, training, seed 0, on one of the data sets named “captions” (loss is not finite)."
+        )
+
+
+def test_a_failed_training_of_one_data_set_is_on_its_pages(made):
+    """Its name is unique, so its fingerprint says nothing new."""
+    measured(made, "lexlip", A, corpus="mine", started="2026-02-01T00:00:00+00:00")
+    measured(made, "no_momentum", A, corpus="copy")
+    failed(made, A, corpus="mine")
+    (only,) = Evidence(made.store).by_corpus()
+    assert only.corpus == "copy" and only.variants == ["lexlip", "clip", "no_momentum"]
+
+
+def test_presets_of_two_data_sets_of_one_name_do_not_meet(made):
+    """The table of presets took trainings by name."""
+    for profile, data_id in (("quick", A), ("smoke", B)):
+        point = made.point("lexlip", corpus="captions", profile=profile, data_id=data_id, config_id=f"run {profile}")
+        made.store.write(point, {"recall@1": 0.5}, made.queries(0.5), started=LATER)
+        fields = {"corpus": "captions", "profile": profile, "variant": "lexlip", "seed": 0, "data_id": f"of {data_id}"}
+        common = Point("training", **fields, config_id=f"run {profile}")
+        cost = {"train_seconds": 1.0, "train_cpu_seconds": 1.0, "train_samples": 9.0, "chosen_step": 1.0}
+        made.store.write(dataclasses.replace(common, split="train"), cost, started=LATER)
+        val = dataclasses.replace(common, split="val", step=1, direction="text_to_image", images=9)
+        made.store.write(val, {"recall@1": 0.5, "recall@10": 0.75}, started=LATER)
+    assert [presets.section(one) for one in Evidence(made.store).by_corpus()] == [None, None]
+
+
+def test_own_vectors_have_a_lexicon_and_a_dense_side_and_other_corpora_their_variants(made, sweep_of):
+    """Their variants have no names, so lexlip and clip would be wrong ones."""
+    measured(made, "lexlip", A, started="2025-02-01T00:00:00+00:00")
+    own = {"corpus": "vectors:mine", "profile": "", "data_id": "mine", "variant": "", "checkpoint_id": ""}
+    sweep_of(made.store).search("dense", 0.5, 100.0, engine="faiss-flat", **own)
+    found = [(one.corpus, one.reading.reference, one.reading.baseline) for one in Evidence(made.store).by_corpus()]
+    assert found == [("vectors:mine", "lexicon", "dense"), ("captions", "lexlip", "clip")]
+    assert not [line for line in limits.not_measured(Evidence(made.store)) if line.startswith("Variants")]

@@ -8,6 +8,7 @@ from reports.findings import answer
 from reports.findings.above_flat import above_flat
 from reports.pages import claims
 from reports.pages.scale import claim
+from reports.records.evidence import Evidence, Reading
 from reports.records.sweep import sweeps
 from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE, cell
 
@@ -103,9 +104,9 @@ def test_the_answer_has_the_best_of_both(ahead):
 
 def test_vectors_of_one_s_own_are_tested_too(made):
     """They have no corpus of images."""
-    at = {"corpus": "vectors:mine", "profile": ""}
+    at = {"corpus": "vectors:mine", "profile": "", "data_id": "mine", "variant": "", "checkpoint_id": ""}
     made.answered("lexicon", hits(40, 80), {ONE: 100.0}, engine="impact", top_k=64, bits=8, knobs=LEXICON, **at)
     made.answered("dense", hits(40), {ONE: 20.0}, **FLAT, **at)
     made.impact(32, 0.4, 1.0, 1.0, 10.0)
-    sweep = next(sweep for sweep in sweeps(made.evidence) if sweep.corpus == "vectors:mine")
+    (sweep,) = sweeps(Evidence(made.store, Reading(corpus="vectors:mine")))
     assert [one.better for one in above_flat(sweep)] == [True]

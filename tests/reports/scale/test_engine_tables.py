@@ -2,7 +2,10 @@
 
 from reports.pages.scale import claim, growth
 from reports.pages.scale import engines as scale_engines
-from tests.reports.scale.records import FLAT, IMPACT, ONE, cell, engines_of
+from reports.pages.scale import shards as scale_shards
+from tests.reports.scale.records import FLAT, IMPACT, LEXICON, ONE, cell, engines_of
+
+PARTS = (scale_engines, growth, scale_shards)
 
 
 def test_engine_table(small):
@@ -88,3 +91,24 @@ def test_vectors_of_the_user_have_their_names_and_are_no_variants(made):
     found = [*growth.section(made.evidence).tables, *claim.section(made.evidence).tables]
     words = " ".join(f"{table.caption} {[column.label for column in table.columns]} {table.rows}" for table in found)
     assert "lexicon (mine lexicon, impact, top-32, 8 bits)" in words and "(," not in words
+
+
+def test_recall_against_float_weights_is_beside_the_recall_of_the_engine(small, undrawn):
+    """It was in the records only. Tables of records without it do not change."""
+    before = [table.columns for part in PARTS[:2] for table in part.section(small.evidence).tables]
+    lexicon = {"top_k": 32, "bits": 8, "knobs": LEXICON, "exact": True}
+    float_weights = {"unquantised_recall@10": 0.75, "engine_recall@10": 1.0, "recall@1": 0.4}
+    for images in (1_000, 10_000):
+        small.search("dense", 0.5, {ONE: 10.0}, 2048.0, images=images, **FLAT)
+        small.write(small.point("lexicon", engine="impact", images=images, **lexicon), float_weights)
+    sharded = {"engine": "sharded-impact", "task": "sharded", **lexicon, "knobs": LEXICON | {"shards": 4}}
+    small.write(small.point("lexicon", **sharded), float_weights | {"unquantised_recall@10": 0.625})
+    tables = {table.name: table for part in PARTS for table in part.section(small.evidence).tables}
+    main = "impact, top-32, 8 bits"
+    assert cell(tables["scale_engines_10000"], "unquantised_recall@10", search=main) == "75.0"
+    assert cell(tables["scale_engines_10000"], "unquantised_recall@10", search="faiss-flat blas_from=4") == "–"
+    ends = [cell(tables["scale_growth"], f"unquantised_recall@10 {end}", search=main) for end in ("least", "most")]
+    assert ends == ["75.0", "75.0"]
+    shards = [cell(tables["sharded"], f"{side}unquantised_recall@10", search=main) for side in ("", "one ")]
+    assert shards == ["62.5", "75.0"]
+    assert "unquantised" not in str(before)
