@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from bench.tasks import evaluation
 from bench.vectors.read import Vectors
@@ -32,7 +32,7 @@ class Relevance:
         return items, queries, np.where(queries >= 0, np.bincount(items, minlength=len(codes))[queries], 0)
 
     @functools.cached_property
-    def _grades(self) -> sp.csr_array:
+    def _grades(self) -> "scipy.sparse.csr_array":
         """(Q, N) float64 grades of the given qrels; 0 for items that are not relevant."""
         row_of = {name: row for row, name in enumerate(self.gallery.ids)}
         found = [
@@ -43,7 +43,7 @@ class Relevance:
         ]
         grades, queries, items = np.array(found, np.float64).reshape(-1, 3).T
         parts = grades, (queries.astype(np.int64), items.astype(np.int64))
-        return sp.csr_array(parts, shape=(self.queries.count, self.gallery.count))
+        return scipy.sparse.csr_array(parts, shape=(self.queries.count, self.gallery.count))
 
     @functools.cached_property
     def _relevant(self) -> np.ndarray:

@@ -107,7 +107,7 @@ def write(evidence: Evidence, out: Path) -> Path:
             shutil.copyfile(str(resources.files("reports.render").joinpath("static", name)), partial / "static" / name)
         files = downloads.write(evidence, partial / downloads.FOLDER)
         if len(found) == 1:
-            write_pages(evidence, partial, files=files, root="", switch=())
+            write_pages(evidence, partial, files=files)
         else:
             folders = corpora.folders([one.corpus for one in found])
             shared = {"files": files, "root": "../", "switch": list(zip(folders, found, strict=True))}
@@ -152,11 +152,13 @@ def write_files(section: Section, folder: Path) -> None:
         (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
 
 
-def render(evidence: Evidence, page: Page, sections: list[Section], **shared) -> str:
+def render(evidence: Evidence, page: Page, sections: list[Section], root: str = "", switch=(), **shared) -> str:
     """HTML of a page. Only pages with figures may run scripts, and only those of the site."""
     values = {
         "page": page,
         "pages": PAGES,
+        "root": root,
+        "switch": switch,
         "sections": sections,
         "scripts": SCRIPTS if any(section.figures for section in sections) else (),
         "tables": {table.name: table for section in sections for table in section.tables},

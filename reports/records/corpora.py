@@ -84,6 +84,10 @@ class Corpora:
         """The name on pages of a corpus that a user asks for: of a name of several data sets, the newest of them."""
         return self.of_name.get(asked, [asked])[0]
 
+    def given(self, shown: str) -> set[str]:
+        """The names in the records of a corpus on pages, and its own."""
+        return {shown, *(name for name, several in self.of_name.items() if shown in several)}
+
 
 def fitted_to(corpus: str) -> str:
     """The corpus that generated vectors were fitted to; "" for any other corpus."""

@@ -31,7 +31,7 @@ def table(evidence: Evidence) -> Table:
     columns += [Column("source", "Source")]
     rows = [row(evidence, variant) for variant in evidence.variants]
     other = dict.fromkeys(["seeds", *(f"pruned {metric}" for metric in TAUS)], Cell(NOT_APPLICABLE))
-    beside = published.of_corpus(published.JUDGEMENTS, {evidence.corpus, *evidence.names})
+    beside = published.of_corpus(published.JUDGEMENTS, evidence.corpora.given(evidence.corpus))
     rows += [other | published_row(one) for one in beside]
     notes = (
         "Score: the inner product of image and caption. Intervals: bootstrap over images, crossed with seeds, to first "

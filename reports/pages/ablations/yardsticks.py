@@ -12,7 +12,7 @@ RECALLS = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10"}
 
 def section(evidence: Evidence) -> Section | None:
     """None for a corpus without published values or without recall."""
-    beside = published.of_corpus(published.RECALL, {evidence.corpus, *evidence.names})
+    beside = published.of_corpus(published.RECALL, evidence.corpora.given(evidence.corpus))
     if not beside or ("test", DIRECTION) not in evidence.gallery:
         return None
     return Section("yardsticks", "Published recall", tables=[table(evidence, beside)], folder="ablations")
