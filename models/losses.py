@@ -40,6 +40,16 @@ def flops(weights_BV: torch.Tensor) -> torch.Tensor:
     return mean(weights_BV.abs().mean(dim=0)).square().sum()
 
 
+def word_loss(logits_BV: torch.Tensor, target_BV: torch.Tensor, form: str, pairs: int | None = None) -> torch.Tensor:
+    """Mean over pairs of minus the sum over lexicons of o log p: the caption-word loss (`models.config.WordsConfig`).
+
+    target_BV: o, not negative, of sum 1 or 0. form: p is the "softmax" or the "sigmoid" of the logits.
+    pairs: divisor of the sum, by default B. For a part of a batch: the pairs of the whole batch.
+    """
+    log_BV = F.log_softmax(logits_BV, dim=-1) if form == "softmax" else F.logsigmoid(logits_BV)
+    return -(target_BV * log_BV).sum() / (len(logits_BV) if pairs is None else pairs)
+
+
 def masked_token_loss(logits_MV: torch.Tensor, targets_M: torch.Tensor, masked: float | None = None) -> torch.Tensor:
     """Mean cross-entropy over masked tokens; 0 (with gradient) if no token is masked.
 

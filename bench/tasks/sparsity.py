@@ -4,17 +4,13 @@
 
 Notable choices
 - Documents are the images, as encoded or pruned to `top_k` lexicons; queries are all their captions, as encoded.
-- The word tokens of an image are the distinct word pieces of all its captions, as the model's tokenizer makes them
-  (truncated at its maximum length), without [CLS], [SEP] and [UNK].
-- Shares are computed per image and then averaged, so an image with many lexicons weighs no more. An image for which
-  a share is not defined (no lexicon, no word token, no weight) does not count; `empty_items` is the number of images
-  without lexicons. A metric that is defined for no image is left out of the record.
+- `empty_items` is the number of images without lexicons. `bench.tasks.words` defines the measures of words; one that is
+  defined for no image is left out of the record.
 - All lexicons of the vocabulary count, special tokens included: [PAD] is a dead lexicon unless the head activates it.
 """
 
 import math
 import time
-from collections.abc import Iterable
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,7 +19,7 @@ from bench.store import cli
 from bench.store.config import code_fingerprint
 from bench.tasks import evaluation
 from bench.tasks.subject import Measurement, Slice, Subject, add_subject
-from bench.vectors.batches import batches
+from bench.tasks.words import agreement, caption_tokens
 from bench.vectors.impacts import Impacts
 from bench.vectors.statistics import occurrences, own_items
 from models.errors import InputError
@@ -31,6 +27,7 @@ from models.errors import InputError
 CODE = (
     "bench.tasks.sparsity",
     "bench.tasks.evaluation",
+    "bench.tasks.words",
     "bench.vectors.statistics",
     "bench.vectors.impacts",
     "models.tokenizer",
@@ -63,41 +60,6 @@ def postings(frequency: np.ndarray, documents: int) -> dict[str, float]:
     }
 
 
-def agreement(images: sp.csr_array, tokens: sp.csr_array, texts: sp.csr_array) -> dict[str, float]:
-    """Precision and recall of images' lexicons against the word tokens of their captions, plain and weighted.
-
-    images: (N, V) weights. tokens: (N, V), 1 where a token occurs in an image's captions. texts: (N, V) mean weights
-    of its captions' vectors. Recall is weighted by `texts`, because an image has no weight on a token that it lacks.
-    """
-    has, words = (images > 0).astype(np.float64), (tokens > 0).astype(np.float64)
-    both, weighted = has.multiply(words), texts.multiply(words)
-    shares = {
-        "caption_precision": (both, has),
-        "caption_precision_weighted": (images.multiply(words), images),
-        "caption_recall": (both, words),
-        "caption_recall_weighted": (weighted.multiply(has), weighted),
-    }
-    means = {name: _mean_share(_sums(part), _sums(whole)) for name, (part, whole) in shares.items()}
-    return {name: mean for name, mean in means.items() if mean is not None}
-
-
-def caption_tokens(tokenizer, captions: Iterable[tuple[int, str]], images: int) -> sp.csr_array:
-    """(images, V) float32: 1 where a word piece occurs in a caption of the image.
-
-    tokenizer: a `models.tokenizer.LexiconTokenizer`. captions: (row of its image, text); row -1: no image.
-    """
-    from models.tokenizer import NO_WORD
-
-    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for batch in batches((row, text) for row, text in captions if row >= 0):
-        tokens_BL, words_BL = tokenizer.encode([text for _, text in batch])
-        items, places = np.nonzero((words_BL != NO_WORD) & (tokens_BL != tokenizer.unknown_id))
-        rows.append(np.array([row for row, _ in batch])[items])
-        columns.append(tokens_BL[items, places])
-    at = np.unique(np.stack([np.concatenate(rows), np.concatenate(columns)]), axis=1)
-    return sp.csr_array((np.ones(at.shape[1], np.float32), (at[0], at[1])), shape=(images, len(tokenizer)))
-
-
 def mean_of_owners(rows: sp.csr_array, owners: np.ndarray, count: int) -> sp.csr_array:
     """(count, V): mean of the rows (Q, V) of each item; zero for an item without rows.
 
@@ -106,15 +68,6 @@ def mean_of_owners(rows: sp.csr_array, owners: np.ndarray, count: int) -> sp.csr
     owned = np.flatnonzero(owners >= 0)
     share = 1 / np.bincount(owners[owned], minlength=count)[owners[owned]]
     return sp.csr_array((share, (owners[owned], owned)), shape=(count, rows.shape[0])) @ rows
-
-
-def _sums(rows: sp.csr_array) -> np.ndarray:
-    return np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
-
-
-def _mean_share(part: np.ndarray, whole: np.ndarray) -> float | None:
-    defined = whole > 0
-    return float((part[defined] / whole[defined]).mean()) if defined.any() else None
 
 
 # --- measurement ---

@@ -33,7 +33,7 @@ def trained(folder: Path, case: str) -> dict:
     )
     losses, masked = [], []
     for step, tensors in enumerate(torch.load(folder / "batches.pt", weights_only=True)):
-        batch = Batch(*(tensor[rows(SIZE // world())] for tensor in tensors))
+        batch = Batch(*(tensor[rows(SIZE // world())] for tensor in tensors), SIZE // world())
         parts, _ = objective.losses(batch, torch.Generator().manual_seed(step))
         drawn = objective.draw(batch, torch.Generator().manual_seed(step))
         if isinstance(drawn, MaskedBatch):
@@ -80,7 +80,8 @@ def found(request, tmp_path_factory, make_model, make_batch):
     checkpoint.save(make_model(flops=FlopsConfig(weight=0.1, acts_on="raw")), folder / "lexlip")
     checkpoint.save(make_model("clip"), folder / "clip")
     batches = [make_batch(step, SIZE) for step in range(request.param)]
-    torch.save([[batch.images_BHWC, batch.tokens_BL, batch.words_BL] for batch in batches], folder / "batches.pt")
+    parts = [[batch.images_BHWC, batch.tokens_BL, batch.words_BL, batch.captions_BM] for batch in batches]
+    torch.save(parts, folder / "batches.pt")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, str(folder), str(free_port())]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as two:

@@ -9,8 +9,9 @@ import scipy.sparse as sp
 from bench.store import cli
 from bench.store.records import RecordStore
 from bench.tasks import evaluation, sparsity
-from bench.tasks.sparsity import active, agreement, caption_tokens, mean_of_owners, measure_sparsity, postings
+from bench.tasks.sparsity import active, mean_of_owners, measure_sparsity, postings
 from bench.tasks.subject import Measurement, Slice, Subject
+from bench.tasks.words import agreement, caption_tokens
 from models.errors import InputError
 from models.tokenizer import NO_WORD, LexiconTokenizer
 
@@ -72,6 +73,7 @@ def test_agreement_by_hand():
             "caption_precision_weighted": (3 / 4 + 0) / 2,
             "caption_recall": (2 / 3 + 0) / 2,
             "caption_recall_weighted": (0.5 / 1 + 0) / 2,
+            "strongest_is_word": 1 / 2,
         }
     )
 
@@ -120,6 +122,7 @@ class Tokens:
 
     def __init__(self, vocabulary):
         self.vocabulary = vocabulary
+        self.lexicon_V = self.lexicon_of_T = np.arange(len(vocabulary))
 
     def __len__(self):
         return len(self.vocabulary)
