@@ -157,7 +157,9 @@ def kind(folder: Path) -> str:
 def _read_verified(folder: Path) -> dict:
     """The description of a checkpoint, after a check of all its files against their checksums."""
     description = _read_description(folder)
-    for name in description["sha256"].keys() - {CONFIG_SUM}:
+    if (folder / LEXICON).is_file() and LEXICON not in description["sha256"]:
+        raise InputError(f"{folder / LEXICON}: not of this checkpoint, whose tokens all are lexicons; remove it")
+    for name in sorted(description["sha256"].keys() - {CONFIG_SUM}):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file; {_EXPECTED}")
         if sha256(folder / name) != description["sha256"][name]:

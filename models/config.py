@@ -227,16 +227,19 @@ class FlopsConfig:
 class WordsConfig:
     """The caption-word target: an image's pooled logits learn the words of its captions. Ours, not LexLIP's.
 
-    With o the tokens of the captions times their idf, normalised to sum 1, the loss is minus the sum over lexicons of
-    o log softmax(logits), or of o log sigmoid(logits). The idea is that of V-SPLADE's caption loss (arXiv 2605.30917).
+    With o the tokens of the captions times their idf, divided by their sum, the loss is minus the sum over lexicons of
+    o log softmax(logits) ("softmax"); or of o log sigmoid(logits), plus `absent` times the same of the other lexicons,
+    each by its idf, with the sign of the logits changed ("sigmoid"). The best logit of a lexicon then is that of its
+    probability given the image, plus -log(absent): it is positive above the probability absent / (1 + absent).
+    V-SPLADE's caption loss (arXiv 2605.30917) is the sigmoid without other lexicons.
 
-    weight: in both phases; 0 leaves it out. form: "softmax" or "sigmoid". captions: those of the pair ("one") or all of
-        the image's ("all").
+    weight: in both phases; 0 leaves it out. captions: those of the pair ("one") or all of the image's ("all").
     """
 
     weight: Weight = 0.0
-    form: Literal["softmax", "sigmoid"] = "softmax"
-    captions: Literal["one", "all"] = "one"
+    form: Literal["softmax", "sigmoid"] = "sigmoid"
+    captions: Literal["one", "all"] = "all"
+    absent: Weight = 0.05
 
 
 @dataclass(frozen=True)

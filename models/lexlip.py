@@ -58,6 +58,8 @@ class LexLIP(nn.Module):
             image_head.transform.load_state_dict(self.text.head.transform.state_dict())
         self.image = LexiconTower(image_tower(config.image), image_head)
         self.register_buffer("lexicon_of_T", torch.from_numpy(tokenizer.lexicon_of_T), persistent=False)
+        self.register_buffer("word_of_T", self.lexicon_of_T.clone(), persistent=False)
+        self.word_of_T[[tokenizer.pad_id, tokenizer.unknown_id, tokenizer.cls_id, tokenizer.sep_id]] = -1
         self.register_buffer("idf_V", torch.ones(self.dimension))
         if head.own_words:
             self.own_V = nn.Parameter(torch.full((self.dimension,), OWN_START))
@@ -125,9 +127,7 @@ class LexLIP(nn.Module):
 
     def lexicons(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """The lexicon of each token, (B, L) int64; -1 for a special token or one that is no lexicon."""
-        lexicons_BL = self.lexicon_of_T[tokens_BL]
-        special = (self.tokenizer.pad_id, self.tokenizer.unknown_id, self.tokenizer.cls_id, self.tokenizer.sep_id)
-        return lexicons_BL.masked_fill(torch.isin(tokens_BL, tokens_BL.new_tensor(special)), -1)
+        return self.word_of_T[tokens_BL]
 
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from models.distributed import gather, mean, rows
 
+LEAST_SUM = 1e-6
+"""Lower bound of a divisor."""
+
 
 def info_nce(
     queries_BX: torch.Tensor, keys_NX: torch.Tensor, temperature: float, queued_BH: torch.Tensor | None = None
@@ -40,14 +43,23 @@ def flops(weights_BV: torch.Tensor) -> torch.Tensor:
     return mean(weights_BV.abs().mean(dim=0)).square().sum()
 
 
-def word_loss(logits_BV: torch.Tensor, target_BV: torch.Tensor, form: str, pairs: int | None = None) -> torch.Tensor:
-    """Mean over pairs of minus the sum over lexicons of o log p: the caption-word loss (`models.config.WordsConfig`).
+def word_loss(
+    logits_BV: torch.Tensor, count_BV: torch.Tensor, idf_V: torch.Tensor, form: str, absent: float, pairs: int
+) -> torch.Tensor:
+    """The caption-word loss (`models.config.WordsConfig`), mean over pairs; 0 for an image without words.
 
-    target_BV: o, not negative, of sum 1 or 0. form: p is the "softmax" or the "sigmoid" of the logits.
-    pairs: divisor of the sum, by default B. For a part of a batch: the pairs of the whole batch.
+    count_BV: how often each lexicon occurs in an image's captions. form, absent: see there.
+    pairs: divisor of the sum; for a part of a batch, the pairs of the whole batch.
     """
-    log_BV = F.log_softmax(logits_BV, dim=-1) if form == "softmax" else F.logsigmoid(logits_BV)
-    return -(target_BV * log_BV).sum() / (len(logits_BV) if pairs is None else pairs)
+    present_BV = count_BV * idf_V
+    total_B1 = present_BV.sum(dim=-1, keepdim=True)
+    share_B1 = torch.where(total_B1 > 0, 1 / total_B1.clamp(min=LEAST_SUM), 0.0)
+    if form == "softmax":
+        loss_BV = present_BV * F.log_softmax(logits_BV, dim=-1)
+    else:
+        others_BV = absent * idf_V * (count_BV == 0)
+        loss_BV = present_BV * F.logsigmoid(logits_BV) + others_BV * F.logsigmoid(-logits_BV)
+    return -(share_B1 * loss_BV).sum() / pairs
 
 
 def masked_token_loss(logits_MV: torch.Tensor, targets_M: torch.Tensor, masked: float | None = None) -> torch.Tensor:

@@ -22,7 +22,7 @@ from models.batch import Batch, MaskedBatch, by_length, mask_words
 from models.decoder import WeakenedDecoder
 from models.distributed import gather, rows, world
 from models.errors import InputError
-from models.lexicon.head import Pooled, active_lexicons, bag_of_weights, bag_of_words, caption_words
+from models.lexicon.head import Pooled, active_lexicons, bag_of_tokens, bag_of_weights, bag_of_words
 from models.lexlip import LexLIP
 from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce, word_loss
 from models.momentum import KeyQueue, Momentum
@@ -225,8 +225,9 @@ class LexLIPObjective(Objective):
         if not config.weight:
             return {}
         tokens_BM = batch.tokens_BL if config.captions == "one" else batch.captions_BM
-        target_BV = caption_words(self.model.lexicons(tokens_BM), self.model.idf_V)
-        return {"words": config.weight * word_loss(logits_BV.float(), target_BV, config.form, batch.pairs)}
+        count_BV = bag_of_tokens(self.model.lexicons(tokens_BM), self.model.dimension, "sum")
+        settings = config.form, config.absent, batch.pairs
+        return {"words": config.weight * word_loss(logits_BV.float(), count_BV, self.model.idf_V, *settings)}
 
     def _text_states(self, model: LexLIP, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
         """`model.text_states`, computed in groups of similar length."""

@@ -28,6 +28,9 @@ from models.pretrained.warm_start import silent
 from models.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
 from models.towers.transformer import BertForMaskedLM, PreTrainedTokenizerFast
 
+NO_LEXICON = -1e4
+"""Bias of a token that is no lexicon: its logit is never positive."""
+
 
 def write(model: nn.Module, folder: Path) -> dict:
     """Writes the text side of a LexLIP model, in eval mode on the CPU, to a folder, and checks it.
@@ -76,10 +79,9 @@ def masked_language_model(model: nn.Module) -> BertForMaskedLM:
     head = bert.cls.predictions
     head.transform.load_state_dict(model.text.head.transform.state_dict())
     with torch.no_grad():
-        lexicon_V = torch.from_numpy(model.tokenizer.lexicon_V)
-        head.decoder.weight.zero_()[lexicon_V] = model.text.head.matrix_VD
+        head.decoder.weight.copy_(model.text.encoder.embeddings.word_embeddings.weight)
         for bias_T in (head.decoder.bias, head.bias):
-            bias_T.fill_(-1.0)[lexicon_V] = model.text.head.bias_V  # a token that is no lexicon has no weight
+            bias_T.fill_(NO_LEXICON)[torch.from_numpy(model.tokenizer.lexicon_V)] = model.text.head.bias_V
     return bert
 
 

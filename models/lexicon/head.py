@@ -125,22 +125,13 @@ def bag_of_weights(weights_BV: torch.Tensor, embedding_VD: torch.Tensor) -> torc
     return shares_BV @ embedding_VD.detach().float()
 
 
-def caption_words(lexicons_BM: torch.Tensor, idf_V: torch.Tensor) -> torch.Tensor:
-    """The target of the caption-word loss, (B, V): tokens times idf, divided by their sum; zero for a row without any.
-
-    lexicons_BM: the lexicon of each token, -1 for none.
-    """
-    target_BV = bag_of_tokens(lexicons_BM, len(idf_V), "sum") * idf_V
-    return target_BV / target_BV.sum(dim=-1, keepdim=True).clamp(min=LEAST_SUM)
-
-
 def bag_of_tokens(lexicons_BM: torch.Tensor, lexicons: int, how: Literal["sum", "once"]) -> torch.Tensor:
     """How often each lexicon occurs in each row, (B, V) float32, or 1 where it does ("once").
 
     lexicons_BM: the lexicon of each token, -1 for none.
     """
     places_BM = torch.where(lexicons_BM < 0, lexicons, lexicons_BM)  # one more column, for tokens that are no lexicons
-    count_BV = torch.zeros(len(lexicons_BM), lexicons + 1, device=lexicons_BM.device)
+    count_BV = torch.zeros(lexicons_BM.shape[0], lexicons + 1, device=lexicons_BM.device)  # len() fixes B in an export
     ones_BM = torch.ones_like(places_BM, dtype=torch.float32)
     if how == "sum":
         return count_BV.scatter_add(1, places_BM, ones_BM)[:, :lexicons]
