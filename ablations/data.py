@@ -78,7 +78,7 @@ class TrainingData:
             torch.from_numpy(self.images_NHWC[rows_B[own]]),
             torch.from_numpy(tokens_BL[own, :longest]),
             torch.from_numpy(self.words_CL[captions_B[own]][:, :longest]),
-            torch.from_numpy(self._all_captions(rows_B[own])),
+            torch.from_numpy(self._all_captions(rows_B)[own]),
             size // parts,
         )
 
