@@ -151,6 +151,7 @@ class HeadConfig:
     pooling: "max" over tokens as published, or "sum" of log(1 + ReLU(logit)) for retrieval; the bottleneck keeps the
         max.
     own_words: a text's weight on each of its own tokens is at least a learned minimum of that lexicon (not published).
+    image_top_k, text_top_k: an item keeps its highest weights only, in training and as encoded; None as published.
     """
 
     text_bias: float = 0.0
@@ -160,6 +161,8 @@ class HeadConfig:
     tokens: Literal["all", "content"] = "all"
     pooling: Literal["max", "sum"] = "max"
     own_words: bool = False
+    image_top_k: Count | None = None
+    text_top_k: Count | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.config import ModelConfig
-from models.lexicon.head import LexiconHead, Pooled, bag_of_tokens, rows_of
+from models.lexicon.head import LexiconHead, Pooled, bag_of_tokens, rows_of, strongest
 from models.tokenizer import LexiconTokenizer
 from models.towers.transformer import as_images, image_tokens, image_tower, pixel_values, text_tower
 
@@ -111,7 +111,8 @@ class LexLIP(nn.Module):
     def image_states(self, images_BHWC: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
         """Token states (B, L, D) and pooled vectors of uint8 images (B, H, W, 3), of `pixels` or another size."""
         hidden_BLD = image_tokens(self.image.encoder, pixel_values(images_BHWC, self.config.image.statistics))
-        return hidden_BLD, self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
+        pooled = self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
+        return hidden_BLD, pooled._replace(weights_BV=strongest(pooled.weights_BV, self.config.lexlip.head.image_top_k))
 
     def text_states(self, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
         """Token states (B, L, D) and pooled vectors of padded token ids (B, L)."""
@@ -123,7 +124,7 @@ class LexLIP(nn.Module):
         if self.config.lexlip.head.own_words:
             own_BV = bag_of_tokens(self.lexicons(tokens_BL), self.dimension, "once") * F.softplus(self.own_V)
             pooled = pooled._replace(weights_BV=torch.maximum(pooled.weights_BV, own_BV))
-        return hidden_BLD, pooled
+        return hidden_BLD, pooled._replace(weights_BV=strongest(pooled.weights_BV, self.config.lexlip.head.text_top_k))
 
     def lexicons(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """The lexicon of each token, (B, L) int64; -1 for a special token or one that is no lexicon."""

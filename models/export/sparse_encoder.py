@@ -8,7 +8,8 @@ A lexicon that is a part of the vocabulary has vectors of the whole vocabulary, 
 
 Not supported
 - Pooling without [CLS] and [SEP] (`tokens: content`): SpladePooling pools all attended tokens. Refused.
-- A learned minimum of a text's own words (`own_words`): no module of the library has it. Refused.
+- A learned minimum of a text's own words (`own_words`), and texts cut to their strongest lexicons (`text_top_k`): no
+  module of the library has them. Refused.
 - CLIP checkpoints: their vectors are dense. Refused.
 - The image side: SpladePooling needs an attention mask, which image processors do not return; the library's LayerNorm,
   which the lexicon head has between its two linear layers, works on a pooled vector, not on tokens; and convolutional
@@ -46,11 +47,9 @@ def write(model: nn.Module, folder: Path) -> dict:
         raise InputError(
             "a model that pools without [CLS] and [SEP]: not supported by sentence-transformers; export it to onnx"
         )
-    if model.config.lexlip.head.own_words:
-        raise InputError(
-            "a model with a minimum weight of a text's own words: not supported by sentence-transformers; "
-            "export it to onnx"
-        )
+    for key in ("own_words", "text_top_k"):
+        if getattr(model.config.lexlip.head, key):
+            raise InputError(f"a model with {key}: not supported by sentence-transformers; export it to onnx")
     require("sentence_transformers", "export", "sentence-transformers")
     from sentence_transformers import SparseEncoder
     from sentence_transformers.base.modules import Normalize, Transformer

@@ -138,6 +138,14 @@ def bag_of_tokens(lexicons_BM: torch.Tensor, lexicons: int, how: Literal["sum", 
     return count_BV.scatter(1, places_BM, ones_BM)[:, :lexicons]
 
 
+def strongest(weights_BV: torch.Tensor, top_k: int | None) -> torch.Tensor:
+    """The `top_k` highest weights of each item, the others 0; all without `top_k`."""
+    if top_k is None or top_k >= weights_BV.shape[1]:
+        return weights_BV
+    highest_BK, places_BK = weights_BV.topk(top_k, dim=1, sorted=False)
+    return torch.zeros_like(weights_BV).scatter(1, places_BK, highest_BK)
+
+
 def active_lexicons(weights_BV: torch.Tensor) -> torch.Tensor:
     """Number of lexicons with a positive weight, int64 (B,)."""
     return (weights_BV > 0).sum(dim=-1)

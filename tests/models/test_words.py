@@ -125,10 +125,10 @@ def test_a_lexicon_beside_a_whole_vocabulary_is_refused(make_model, tmp_path):
 
 
 def test_exports_of_a_part(make_part, tmp_path):
-    model = make_part(head=HeadConfig(own_words=True)).eval()
+    model = make_part(head=HeadConfig(own_words=True, image_top_k=5, text_top_k=4)).eval()
     (tmp_path / "onnx").mkdir()
     export_onnx.write(model, tmp_path / "onnx")  # compares the graph with the model
-    with pytest.raises(InputError, match="own words: not supported by sentence-transformers"):
+    with pytest.raises(InputError, match="own_words: not supported by sentence-transformers"):
         export_sparse_encoder.write(model, tmp_path / "sparse")
     export_sparse_encoder.write(make_part().eval(), tmp_path / "sparse")
 
@@ -227,6 +227,16 @@ def test_own_words_have_a_learned_minimum(make_part, part):
     loud = make_part(head=HeadConfig(text_bias=5.0, own_words=True))
     plain = make_part(head=HeadConfig(text_bias=5.0))
     torch.testing.assert_close(loud.text_states(tokens_BL)[1].weights_BV, plain.text_states(tokens_BL)[1].weights_BV)
+
+
+def test_items_keep_their_highest_weights(make_part, images, captions):
+    whole, cut = make_part().eval(), make_part(head=HeadConfig(image_top_k=3, text_top_k=2)).eval()
+    for encode, of, top_k in (("encode_image", images, 3), ("encode_text", captions[:6], 2)):
+        one_BV, other_BV = getattr(whole, encode)(of), getattr(cut, encode)(of)
+        assert ((other_BV > 0).sum(dim=1) == top_k).all() and ((one_BV > 0).sum(dim=1) > top_k).all()
+        kept_BV = one_BV * (other_BV > 0)
+        torch.testing.assert_close(other_BV, F.normalize(kept_BV, dim=-1))
+        assert (kept_BV.sum(dim=1) - one_BV.topk(top_k, dim=1).values.sum(dim=1)).abs().max() < 1e-6
 
 
 # --- FLOPS ---
