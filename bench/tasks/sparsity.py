@@ -24,7 +24,7 @@ from bench.tasks.relevance import Relevance
 from bench.tasks.retrieval import typed
 from bench.tasks.retrieval.settings import RecallOptions
 from bench.tasks.subject import Measurement, Slice, Subject, add_subject
-from bench.tasks.words import agreement, caption_tokens, truth_agreement, truth_things, vocabulary_use
+from bench.tasks.words import agreement, caption_tokens, truth_agreement, truth_things, truth_tokens, vocabulary_use
 from bench.vectors.impacts import Impacts
 from bench.vectors.statistics import flops_per_pair, occurrences, own_items
 from models.errors import InputError
@@ -107,12 +107,15 @@ def measure_sparsity(measurement: Measurement, top_k: int | None = None, example
     values["touched_postings"] = flops_per_pair(query_frequency / max(1, len(query_lengths)), frequency)
     values |= postings(frequency, documents.count) | agreement(images, tokens, texts)
     values |= vocabulary_use(images, tokens, encoded.images.vocabulary)
+    true_tokens = None
     if hasattr(slice_.corpus, "truth_words"):
         truth = [slice_.corpus.truth_words(slice_.split, i) for i in range(documents.count)]
-        values |= truth_agreement(images, truth_things(model.tokenizer, truth))
+        things = truth_things(model.tokenizer, truth)
+        values |= truth_agreement(images, things)
+        true_tokens = truth_tokens(things, documents.dimension)
     queries = typed.typed_queries(model, captions)
     values |= typed_recall(measurement, typed.search(queries, images, typed.DEPTH)[0])
-    found = (images, queries, captions, owners, tokens, examples)
+    found = (images, queries, captions, owners, (tokens, true_tokens), examples)
     shown = typed.word_examples(measurement, *found) if examples else None
     return store.write(point, values, examples=shown, seconds=time.perf_counter() - began)
 

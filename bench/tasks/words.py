@@ -109,6 +109,18 @@ def truth_things(tokenizer, truth: Sequence[Sequence[Sequence[str]]]) -> list[Th
     ]
 
 
+def truth_tokens(truth: Sequence[Things], lexicons: int) -> sp.csr_array:
+    """(images, V) float32: 1 where a lexicon is a token of a word for what the image shows."""
+    rows = [sorted(_tokens(of_image)) for of_image in truth]
+    indptr = np.cumsum([0, *map(len, rows)])
+    indices = np.array([lexicon for row in rows for lexicon in row], np.int32)
+    return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(len(rows), lexicons))
+
+
+def _tokens(of_image: Things) -> set[int]:
+    return set().union(*itertools.chain.from_iterable(of_image))
+
+
 def truth_agreement(images: sp.csr_array, truth: Sequence[Things]) -> dict[str, float]:
     """Precision of images' lexicons and recall of what they show, over all lexicons and over the strongest ones.
 
@@ -120,7 +132,7 @@ def truth_agreement(images: sp.csr_array, truth: Sequence[Things]) -> dict[str, 
         right, size, named, things = (np.zeros(rows.shape[0]) for _ in range(4))
         for i, of_image in enumerate(truth):
             has = set(rows.indices[rows.indptr[i] : rows.indptr[i + 1]].tolist())
-            right[i] = len(has & set().union(*itertools.chain.from_iterable(of_image)))
+            right[i] = len(has & _tokens(of_image))
             size[i], things[i] = len(has), len(of_image)
             named[i] = sum(any(word <= has for word in alternatives) for alternatives in of_image)
         shares = {"truth_precision": _mean_share(right, size), "truth_recall": _mean_share(named, things)}

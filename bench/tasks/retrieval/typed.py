@@ -35,13 +35,20 @@ def search(queries: sp.csr_array, images: sp.csr_array, k: int) -> tuple[np.ndar
 
 
 def word_examples(
-    measurement: Measurement, images: sp.csr_array, queries: sp.csr_array, texts: Sequence[str], owners, tokens, count
+    measurement: Measurement,
+    images: sp.csr_array,
+    queries: sp.csr_array,
+    texts: Sequence[str],
+    owners: np.ndarray,
+    marks: Sequence[sp.csr_array | None],
+    count: int,
 ) -> list[dict]:
     """Rows of the examples sidecar: the typed results of `count` images, evenly spaced, and of each the image itself.
 
     images: (N, V) as searched. queries: (Q, V); texts: the Q captions; owners: (Q,) the image of each, -1 for none.
-    tokens: (N, V), positive where a lexicon is a token of the image's captions. The row of the image itself has its
-    captions and its strongest lexicons; its rank is null if the query does not retrieve it.
+    marks: (N, V) each, positive where a lexicon is a token of the image's captions, and of words for what it shows
+    (None: unknown). The row of the image itself has its captions and its strongest lexicons; its rank is null if the
+    query does not retrieve it.
     """
     owned = np.unique(owners[owners >= 0])
     shown = owned[evenly(len(owned), count)]
@@ -59,13 +66,17 @@ def word_examples(
     for row, result in zip(rows, results, strict=True):
         if owners[result.query] == result.row:
             captions = [texts[q] for q in np.flatnonzero(owners == result.row)]
-            strongest = _strongest(images, tokens, vocabulary, result.row)
+            strongest = _strongest(images, marks, vocabulary, result.row)
             row |= {"captions": json.dumps(captions, ensure_ascii=False), "words": json.dumps(strongest)}
     return rows
 
 
-def _strongest(images: sp.csr_array, tokens: sp.csr_array, vocabulary: Sequence[str], i: int) -> list[list]:
-    """[lexicon, weight, 1 if it is a caption word else 0] of the strongest lexicons of image i; ties by lexicon id."""
-    image_V, words_V = images[[i]].toarray()[0], tokens[[i]].toarray()[0]
-    order = np.argsort(-image_V, kind="stable")[:LEXICONS]
-    return [[vocabulary[v], float(image_V[v]), int(words_V[v] > 0)] for v in order if image_V[v] > 0]
+def _strongest(images: sp.csr_array, marks, vocabulary: Sequence[str], i: int) -> list[list]:
+    """[lexicon, weight, 1 or 0 for each mark] of the strongest lexicons of image i; ties by lexicon id."""
+    image_V = images[[i]].toarray()[0]
+    marked = [None if mark is None else mark[[i]].toarray()[0] > 0 for mark in marks]
+    order = [v for v in np.argsort(-image_V, kind="stable")[:LEXICONS] if image_V[v] > 0]
+    return [
+        [vocabulary[v], float(image_V[v]), *(None if mark_V is None else int(mark_V[v]) for mark_V in marked)]
+        for v in order
+    ]

@@ -11,7 +11,7 @@ from bench.tasks.measure import Plan, measure_variant
 from bench.tasks.retrieval import typed
 from bench.tasks.retrieval.settings import RecallOptions
 from bench.tasks.subject import Subject
-from bench.tasks.words import FREQUENT, truth_agreement, truth_things, vocabulary_use
+from bench.tasks.words import FREQUENT, truth_agreement, truth_things, truth_tokens, vocabulary_use
 from models.tokenizer import LexiconTokenizer
 
 SPEC = {"name": "scenes", "concepts": 12, "pixels": 64}
@@ -44,6 +44,7 @@ def test_agreement_with_the_truth_by_hand():
             "truth_recall@8": (1 / 3 + 0) / 2,
         }
     )
+    assert truth_tokens([[[cat, kitten], [red]], [[]]], 10).toarray().nonzero()[1].tolist() == [0, 1, 8, 9]
     nothing = csr(np.zeros((1, 3)))
     assert truth_agreement(nothing, [[[frozenset({1})]]]) == {"truth_recall": 0.0, "truth_recall@8": 0.0}
 
@@ -117,5 +118,8 @@ def test_examples_are_images_evenly_spaced_with_their_words(home_and_rows):
     said = {tokenizer.vocabulary[v] for v in tokenizer.lexicon_of_T[tokenizer.encode(texts)[0]].ravel()}
     image_V = measurement.encoded.images.rows(0, 1).toarray()[0]
     words = json.loads(first.words)
-    assert [weight for _, weight, _ in words] == pytest.approx(np.sort(image_V)[::-1][: len(words)])
-    assert len(words) == min(TOP_K, 12) and all(is_word == (name in said) for name, _, is_word in words)
+    assert [weight for _, weight, *_ in words] == pytest.approx(np.sort(image_V)[::-1][: len(words)])
+    assert len(words) == min(TOP_K, 12) and all(is_word == (name in said) for name, _, is_word, _ in words)
+    told = " ".join(word for of in measurement.slice.corpus.truth_words("test", 0) for word in of)
+    true = {tokenizer.vocabulary[v] for v in tokenizer.lexicon_of_T[tokenizer.encode(told.split())[0]].ravel()}
+    assert all(is_true == (name in true) for name, _, _, is_true in words if not name.startswith("["))
