@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.tasks.classification.zero_shot import ZeroShotOptions, measure_zero_shot
 from bench.tasks.recall import measure_recall
-from bench.tasks.retrieval.settings import RecallOptions
+from bench.tasks.retrieval.settings import RecallOptions, main_setting
 from bench.tasks.sparsity import measure_sparsity
 from bench.tasks.subject import Measurement, Slice, Subject
 
@@ -28,7 +28,8 @@ def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool 
     """Measures a model on a corpus; returns the measurement of test.
 
     On test: recall, index, speed, hard negatives and examples; zero-shot classification if the corpus states what
-    its images show; sparsity if the vectors are lexicon vectors. On `plan.slices`: recall.
+    its images show; sparsity and words if the vectors are lexicon vectors, un-pruned and at the top-k of the main
+    setting. On `plan.slices`: recall.
     """
     from bench import corpora
 
@@ -43,5 +44,7 @@ def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool 
         options = ZeroShotOptions(images=plan.zero_shot, known=test.encoded.images)
         measure_zero_shot(home, subject, corpus, "test", options, force)
     if test.encoded.kind == "lexicon":
-        measure_sparsity(test)
+        main = main_setting(test.encoded.kind, plan.recall.top_k, plan.recall.bits)
+        for top_k in dict.fromkeys((None, main.top_k)):
+            measure_sparsity(test, top_k, plan.recall.examples if top_k == main.top_k else 0)
     return test
