@@ -152,6 +152,8 @@ class HeadConfig:
         max.
     own_words: a text's weight on each of its own tokens is at least a learned minimum of that lexicon (not published).
     image_top_k, text_top_k: an item keeps its highest weights only, in training and as encoded; None as published.
+    top_k_anneal: share of the run's steps in which the number kept shrinks from all lexicons to these, geometrically.
+        Trap: with 0, an untrained image and text share no lexicon, and the contrast has no gradient.
     """
 
     text_bias: float = 0.0
@@ -163,6 +165,7 @@ class HeadConfig:
     own_words: bool = False
     image_top_k: Count | None = None
     text_top_k: Count | None = None
+    top_k_anneal: Share = 0.7
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ class WordsConfig:
     """
 
     weight: Weight = 0.0
-    form: Literal["softmax", "sigmoid"] = "sigmoid"
+    form: Literal["softmax", "sigmoid"] = "softmax"
     captions: Literal["one", "all"] = "all"
     absent: Weight = 0.05
 

@@ -111,8 +111,7 @@ class LexLIP(nn.Module):
     def image_states(self, images_BHWC: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
         """Token states (B, L, D) and pooled vectors of uint8 images (B, H, W, 3), of `pixels` or another size."""
         hidden_BLD = image_tokens(self.image.encoder, pixel_values(images_BHWC, self.config.image.statistics))
-        pooled = self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
-        return hidden_BLD, pooled._replace(weights_BV=strongest(pooled.weights_BV, self.config.lexlip.head.image_top_k))
+        return hidden_BLD, self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
 
     def text_states(self, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
         """Token states (B, L, D) and pooled vectors of padded token ids (B, L)."""
@@ -124,11 +123,21 @@ class LexLIP(nn.Module):
         if self.config.lexlip.head.own_words:
             own_BV = bag_of_tokens(self.lexicons(tokens_BL), self.dimension, "once") * F.softplus(self.own_V)
             pooled = pooled._replace(weights_BV=torch.maximum(pooled.weights_BV, own_BV))
-        return hidden_BLD, pooled._replace(weights_BV=strongest(pooled.weights_BV, self.config.lexlip.head.text_top_k))
+        return hidden_BLD, pooled
 
     def lexicons(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """The lexicon of each token, (B, L) int64; -1 for a special token or one that is no lexicon."""
         return self.word_of_T[tokens_BL]
+
+    def image_vectors(self, images_BHWC: torch.Tensor) -> torch.Tensor:
+        """L2-normalised lexicon weights (B, V) of images as in `image_states`, with `image_top_k` lexicons each."""
+        weights_BV = self.image_states(images_BHWC)[1].weights_BV
+        return F.normalize(strongest(weights_BV, self.config.lexlip.head.image_top_k), dim=-1)
+
+    def text_vectors(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """L2-normalised lexicon weights (B, V) of padded token ids (B, L), with `text_top_k` lexicons each."""
+        weights_BV = self.text_states(tokens_BL)[1].weights_BV
+        return F.normalize(strongest(weights_BV, self.config.lexlip.head.text_top_k), dim=-1)
 
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
@@ -137,13 +146,13 @@ class LexLIP(nn.Module):
         Raises InputError for another dtype or shape.
         """
         images_BHWC = as_images(images_BHWC, self.pixels, self.text.head.bias_V.device)
-        return F.normalize(self.image_states(images_BHWC)[1].weights_BV, dim=-1).cpu()
+        return self.image_vectors(images_BHWC).cpu()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
         """L2-normalised lexicon weights, float32 (B, V) on the CPU, of captions; zero without an active lexicon."""
         tokens_BL = torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.text.head.bias_V.device)
-        return F.normalize(self.text_states(trim_padding(tokens_BL, self.tokenizer.pad_id))[1].weights_BV, dim=-1).cpu()
+        return self.text_vectors(trim_padding(tokens_BL, self.tokenizer.pad_id)).cpu()
 
     @torch.inference_mode()
     def encode_words(self, captions: list[str]) -> torch.Tensor:

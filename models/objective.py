@@ -22,7 +22,7 @@ from models.batch import Batch, MaskedBatch, by_length, mask_words
 from models.decoder import WeakenedDecoder
 from models.distributed import gather, rows, world
 from models.errors import InputError
-from models.lexicon.head import Pooled, active_lexicons, bag_of_tokens, bag_of_weights, bag_of_words
+from models.lexicon.head import Pooled, active_lexicons, bag_of_tokens, bag_of_weights, bag_of_words, strongest
 from models.lexlip import LexLIP
 from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce, word_loss
 from models.momentum import KeyQueue, Momentum
@@ -161,7 +161,7 @@ class LexLIPObjective(Objective):
             return self._mlm_losses(batch)
         _, image = self.model.image_states(batch.images_BHWC)
         _, text = self._text_states(self.model, batch.tokens_BL)
-        return (image.weights_BV, text.weights_BV), self._words(image.logits_BV, batch)
+        return self._strongest(image.weights_BV, text.weights_BV), self._words(image.logits_BV, batch)
 
     @torch.no_grad()
     def keys(self, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -198,7 +198,17 @@ class LexLIPObjective(Objective):
         """Lexicon weights of `model`, the trained one or its momentum copy."""
         _, image = model.image_states(batch.images_BHWC)
         _, text = self._text_states(model, batch.tokens_BL)
-        return image.weights_BV, text.weights_BV
+        return self._strongest(image.weights_BV, text.weights_BV)
+
+    def _strongest(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Sides:
+        """The highest weights of each item: as many as the configuration says for this share of the run."""
+        head, lexicons = self.config.head, self.model.dimension
+        done = min(self.progress / head.top_k_anneal, 1.0) if head.top_k_anneal else 1.0
+        of_sides = (image_BV, head.image_top_k), (text_BV, head.text_top_k)
+        return tuple(
+            strongest(weights_BV, top_k and round(lexicons * (min(top_k, lexicons) / lexicons) ** done))
+            for weights_BV, top_k in of_sides
+        )
 
     def _momentum_contrast(self, image_BV, text_BV, image_keys_NV, text_keys_NV) -> torch.Tensor:
         """InfoNCE against the momentum keys of all processes and the queues; stores the new keys."""
@@ -284,7 +294,7 @@ class LexLIPObjective(Objective):
             for name, states_BLD in zip(sources, decoded_2BLD.split(size), strict=True):
                 loss = mlm(states_BLD, batch.hidden_from_decoder_BL, batch.hidden_from_decoder)
                 losses[name] = getattr(config, name) * loss
-        return (pooled_image.weights_BV, pooled_text.weights_BV[:size]), losses
+        return self._strongest(pooled_image.weights_BV, pooled_text.weights_BV[:size]), losses
 
 
 def _activity(image_BV: torch.Tensor, text_BV: torch.Tensor) -> Losses:

@@ -239,6 +239,20 @@ def test_items_keep_their_highest_weights(make_part, images, captions):
         assert (kept_BV.sum(dim=1) - one_BV.topk(top_k, dim=1).values.sum(dim=1)).abs().max() < 1e-6
 
 
+def test_the_number_of_lexicons_shrinks_over_the_run(make_part, make_batch):
+    head = HeadConfig(image_top_k=2, text_top_k=3, top_k_anneal=0.5)
+    objective, batch = begun(make_part(head=head), "momentum"), make_batch()
+    lexicons, active = objective.model.dimension, {}
+    for progress in (0.0, 0.25, 0.5, 1.0):
+        objective.progress = progress
+        active[progress] = [int((side_BV > 0).sum(dim=1).max()) for side_BV in objective.vectors(batch)]
+        keys = objective.keys(batch)
+        assert [int((key_BV > 0).sum(dim=1).max()) for key_BV in keys] == active[progress]
+    assert active[0.5] == active[1.0] == [2, 3]
+    assert active[0.25] == [round((lexicons * top_k) ** 0.5) for top_k in (2, 3)], "halfway, the geometric mean"
+    assert min(active[0.0]) > max(active[0.25])
+
+
 # --- FLOPS ---
 
 
