@@ -21,7 +21,7 @@ from bench.store.config import code_fingerprint, fingerprint
 from models.config import TextConfig
 from models.errors import InputError
 from models.files import atomic_folder, mapped_array, sha256
-from models.tokenizer import LexiconTokenizer
+from models.tokenizer import LEXICON, LexiconTokenizer
 
 if TYPE_CHECKING:
     from models.batch import Batch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOKENIZER, DESCRIPTION = "tokenizer.json", "meta.json"
+IDF_ROWS = 100_000  # captions that are counted at a time
 TOKENIZER_CAPTIONS = 50_000
 """Captions that the vocabulary is learned from; more make no difference to vocabularies of a few thousand."""
 
@@ -77,7 +78,27 @@ class TrainingData:
             torch.from_numpy(self.images_NHWC[rows_B[own]]),
             torch.from_numpy(tokens_BL[own, :longest]),
             torch.from_numpy(self.words_CL[captions_B[own]][:, :longest]),
+            torch.from_numpy(self._all_captions(rows_B)[own]),
+            size // parts,
         )
+
+    def _all_captions(self, rows_B: np.ndarray) -> np.ndarray:
+        """Token ids of all captions of images, int64 (B, M), one image a row."""
+        first_B, counts_B = self.first_N1[rows_B], np.diff(self.first_N1)[rows_B]
+        places_BC = np.minimum(np.arange(counts_B.max()), counts_B[:, None] - 1)
+        tokens_BCL = self.tokens_CL[first_B[:, None] + places_BC].astype(np.int64)
+        tokens_BCL[np.arange(counts_B.max()) >= counts_B[:, None]] = self.tokenizer.pad_id
+        return tokens_BCL.reshape(len(rows_B), -1)
+
+    def idf(self) -> np.ndarray:
+        """(V,) float32: log((1 + C) / (1 + captions with the lexicon)), of the C training captions."""
+        captions = np.zeros(len(self.tokenizer) + 1, np.int64)
+        for first in range(0, len(self.tokens_CL), IDF_ROWS):
+            tokens_cL = np.sort(self.tokens_CL[first : first + IDF_ROWS], axis=1)
+            is_new_cL = np.diff(tokens_cL, axis=1, prepend=-1) > 0
+            captions += np.bincount(tokens_cL[is_new_cL], minlength=len(captions))
+        documents_V = captions[self.tokenizer.lexicon_V]
+        return np.log((1 + len(self.tokens_CL)) / (1 + documents_V)).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)
@@ -90,6 +111,8 @@ def data_id(corpus: Corpus, config: DataConfig, text: TextConfig, tokenizer: Lex
     lexicon = [text.vocabulary, text.max_tokens, TOKENIZER_CAPTIONS]
     if tokenizer is not None:
         lexicon = [text.max_tokens, tokenizer.fingerprint]
+    if text.lexicon_min_count:
+        lexicon.append(text.lexicon_min_count)
     code = code_fingerprint("models.tokenizer", "ablations.data")
     return fingerprint([corpus.fingerprint, config.train_images, *lexicon, code])
 
@@ -106,7 +129,7 @@ def prepare_tokenizer(
     folder = Path(home) / "data" / identity
     if force or not folder.exists():
         _write(folder, corpus, config, text, tokenizer)
-    _check(folder, [TOKENIZER])
+    _check(folder, [TOKENIZER, LEXICON])
     return identity, LexiconTokenizer.load(folder / TOKENIZER, text.max_tokens)
 
 
@@ -136,8 +159,10 @@ def _write(
         if tokenizer is None:
             stride = max(len(captions) // TOKENIZER_CAPTIONS, 1)
             tokenizer = LexiconTokenizer.train(captions[::stride], text.vocabulary, text.max_tokens)
-        tokenizer.save(part / TOKENIZER)
         tokens_CL, words_CL = tokenizer.encode(captions)
+        if text.lexicon_min_count and not tokenizer.is_part:
+            tokenizer = tokenizer.of_captions(tokens_CL, text.lexicon_min_count)
+        tokenizer.save(part / TOKENIZER)
         np.save(part / "tokens.npy", tokens_CL)
         np.save(part / "words.npy", words_CL)
         np.save(part / "first.npy", np.concatenate([[0], counts_N.cumsum()]))
@@ -186,7 +211,7 @@ def _check(folder: Path, names: list[str] | None = None) -> None:
     """Compares files (None: all) with the checksums in the description. Raises InputError for one that differs."""
     try:
         sums = dict(json.loads((folder / DESCRIPTION).read_text())["sha256"])
-        sums = {name: sums[name] for name in names or sums}
+        sums = {name: sums[name] for name in sums if names is None or name in names}
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{folder / DESCRIPTION}: missing or broken; remove the folder to make the data again"

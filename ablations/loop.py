@@ -70,6 +70,8 @@ def train_loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, prec
     torch.manual_seed(seed)
     model = checkpoint.create(run.model, data.tokenizer).to(device)
     start.load(model, run)
+    if model.kind == "lexicon":
+        model.idf_V.copy_(torch.from_numpy(data.idf()))
     objective = checkpoint.objective(model).to(device).train()
     schedule, adam, at = train.schedule(), None, Position()
     steps = schedule[-1][2]
@@ -95,6 +97,7 @@ def train_loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, prec
             with OtherWork() as work:
                 generator = torch.Generator().manual_seed(hash_seed(seed, at.step, "masks"))
                 batch = batch_of_step(data, train, phase, seed, at.step, rank(), world(), device)
+                objective.progress = at.step / steps
                 values = take_step(objective, batch, generator, adam, rate, getattr(torch, precision), train)
             _count(at, work, values)
             if first:

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from ablations.config import DataConfig
 from bench.corpora import open_corpus
+from bench.tasks.retrieval.settings import MAIN_TOP_K as TOP_K
+from bench.tasks.words import agreement, caption_tokens
 
 ENCODE_BATCH = 250
 
@@ -53,9 +56,22 @@ def validate(model: torch.nn.Module, held: ValidationSet) -> dict[str, float]:
         for k in (1, 10):
             values[f"{direction}/recall@{k}"] = float((ranks <= k).mean())
     if model.kind == "lexicon":
+        values |= _words(model, held, image_NX, text_QX)
         values["active_lexicons_image"] = float((image_NX > 0).sum(dim=1).float().mean())
         values["active_lexicons_text"] = float((text_QX > 0).sum(dim=1).float().mean())
     return values
+
+
+def _words(model, held: ValidationSet, image_NV: torch.Tensor, text_QV: torch.Tensor) -> dict[str, float]:
+    """Measures on images pruned to `TOP_K` lexicons: recall of captions and of their typed words, weight on words."""
+    weights_NK, places_NK = image_NV.topk(min(TOP_K, image_NV.shape[1]), dim=1)
+    pruned_NV = torch.zeros_like(image_NV).scatter_(1, places_NK, weights_NK)
+    recall = {}
+    for name, query_QV, k in (("pruned", text_QV, 1), ("typed", model.encode_words(held.captions), 10)):
+        rank_Q = rank_of_target((query_QV @ pruned_NV.T).numpy(), held.image_of_Q)
+        recall[f"text_to_image/{name}_recall@{k}"] = float((rank_Q <= k).mean())
+    tokens = caption_tokens(model.tokenizer, zip(held.image_of_Q.tolist(), held.captions, strict=True), len(image_NV))
+    return recall | agreement(sp.csr_array(pruned_NV.numpy()), tokens)
 
 
 def rank_of_target(scores_QN: np.ndarray, target_Q: np.ndarray) -> np.ndarray:

@@ -19,11 +19,15 @@ class Batch:
 
     images_BHWC: uint8 (B, H, W, 3).
     tokens_BL: padded token ids of one caption per image. words_BL: their word numbers, uint8 (`models.tokenizer`).
+    captions_BM: padded token ids of all captions of each image, in one row.
+    pairs: number of pairs in the process's whole batch, of which this may be a part.
     """
 
     images_BHWC: torch.Tensor
     tokens_BL: torch.Tensor
     words_BL: torch.Tensor
+    captions_BM: torch.Tensor
+    pairs: int
 
     def to(self, device: str) -> "Batch":
         """The same pairs on another device."""

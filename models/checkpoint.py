@@ -1,6 +1,7 @@
-"""Checkpoints of retrieval models: a folder with `model.safetensors`, `model.json` and `tokenizer.json`.
+"""Checkpoints of retrieval models: a folder with `model.safetensors`, `model.json` and `tokenizer.json`, and with
+`lexicon.json` if the lexicon is a part of the vocabulary.
 
-`model.json` holds the configuration and the SHA-256 of the configuration and of the two other files; a truncated or
+`model.json` holds the configuration and the SHA-256 of the configuration and of the other files; a truncated or
 changed file is refused by name. (Checkpoints written before the configuration had a checksum are read without it.)
 Nothing is unpickled. torch and transformers are imported when a model is made, so `fingerprint` is cheap.
 """
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 from models.config import ModelConfig
 from models.errors import InputError, one_line
 from models.files import atomic_folder, read_json, sha256, sha256_text, write_json
-from models.tokenizer import LexiconTokenizer
+from models.tokenizer import LEXICON, LexiconTokenizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,9 +89,9 @@ def save(model: nn.Module, folder: Path) -> None:
             save_model(model, str(partial / WEIGHTS))
         except SafetensorError as error:  # only the disk can fail here
             raise OSError(f"{folder / WEIGHTS}: {error}") from None
-        model.tokenizer.save(partial / TOKENIZER)
+        files = [partial / WEIGHTS, *model.tokenizer.save(partial / TOKENIZER)]
         config = TypeAdapter(ModelConfig).dump_python(model.config, mode="json")
-        sums = {name: sha256(partial / name) for name in (WEIGHTS, TOKENIZER)} | {CONFIG_SUM: _config_sum(config)}
+        sums = {file.name: sha256(file) for file in files} | {CONFIG_SUM: _config_sum(config)}
         write_json(partial / CONFIG, {"config": config, "sha256": sums})
 
 
@@ -156,7 +157,9 @@ def kind(folder: Path) -> str:
 def _read_verified(folder: Path) -> dict:
     """The description of a checkpoint, after a check of all its files against their checksums."""
     description = _read_description(folder)
-    for name in (WEIGHTS, TOKENIZER):
+    if (folder / LEXICON).is_file() and LEXICON not in description["sha256"]:
+        raise InputError(f"{folder / LEXICON}: not of this checkpoint, whose tokens all are lexicons; remove it")
+    for name in sorted(description["sha256"].keys() - {CONFIG_SUM}):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file; {_EXPECTED}")
         if sha256(folder / name) != description["sha256"][name]:
@@ -169,7 +172,7 @@ def _read_description(folder: Path) -> dict:
     description = read_json(file, _EXPECTED)
     try:
         config, sums = description["config"], description["sha256"]
-        fits = isinstance(config, dict) and {*sums, CONFIG_SUM} == {WEIGHTS, TOKENIZER, CONFIG_SUM}
+        fits = isinstance(config, dict) and {*sums, CONFIG_SUM, LEXICON} == {WEIGHTS, TOKENIZER, CONFIG_SUM, LEXICON}
         unchanged = sums.get(CONFIG_SUM) in (None, _config_sum(config))
     except (KeyError, TypeError, AttributeError):
         fits = False

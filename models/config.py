@@ -116,7 +116,9 @@ class TextConfig:
     """The text encoder, a BERT.
 
     max_tokens: length limit including [CLS] and [SEP]; 40 as published.
-    vocabulary: size of the lexicon.
+    vocabulary: number of tokens; those of a learned tokenizer may be fewer.
+    lexicon_min_count: lexicons are the tokens that occur at least this often in the training captions, without special
+        tokens; 0: all tokens.
     architecture: further keys of the transformers configuration, see `ARCHITECTURE`.
     pretrained: see `models.pretrained.sources`; its vocabulary then is the lexicon.
     """
@@ -127,6 +129,7 @@ class TextConfig:
     mlp_ratio: Positive = 4.0
     max_tokens: Annotated[int, Field(ge=3, le=254)] = 40
     vocabulary: Annotated[int, Field(ge=64)] = 1024
+    lexicon_min_count: Annotated[int, Field(ge=0)] = 0
     embedding_std: Positive = 0.02
     architecture: dict = field(default_factory=dict, hash=False)
     pretrained: str | None = None
@@ -147,6 +150,10 @@ class HeadConfig:
     tokens: "all" as published, or "content", which excludes [CLS] and [SEP] from the pooling.
     pooling: "max" over tokens as published, or "sum" of log(1 + ReLU(logit)) for retrieval; the bottleneck keeps the
         max.
+    own_words: a text's weight on each of its own tokens is at least a learned minimum of that lexicon (not published).
+    image_top_k, text_top_k: an item keeps its highest weights only, in training and as encoded; None as published.
+    top_k_anneal: share of the run's steps in which the number kept shrinks from all lexicons to these, geometrically.
+        Trap: with 0, an untrained image and text share no lexicon, and the contrast has no gradient.
     """
 
     text_bias: float = 0.0
@@ -155,6 +162,10 @@ class HeadConfig:
     shared: bool = False
     tokens: Literal["all", "content"] = "all"
     pooling: Literal["max", "sum"] = "max"
+    own_words: bool = False
+    image_top_k: Count | None = None
+    text_top_k: Count | None = None
+    top_k_anneal: Share = 0.7
 
 
 @dataclass(frozen=True)
@@ -206,10 +217,35 @@ class MomentumConfig:
 
 @dataclass(frozen=True)
 class FlopsConfig:
-    """The FLOPS regulariser: its weight, and whether it acts on L2-normalised or raw lexicon weights."""
+    """The FLOPS regulariser.
+
+    weight: of images, and of texts unless `text_weight` is given. acts_on: L2-normalised or raw lexicon weights.
+    ramp: share of the run's steps in which the weights grow quadratically from 0, as in SPLADE; 0 as published.
+    """
 
     weight: Weight = 0.002
+    text_weight: Weight | None = None
     acts_on: Literal["normalised", "raw"] = "normalised"
+    ramp: Share = 0.0
+
+
+@dataclass(frozen=True)
+class WordsConfig:
+    """The caption-word target: an image's pooled logits learn the words of its captions. Ours, not LexLIP's.
+
+    With o the tokens of the captions times their idf, divided by their sum, the loss is minus the sum over lexicons of
+    o log softmax(logits) ("softmax"); or of o log sigmoid(logits), plus `absent` times the same of the other lexicons,
+    each by its idf, with the sign of the logits changed ("sigmoid"). The best logit of a lexicon then is that of its
+    probability given the image, plus -log(absent): it is positive above the probability absent / (1 + absent).
+    V-SPLADE's caption loss (arXiv 2605.30917) is the sigmoid without other lexicons.
+
+    weight: in both phases; 0 leaves it out. captions: those of the pair ("one") or all of the image's ("all").
+    """
+
+    weight: Weight = 0.0
+    form: Literal["softmax", "sigmoid"] = "softmax"
+    captions: Literal["one", "all"] = "all"
+    absent: Weight = 0.05
 
 
 @dataclass(frozen=True)
@@ -221,6 +257,7 @@ class LexLIPConfig:
     bottleneck: BottleneckConfig = field(default_factory=BottleneckConfig)
     momentum: MomentumConfig = field(default_factory=MomentumConfig)
     flops: FlopsConfig = field(default_factory=FlopsConfig)
+    words: WordsConfig = field(default_factory=WordsConfig)
 
 
 @dataclass(frozen=True)

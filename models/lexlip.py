@@ -4,7 +4,8 @@ Notable choices
 - The lexicon head of the text is tied to its word embeddings. That of the image is a copy, trained separately, or the
   same head (`shared`).
 - All tokens except padding are pooled, [CLS] and [SEP] included (unless `tokens` is "content").
-- The vocabulary is the tokenizer's, so the lexicons of a match are readable.
+- The vocabulary is the tokenizer's, or the part of it that occurs in captions, so the lexicons of a match are readable.
+- A checkpoint holds the idf of its lexicons in the training captions, for the search by typed words (`encode_words`).
 """
 
 import torch
@@ -12,9 +13,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.config import ModelConfig
-from models.lexicon.head import LexiconHead, Pooled
+from models.lexicon.head import LexiconHead, Pooled, bag_of_tokens, rows_of, strongest
 from models.tokenizer import LexiconTokenizer
 from models.towers.transformer import as_images, image_tokens, image_tower, pixel_values, text_tower
+
+OWN_START = 0.0
+"""Initial value of the parameter of a text's minimum weights, of which the softplus is taken: a minimum of 0.69."""
 
 
 class LexiconTower(nn.Module):
@@ -30,8 +34,8 @@ class LexLIP(nn.Module):
     """The retrieval model, which a checkpoint holds. The objective has the decoder and the momentum copies.
 
     Args:
-        config: its `text.vocabulary` equals the size of the tokenizer.
-        tokenizer: its vocabulary is the lexicon.
+        config: its `text.vocabulary` equals the number of tokens of the tokenizer.
+        tokenizer: says which of its tokens are lexicons.
 
     Raises InputError if values of the configuration do not fit together.
     """
@@ -43,14 +47,22 @@ class LexLIP(nn.Module):
         config.validate()
         self.config, self.tokenizer = config, tokenizer
         text, head = text_tower(config.text), config.lexlip.head
-        embedding_VD = text.embeddings.word_embeddings.weight
+        embedding_TD = text.embeddings.word_embeddings.weight
+        lexicon_V = torch.from_numpy(tokenizer.lexicon_V) if tokenizer.is_part else None
+        of_both = (text.config, embedding_TD, lexicon_V)
         start = {"identity_start": head.identity_start, "pooling": head.pooling}
-        self.text = LexiconTower(text, LexiconHead(text.config, embedding_VD, tie=True, bias=head.text_bias, **start))
+        self.text = LexiconTower(text, LexiconHead(*of_both, tie=True, bias=head.text_bias, **start))
         image_head = self.text.head
         if not head.shared:  # starts as a copy
-            image_head = LexiconHead(text.config, embedding_VD, tie=False, bias=head.image_bias, **start)
+            image_head = LexiconHead(*of_both, tie=False, bias=head.image_bias, **start)
             image_head.transform.load_state_dict(self.text.head.transform.state_dict())
         self.image = LexiconTower(image_tower(config.image), image_head)
+        self.register_buffer("lexicon_of_T", torch.from_numpy(tokenizer.lexicon_of_T), persistent=False)
+        self.register_buffer("word_of_T", self.lexicon_of_T.clone(), persistent=False)
+        self.word_of_T[[tokenizer.pad_id, tokenizer.unknown_id, tokenizer.cls_id, tokenizer.sep_id]] = -1
+        self.register_buffer("idf_V", torch.ones(self.dimension))
+        if head.own_words:
+            self.own_V = nn.Parameter(torch.full((self.dimension,), OWN_START))
 
     @torch.no_grad()
     def copy_head(self) -> None:
@@ -58,7 +70,7 @@ class LexLIP(nn.Module):
         text, image, start = self.text.head, self.image.head, self.config.lexlip.head
         if image is not text:
             image.transform.load_state_dict(text.transform.state_dict())
-            image.weight_VD.copy_(text.weight_VD)
+            image.weight_VD.copy_(text.matrix_VD)
             image.bias_V.copy_(text.bias_V - start.text_bias + start.image_bias)
 
     @property
@@ -72,6 +84,11 @@ class LexLIP(nn.Module):
         return self.text.encoder
 
     @property
+    def word_embeddings_VD(self) -> torch.Tensor:
+        """The word embeddings of the lexicons."""
+        return rows_of(self.text.encoder.embeddings.word_embeddings.weight, self.text.head.lexicon_V)
+
+    @property
     def vocabulary(self) -> list[str]:
         """The text of each lexicon, by id."""
         return self.tokenizer.vocabulary
@@ -79,7 +96,7 @@ class LexLIP(nn.Module):
     @property
     def dimension(self) -> int:
         """V, the number of lexicons."""
-        return self.config.text.vocabulary
+        return len(self.tokenizer.lexicon_V)
 
     @property
     def content_only(self) -> bool:
@@ -102,7 +119,25 @@ class LexLIP(nn.Module):
         hidden_BLD = self.text.encoder(input_ids=tokens_BL, attention_mask=mask_BL).last_hidden_state
         if self.content_only:
             mask_BL = mask_BL & (tokens_BL != self.tokenizer.cls_id) & (tokens_BL != self.tokenizer.sep_id)
-        return hidden_BLD, self.text.head.pooled(hidden_BLD, mask_BL)
+        pooled = self.text.head.pooled(hidden_BLD, mask_BL)
+        if self.config.lexlip.head.own_words:
+            own_BV = bag_of_tokens(self.lexicons(tokens_BL), self.dimension, "once") * F.softplus(self.own_V)
+            pooled = pooled._replace(weights_BV=torch.maximum(pooled.weights_BV, own_BV))
+        return hidden_BLD, pooled
+
+    def lexicons(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """The lexicon of each token, (B, L) int64; -1 for a special token or one that is no lexicon."""
+        return self.word_of_T[tokens_BL]
+
+    def image_vectors(self, images_BHWC: torch.Tensor) -> torch.Tensor:
+        """L2-normalised lexicon weights (B, V) of images as in `image_states`, with `image_top_k` lexicons each."""
+        weights_BV = self.image_states(images_BHWC)[1].weights_BV
+        return F.normalize(strongest(weights_BV, self.config.lexlip.head.image_top_k), dim=-1)
+
+    def text_vectors(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """L2-normalised lexicon weights (B, V) of padded token ids (B, L), with `text_top_k` lexicons each."""
+        weights_BV = self.text_states(tokens_BL)[1].weights_BV
+        return F.normalize(strongest(weights_BV, self.config.lexlip.head.text_top_k), dim=-1)
 
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
@@ -111,13 +146,21 @@ class LexLIP(nn.Module):
         Raises InputError for another dtype or shape.
         """
         images_BHWC = as_images(images_BHWC, self.pixels, self.text.head.bias_V.device)
-        return F.normalize(self.image_states(images_BHWC)[1].weights_BV, dim=-1).cpu()
+        return self.image_vectors(images_BHWC).cpu()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:
         """L2-normalised lexicon weights, float32 (B, V) on the CPU, of captions; zero without an active lexicon."""
         tokens_BL = torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.text.head.bias_V.device)
-        return F.normalize(self.text_states(trim_padding(tokens_BL, self.tokenizer.pad_id))[1].weights_BV, dim=-1).cpu()
+        return self.text_vectors(trim_padding(tokens_BL, self.tokenizer.pad_id)).cpu()
+
+    @torch.inference_mode()
+    def encode_words(self, captions: list[str]) -> torch.Tensor:
+        """Search by typed words, without the text encoder: the tokens of each caption times their idf, L2-normalised,
+        float32 (B, V) on the CPU."""
+        tokens_BL = torch.from_numpy(self.tokenizer.encode(captions)[0]).to(self.idf_V.device)
+        words_BV = bag_of_tokens(self.lexicons(tokens_BL), self.dimension, "once") * self.idf_V
+        return F.normalize(words_BV, dim=-1).cpu()
 
 
 def trim_padding(tokens_BL: torch.Tensor, pad_id: int) -> torch.Tensor:

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from models.distributed import gather, mean, rows
 
+LEAST_SUM = 1e-6
+"""Lower bound of a divisor."""
+
 
 def info_nce(
     queries_BX: torch.Tensor, keys_NX: torch.Tensor, temperature: float, queued_BH: torch.Tensor | None = None
@@ -38,6 +41,25 @@ def flops(weights_BV: torch.Tensor) -> torch.Tensor:
     Trap: on L2-normalised rows it is at most 1 and has little effect at the published weight of 0.002.
     """
     return mean(weights_BV.abs().mean(dim=0)).square().sum()
+
+
+def word_loss(
+    logits_BV: torch.Tensor, count_BV: torch.Tensor, idf_V: torch.Tensor, form: str, absent: float, pairs: int
+) -> torch.Tensor:
+    """The caption-word loss (`models.config.WordsConfig`), mean over pairs; 0 for an image without words.
+
+    count_BV: how often each lexicon occurs in an image's captions. form, absent: see there.
+    pairs: divisor of the sum; for a part of a batch, the pairs of the whole batch.
+    """
+    present_BV = count_BV * idf_V
+    total_B1 = present_BV.sum(dim=-1, keepdim=True)
+    share_B1 = torch.where(total_B1 > 0, 1 / total_B1.clamp(min=LEAST_SUM), 0.0)
+    if form == "softmax":
+        loss_BV = present_BV * F.log_softmax(logits_BV, dim=-1)
+    else:
+        others_BV = absent * idf_V * (count_BV == 0)
+        loss_BV = present_BV * F.logsigmoid(logits_BV) + others_BV * F.logsigmoid(-logits_BV)
+    return -(share_B1 * loss_BV).sum() / pairs
 
 
 def masked_token_loss(logits_MV: torch.Tensor, targets_M: torch.Tensor, masked: float | None = None) -> torch.Tensor:

@@ -2,8 +2,8 @@
 contrast.
 
 An objective holds the retrieval model and everything else that is trained or updated (decoder, momentum copies,
-queues), so a training state is one state dict. The trainer calls `begin(phase)`, then `losses(...)` and `after_step()`
-for each step.
+queues), so a training state is one state dict. The trainer calls `begin(phase)`, then, for each step, sets `progress`
+and calls `losses(...)` and `after_step()`.
 
 There are two kinds of losses: contrastive ones, which need the vectors of the whole global batch, and sums over pairs.
 `Objective` computes them separately, so a batch can be split over processes (`models.distributed`) and micro-batches.
@@ -11,6 +11,7 @@ There are two kinds of losses: contrastive ones, which need the vectors of the w
 
 import abc
 import copy
+import dataclasses
 from typing import Literal
 
 import torch
@@ -21,9 +22,9 @@ from models.batch import Batch, MaskedBatch, by_length, mask_words
 from models.decoder import WeakenedDecoder
 from models.distributed import gather, rows, world
 from models.errors import InputError
-from models.lexicon.head import Pooled, active_lexicons, bag_of_weights, bag_of_words
+from models.lexicon.head import Pooled, active_lexicons, bag_of_tokens, bag_of_weights, bag_of_words, strongest
 from models.lexlip import LexLIP
-from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce
+from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce, word_loss
 from models.momentum import KeyQueue, Momentum
 
 Phase = Literal["bottleneck", "momentum", "contrastive"]
@@ -40,6 +41,8 @@ class Objective(nn.Module, abc.ABC):
 
     phases: tuple[Phase, ...]
     model: nn.Module
+    progress: float = 1.0
+    """Share of the run's steps that are done, for weights that grow."""
 
     def begin(self, phase: Phase) -> None:
         """Enters a phase with the current weights. Raises InputError for a phase that is not in `phases`."""
@@ -142,17 +145,23 @@ class LexLIPObjective(Objective):
         if self.phase != "bottleneck":
             return batch
         own, tokens_NL, words_NL = rows(len(batch.tokens_BL)), gather(batch.tokens_BL), gather(batch.words_BL)
-        masks = []
+        is_lexicon_NL, masks = self.model.lexicon_of_T[tokens_NL] >= 0, []
         for share in (self.config.bottleneck.encoder_mask, self.config.bottleneck.decoder_mask):
             masked_NL, hidden_NL = mask_words(tokens_NL, words_NL, share, self.model.tokenizer.mask_id, generator)
+            hidden_NL &= is_lexicon_NL  # the head has no logit for the others
             masks += [masked_NL[own], hidden_NL[own], int(hidden_NL.sum()) / world()]
-        return MaskedBatch(batch.images_BHWC, batch.tokens_BL, batch.words_BL, *masks)
+        pairs = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        return MaskedBatch(*pairs.values(), *masks)
 
     def vectors(self, batch: Batch) -> Sides:
         return self._weights(self.model, batch)
 
     def encode(self, batch: Batch) -> tuple[Sides, Losses]:
-        return self._mlm_losses(batch) if self.phase == "bottleneck" else (self.vectors(batch), {})
+        if self.phase == "bottleneck":
+            return self._mlm_losses(batch)
+        _, image = self.model.image_states(batch.images_BHWC)
+        _, text = self._text_states(self.model, batch.tokens_BL)
+        return self._strongest(image.weights_BV, text.weights_BV), self._words(image.logits_BV, batch)
 
     @torch.no_grad()
     def keys(self, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -189,7 +198,17 @@ class LexLIPObjective(Objective):
         """Lexicon weights of `model`, the trained one or its momentum copy."""
         _, image = model.image_states(batch.images_BHWC)
         _, text = self._text_states(model, batch.tokens_BL)
-        return image.weights_BV, text.weights_BV
+        return self._strongest(image.weights_BV, text.weights_BV)
+
+    def _strongest(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Sides:
+        """The highest weights of each item: as many as the configuration says for this share of the run."""
+        head, lexicons = self.config.head, self.model.dimension
+        done = min(self.progress / head.top_k_anneal, 1.0) if head.top_k_anneal else 1.0
+        of_sides = (image_BV, head.image_top_k), (text_BV, head.text_top_k)
+        return tuple(
+            strongest(weights_BV, top_k and round(lexicons * (min(top_k, lexicons) / lexicons) ** done))
+            for weights_BV, top_k in of_sides
+        )
 
     def _momentum_contrast(self, image_BV, text_BV, image_keys_NV, text_keys_NV) -> torch.Tensor:
         """InfoNCE against the momentum keys of all processes and the queues; stores the new keys."""
@@ -201,11 +220,24 @@ class LexLIPObjective(Objective):
 
     def _flops(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Losses:
         """The FLOPS regulariser; {} if its weight is 0."""
-        if not self.config.flops.weight:
+        config = self.config.flops
+        of_text = config.weight if config.text_weight is None else config.text_weight
+        if not (config.weight or of_text):
             return {}
-        if self.config.flops.acts_on == "normalised":
+        if config.acts_on == "normalised":
             image_BV, text_BV = F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1)
-        return {"flops": self.config.flops.weight * (flops(image_BV) + flops(text_BV))}
+        grown = min(self.progress / config.ramp, 1.0) ** 2 if config.ramp else 1.0
+        return {"flops": grown * (config.weight * flops(image_BV) + of_text * flops(text_BV))}
+
+    def _words(self, logits_BV: torch.Tensor, batch: Batch) -> Losses:
+        """The caption-word loss of the images; {} if its weight is 0."""
+        config = self.config.words
+        if not config.weight:
+            return {}
+        tokens_BM = batch.tokens_BL if config.captions == "one" else batch.captions_BM
+        count_BV = bag_of_tokens(self.model.lexicons(tokens_BM), self.model.dimension, "sum")
+        settings = config.form, config.absent, batch.pairs
+        return {"words": config.weight * word_loss(logits_BV.float(), count_BV, self.model.idf_V, *settings)}
 
     def _text_states(self, model: LexLIP, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
         """`model.text_states`, computed in groups of similar length."""
@@ -219,7 +251,7 @@ class LexLIPObjective(Objective):
 
     def _bottleneck(self, states_BLD: torch.Tensor, pooled: Pooled) -> torch.Tensor:
         """Bottleneck vectors (B, D) of the items, for the decoder."""
-        embedding_VD = self.model.text.encoder.embeddings.word_embeddings.weight
+        embedding_VD = self.model.word_embeddings_VD
         match self.config.bottleneck.source:
             case "lexicon":
                 return bag_of_words(pooled.logits_BV, embedding_VD)
@@ -240,9 +272,10 @@ class LexLIPObjective(Objective):
         masked_text_BLD = text_2BLD[size:]
 
         def mlm(states_BLD: torch.Tensor, hidden_BL: torch.Tensor, hidden: float) -> torch.Tensor:
-            return masked_token_loss(model.text.head(states_BLD[hidden_BL]), tokens_BL[hidden_BL], hidden)
+            lexicons_M = model.lexicon_of_T[tokens_BL[hidden_BL]]
+            return masked_token_loss(model.text.head(states_BLD[hidden_BL]), lexicons_M, hidden)
 
-        losses = {}
+        losses = self._words(pooled_image.logits_BV, batch)
         if config.self_mlm:
             loss = mlm(masked_text_BLD, batch.hidden_from_encoder_BL, batch.hidden_from_encoder)
             losses["self_mlm"] = config.self_mlm * loss
@@ -261,7 +294,7 @@ class LexLIPObjective(Objective):
             for name, states_BLD in zip(sources, decoded_2BLD.split(size), strict=True):
                 loss = mlm(states_BLD, batch.hidden_from_decoder_BL, batch.hidden_from_decoder)
                 losses[name] = getattr(config, name) * loss
-        return (pooled_image.weights_BV, pooled_text.weights_BV[:size]), losses
+        return self._strongest(pooled_image.weights_BV, pooled_text.weights_BV[:size]), losses
 
 
 def _activity(image_BV: torch.Tensor, text_BV: torch.Tensor) -> Losses:

@@ -44,6 +44,8 @@ class Corpus(Protocol):
     decides the images and captions. data_id, where there is one: the same at any resolution (see `data_id`). Slices
     start..stop-1 count images, for captions too; stop=None reads to the end of the split (`scenes` has none, and says
     so by `endless = True`).
+
+    Optional: `facts(split, i)` and `truth_words(split, i)`, what image i shows; `hard_negatives(split, start, stop)`.
     """
 
     name: str

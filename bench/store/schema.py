@@ -134,6 +134,10 @@ EXAMPLES_SCHEMA = pa.schema(
         # Columns added later; older files lack them.
         pa.field("chosen", pa.string()),  # why the query is shown; null: evenly spaced
         pa.field("heat_maps", pa.string()),  # JSON [[lexicon, first pooled token, [logit of each image token]], ...]
+        pa.field("captions", pa.string()),  # JSON [caption, ...] of the image; with `words`, on one row of an image
+        # JSON [[lexicon, weight, 1 for a caption word or 0, 1 for a word for what the image shows or 0; null: unknown],
+        # ...], the strongest first
+        pa.field("words", pa.string()),
     ]
 )
 

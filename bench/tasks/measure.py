@@ -8,7 +8,7 @@ from bench.tasks.classification.zero_shot import ZeroShotOptions, measure_zero_s
 from bench.tasks.judgements import read as judgements
 from bench.tasks.judgements.measure import measure_judgements
 from bench.tasks.recall import measure_recall
-from bench.tasks.retrieval.settings import RecallOptions
+from bench.tasks.retrieval.settings import RecallOptions, main_setting
 from bench.tasks.sparsity import measure_sparsity
 from bench.tasks.subject import Measurement, Slice, Subject
 
@@ -31,8 +31,8 @@ def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool 
     """Measures a model on a corpus; returns the measurement of test.
 
     On test: recall, index, speed, hard negatives and examples; zero-shot classification if the corpus states what
-    its images show; graded judgements, on the whole of test, if the corpus has them; sparsity if the vectors are
-    lexicon vectors. On `plan.slices`: recall.
+    its images show; graded judgements, on the whole of test, if the corpus has them; sparsity and words if the vectors
+    are lexicon vectors, un-pruned and at the top-k of the main setting. On `plan.slices`: recall.
     """
     from bench import corpora
 
@@ -51,5 +51,7 @@ def measure_variant(home: Path, subject: Subject, spec, plan: Plan, force: bool 
         whole = test if images == plan.images else replace(test, slice=Slice(corpus, "test", images))
         measure_judgements(whole, plan.recall)
     if test.encoded.kind == "lexicon":
-        measure_sparsity(test)
+        main = main_setting(test.encoded.kind, plan.recall.top_k, plan.recall.bits)
+        for top_k in dict.fromkeys((None, main.top_k)):
+            measure_sparsity(test, top_k, plan.recall.examples if top_k == main.top_k else 0)
     return test

@@ -1,20 +1,18 @@
-"""Sparsity of lexicon vectors: size and skew of an index of the images, and how many lexicons are caption words.
+"""Sparsity of lexicon vectors, and words: size and skew of an index of the images, and whether lexicons are words.
 
     lexlip-bench sparsity --checkpoint FOLDER --corpus scenes --split test --images 1000
 
 Notable choices
-- Documents are the images, as encoded or pruned to `top_k` lexicons; queries are all their captions, as encoded.
-- The word tokens of an image are the distinct word pieces of all its captions, as the model's tokenizer makes them
-  (truncated at its maximum length), without [CLS], [SEP] and [UNK].
-- Shares are computed per image and then averaged, so an image with many lexicons weighs no more. An image for which
-  a share is not defined (no lexicon, no word token, no weight) does not count; `empty_items` is the number of images
-  without lexicons. A metric that is defined for no image is left out of the record.
+- Documents are the images, as encoded or pruned to `top_k` lexicons; queries are all their captions, as encoded, and
+  for typed-word search the bags of their tokens (`bench.tasks.retrieval.typed`).
+- Words are measured against the captions, and against the truth where the corpus knows it (`truth_words`).
+- `empty_items` is the number of images without lexicons. `bench.tasks.words` defines the measures of words; one that is
+  defined for no image is left out of the record.
 - All lexicons of the vocabulary count, special tokens included: [PAD] is a dead lexicon unless the head activates it.
 """
 
 import math
 import time
-from collections.abc import Iterable
 
 import numpy as np
 import scipy
@@ -22,15 +20,21 @@ import scipy
 from bench.store import cli
 from bench.store.config import code_fingerprint
 from bench.tasks import evaluation
+from bench.tasks.relevance import Relevance
+from bench.tasks.retrieval import typed
+from bench.tasks.retrieval.settings import RecallOptions
 from bench.tasks.subject import Measurement, Slice, Subject, add_subject
-from bench.vectors.batches import batches
+from bench.tasks.words import agreement, caption_tokens, truth_agreement, truth_things, truth_tokens, vocabulary_use
 from bench.vectors.impacts import Impacts
-from bench.vectors.statistics import occurrences, own_items
+from bench.vectors.statistics import flops_per_pair, occurrences, own_items
 from models.errors import InputError
 
 CODE = (
     "bench.tasks.sparsity",
     "bench.tasks.evaluation",
+    "bench.tasks.words",
+    "bench.tasks.retrieval.typed",
+    "bench.engines.ranking",
     "bench.vectors.statistics",
     "bench.vectors.impacts",
     "models.tokenizer",
@@ -63,43 +67,6 @@ def postings(frequency: np.ndarray, documents: int) -> dict[str, float]:
     }
 
 
-def agreement(
-    images: "scipy.sparse.csr_array", tokens: "scipy.sparse.csr_array", texts: "scipy.sparse.csr_array"
-) -> dict[str, float]:
-    """Precision and recall of images' lexicons against the word tokens of their captions, plain and weighted.
-
-    images: (N, V) weights. tokens: (N, V), 1 where a token occurs in an image's captions. texts: (N, V) mean weights
-    of its captions' vectors. Recall is weighted by `texts`, because an image has no weight on a token that it lacks.
-    """
-    has, words = (images > 0).astype(np.float64), (tokens > 0).astype(np.float64)
-    both, weighted = has.multiply(words), texts.multiply(words)
-    shares = {
-        "caption_precision": (both, has),
-        "caption_precision_weighted": (images.multiply(words), images),
-        "caption_recall": (both, words),
-        "caption_recall_weighted": (weighted.multiply(has), weighted),
-    }
-    means = {name: _mean_share(_sums(part), _sums(whole)) for name, (part, whole) in shares.items()}
-    return {name: mean for name, mean in means.items() if mean is not None}
-
-
-def caption_tokens(tokenizer, captions: Iterable[tuple[int, str]], images: int) -> "scipy.sparse.csr_array":
-    """(images, V) float32: 1 where a word piece occurs in a caption of the image.
-
-    tokenizer: a `models.tokenizer.LexiconTokenizer`. captions: (row of its image, text); row -1: no image.
-    """
-    from models.tokenizer import NO_WORD
-
-    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for batch in batches((row, text) for row, text in captions if row >= 0):
-        tokens_BL, words_BL = tokenizer.encode([text for _, text in batch])
-        items, places = np.nonzero((words_BL != NO_WORD) & (tokens_BL != tokenizer.unknown_id))
-        rows.append(np.array([row for row, _ in batch])[items])
-        columns.append(tokens_BL[items, places])
-    at = np.unique(np.stack([np.concatenate(rows), np.concatenate(columns)]), axis=1)
-    return scipy.sparse.csr_array((np.ones(at.shape[1], np.float32), (at[0], at[1])), shape=(images, len(tokenizer)))
-
-
 def mean_of_owners(rows: "scipy.sparse.csr_array", owners: np.ndarray, count: int) -> "scipy.sparse.csr_array":
     """(count, V): mean of the rows (Q, V) of each item; zero for an item without rows.
 
@@ -110,23 +77,14 @@ def mean_of_owners(rows: "scipy.sparse.csr_array", owners: np.ndarray, count: in
     return scipy.sparse.csr_array((share, (owners[owned], owned)), shape=(count, rows.shape[0])) @ rows
 
 
-def _sums(rows: "scipy.sparse.csr_array") -> np.ndarray:
-    return np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
-
-
-def _mean_share(part: np.ndarray, whole: np.ndarray) -> float | None:
-    defined = whole > 0
-    return float((part[defined] / whole[defined]).mean()) if defined.any() else None
-
-
 # --- measurement ---
 
 
-def measure_sparsity(measurement: Measurement, top_k: int | None = None) -> str:
+def measure_sparsity(measurement: Measurement, top_k: int | None = None, examples: int = 0) -> str:
     """Writes the point of a slice's images and captions; returns its id.
 
-    top_k: lexicons of each image, the strongest ones (None: all). Raises InputError for dense vectors and a broken
-    checkpoint.
+    top_k: lexicons of each image, the strongest ones (None: all). examples: images whose lexicons and typed-word
+    results are stored. Raises InputError for dense vectors and a broken checkpoint.
     """
     if top_k is not None and top_k < 1:
         raise InputError(f"top_k {top_k}: expected at least 1")
@@ -137,17 +95,36 @@ def measure_sparsity(measurement: Measurement, top_k: int | None = None) -> str:
     point = measurement.point("sparsity", **fields, code_id=code_fingerprint(*CODE))
     if measurement.exists(point):
         return point.id
-    began, documents = time.perf_counter(), Impacts(encoded.images, top_k)
+    began, documents, model = time.perf_counter(), Impacts(encoded.images, top_k), subject.encoder.model
     frequency, lengths = occurrences(documents)
-    owners = own_items(encoded.images, encoded.captions)
-    captions = slice_.corpus.captions(slice_.split, 0, slice_.images)
-    owned = zip(owners.tolist(), (text for _, text, _ in captions), strict=True)
-    tokens = caption_tokens(subject.encoder.model.tokenizer, owned, documents.count)
+    query_frequency, query_lengths = occurrences(encoded.captions)
+    owners, images = own_items(encoded.images, encoded.captions), documents.to_scipy()
+    captions = [text for _, text, _ in slice_.corpus.captions(slice_.split, 0, slice_.images)]
+    tokens = caption_tokens(model.tokenizer, zip(owners.tolist(), captions, strict=True), documents.count)
     texts = mean_of_owners(encoded.captions.to_scipy(), owners, documents.count)
     values = {"items": documents.count, "dimension": documents.dimension, "empty_items": int((lengths == 0).sum())}
-    values |= active(lengths, "active") | active(occurrences(encoded.captions)[1], "query_active")
-    values |= postings(frequency, documents.count) | agreement(documents.to_scipy(), tokens, texts)
-    return store.write(point, values, seconds=time.perf_counter() - began)
+    values |= active(lengths, "active") | active(query_lengths, "query_active")
+    values["touched_postings"] = flops_per_pair(query_frequency / max(1, len(query_lengths)), frequency)
+    values |= postings(frequency, documents.count) | agreement(images, tokens, texts)
+    values |= vocabulary_use(images, tokens, encoded.images.vocabulary)
+    true_tokens = None
+    if hasattr(slice_.corpus, "truth_words"):
+        truth = [slice_.corpus.truth_words(slice_.split, i) for i in range(documents.count)]
+        things = truth_things(model.tokenizer, truth)
+        values |= truth_agreement(images, things)
+        true_tokens = truth_tokens(things, documents.dimension)
+    queries = typed.typed_queries(model, captions)
+    values |= typed_recall(measurement, typed.search(queries, images, typed.DEPTH)[0])
+    found = (images, queries, captions, owners, (tokens, true_tokens), examples)
+    shown = typed.word_examples(measurement, *found) if examples else None
+    return store.write(point, values, examples=shown, seconds=time.perf_counter() - began)
+
+
+def typed_recall(measurement: Measurement, ids: np.ndarray) -> dict[str, float]:
+    """Success of typed-word search at the depths of recall; ids: (Q, `DEPTH`) as found."""
+    encoded = measurement.encoded
+    ranks, relevant = Relevance(encoded.images, encoded.captions).ranks(ids)
+    return {f"typed_recall@{k}": evaluation.success_at(k, ranks, relevant, typed.DEPTH) for k in (1, 5, 10)}
 
 
 # --- lexlip-bench sparsity ---
@@ -161,7 +138,7 @@ def main(arguments) -> None:
     subject = Subject.of(arguments)
     slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, [subject.model])
     measurement = Measurement(arguments.home, subject, slice_, arguments.force)
-    point_id = measure_sparsity(measurement, arguments.top_k)
+    point_id = measure_sparsity(measurement, arguments.top_k, RecallOptions().examples)
     rows = measurement.store.read()
     for row in rows[rows.point_id == point_id].itertuples():
         print(f"{METRICS[row.metric].label:<32} {row.value:>12.4g} {row.unit}")
@@ -170,7 +147,7 @@ def main(arguments) -> None:
 
 def parser():
     """Flags of `lexlip-bench sparsity`."""
-    flags = cli.parser("Sparsity of a checkpoint's lexicon vectors.", writes=True)
+    flags = cli.parser("Sparsity of a checkpoint's lexicon vectors, and whether they are words.", writes=True)
     add_subject(flags, pretrained=False)
     cli.add_corpus(flags)
     flags.add_argument("--top-k", type=int, default=None, help="top-k lexicons of each image; all unless given")

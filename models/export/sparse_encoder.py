@@ -4,8 +4,12 @@ The text encoder and its lexicon head are BERT with its masked-language-model he
 exactly: `Transformer` (task fill-mask), `SpladePooling` (log(1 + ReLU(logit)), max or sum over tokens) and `Normalize`.
 The folder loads without code of this project.
 
+A lexicon that is a part of the vocabulary has vectors of the whole vocabulary, in which other tokens have weight 0.
+
 Not supported
 - Pooling without [CLS] and [SEP] (`tokens: content`): SpladePooling pools all attended tokens. Refused.
+- A learned minimum of a text's own words (`own_words`), and texts cut to their strongest lexicons (`text_top_k`): no
+  module of the library has them. Refused.
 - CLIP checkpoints: their vectors are dense. Refused.
 - The image side: SpladePooling needs an attention mask, which image processors do not return; the library's LayerNorm,
   which the lexicon head has between its two linear layers, works on a pooled vector, not on tokens; and convolutional
@@ -25,6 +29,9 @@ from models.pretrained.warm_start import silent
 from models.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
 from models.towers.transformer import BertForMaskedLM, PreTrainedTokenizerFast
 
+NO_LEXICON = -1e4
+"""Bias of a token that is no lexicon: its logit is never positive."""
+
 
 def write(model: nn.Module, folder: Path) -> dict:
     """Writes the text side of a LexLIP model, in eval mode on the CPU, to a folder, and checks it.
@@ -40,6 +47,9 @@ def write(model: nn.Module, folder: Path) -> dict:
         raise InputError(
             "a model that pools without [CLS] and [SEP]: not supported by sentence-transformers; export it to onnx"
         )
+    for key in ("own_words", "text_top_k"):
+        if getattr(model.config.lexlip.head, key):
+            raise InputError(f"a model with {key}: not supported by sentence-transformers; export it to onnx")
     require("sentence_transformers", "export", "sentence-transformers")
     from sentence_transformers import SparseEncoder
     from sentence_transformers.base.modules import Normalize, Transformer
@@ -50,13 +60,15 @@ def write(model: nn.Module, folder: Path) -> dict:
             masked_language_model(model).save_pretrained(bert)
             _tokenizer(model, Path(bert)).save_pretrained(bert)
             transformer = Transformer(bert, transformer_task="fill-mask", max_seq_length=model.tokenizer.max_tokens)
-            pooling = SpladePooling(model.text.head.pooling, embedding_dimension=model.dimension)
+            pooling = SpladePooling(model.text.head.pooling, embedding_dimension=len(model.tokenizer))
             encoder = SparseEncoder(modules=[transformer, pooling, Normalize()], similarity_fn_name="dot", device="cpu")
             encoder.save_pretrained(str(folder), create_model_card=False)
         written = SparseEncoder(str(folder), device="cpu", local_files_only=True)
     texts = probe_texts(model)
     found = in_batches(lambda part: written.encode_query(part, convert_to_sparse_tensor=False), texts)
-    return {"largest_difference": {"text": largest_difference("text", found, model.encode_text(texts))}}
+    expected = model.encode_text(texts).new_zeros(len(texts), len(model.tokenizer))
+    expected[:, model.tokenizer.lexicon_V] = model.encode_text(texts)
+    return {"largest_difference": {"text": largest_difference("text", found, expected)}}
 
 
 def masked_language_model(model: nn.Module) -> BertForMaskedLM:
@@ -66,9 +78,9 @@ def masked_language_model(model: nn.Module) -> BertForMaskedLM:
     head = bert.cls.predictions
     head.transform.load_state_dict(model.text.head.transform.state_dict())
     with torch.no_grad():
-        head.decoder.weight.copy_(model.text.head.weight_VD)
-        head.decoder.bias.copy_(model.text.head.bias_V)
-        head.bias.copy_(model.text.head.bias_V)
+        head.decoder.weight.copy_(model.text.encoder.embeddings.word_embeddings.weight)
+        for bias_T in (head.decoder.bias, head.bias):
+            bias_T.fill_(NO_LEXICON)[torch.from_numpy(model.tokenizer.lexicon_V)] = model.text.head.bias_V
     return bert
 
 

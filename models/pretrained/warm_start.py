@@ -21,6 +21,7 @@ from torch import nn
 from models.config import ARCHITECTURE, ImageConfig, TextConfig
 from models.errors import InputError, one_line
 from models.files import read_json
+from models.lexicon.head import rows_of
 from models.pretrained import UNREADABLE
 from models.pretrained.sources import CONFIG, STATISTICS, folder, identified, weights
 from models.towers.efficientnet import EfficientNetLite0
@@ -91,7 +92,7 @@ def _start_text(encoder: BertModel, config: TextConfig) -> tuple[BertForMaskedLM
 @torch.no_grad()
 def _start_head(head: nn.Module, bert: BertForMaskedLM, bias: float) -> None:
     head.transform.load_state_dict(bert.cls.predictions.transform.state_dict())
-    head.bias_V.copy_(bert.cls.predictions.bias + bias)
+    head.bias_V.copy_(rows_of(bert.cls.predictions.bias, head.lexicon_V) + bias)
 
 
 def _start_image(encoder: nn.Module, config: ImageConfig) -> None:

@@ -3,8 +3,9 @@
 from reports.findings import answer, comparisons
 from reports.findings.verdict import LOSES, OPEN, ORDER, WINS
 from reports.pages import Section, limits
+from reports.pages.ablations import table as ablations
 from reports.records.evidence import Evidence
-from reports.render.tables import Cell, Column, Table, integer, points
+from reports.render.tables import Cell, Column, Table, integer, percent, points
 
 WORDS = {LOSES: "loses", OPEN: "open", WINS: "wins"}
 
@@ -17,7 +18,8 @@ def section(evidence: Evidence) -> Section:
         "missing": limits.not_measured(evidence),
         "caveats": limits.caveats(evidence),
     }
-    return Section("answer", "The answer", tables=[table(evidence, found), parts(evidence)], data=data)
+    tables = [table(evidence, found), parts(evidence), *words(evidence)]
+    return Section("answer", "The answer", tables=tables, data=data)
 
 
 def table(evidence: Evidence, found: list[answer.Finding]) -> Table:
@@ -72,3 +74,26 @@ def parts(evidence: Evidence) -> Table:
         "one seed only, so another training may not show it.",
     )
     return Table("answer_parts", f"Ablations against {reference}, those better than it first", columns, made, notes)
+
+
+def words(evidence: Evidence) -> list[Table]:
+    """R@1 of every variant beside the measures of words; no table without any measurement of them."""
+    r1 = Column("recall@1", "R@1, text to image, %", percent)
+    columns = (Column("variant", "Variant"), Column("seeds", "Seeds", integer), r1)
+    rows = [
+        {
+            "variant": Cell(variant),
+            "seeds": Cell(len(evidence.seeds(variant))),
+            r1.key: evidence.cell(variant, r1.key, **evidence.retrieval() | evidence.operating_point(variant)),
+        }
+        | ablations.word_cells(evidence, variant)
+        for variant in evidence.variants
+    ]
+    notes = (
+        "Words of an image's captions: the share of its weight on them, and of images whose strongest lexicon is one. "
+        "Typed words: the caption's words as the query, without the text encoder. Dense vectors have no words.",
+    )
+    words = tuple(ablations.word_columns(evidence.reading))
+    made = Table("answer_words", "R@1 beside the words of an image", (*columns, *words), rows, notes)
+    made = made.measured(ablations.WORDS)
+    return [made] if len(made.columns) > len(columns) else []

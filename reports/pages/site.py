@@ -33,7 +33,7 @@ from reports.pages.ablations import (
 )
 from reports.pages.ablations import table as ablations
 from reports.pages.efficiency import efficiency, explorer, iso_recall
-from reports.pages.inside import failures, retrieved
+from reports.pages.inside import failures, retrieved, words
 from reports.pages.scale import claim as scale
 from reports.pages.scale import engines as scale_engines
 from reports.pages.scale import growth as scale_growth
@@ -84,8 +84,8 @@ PAGES = (
     Page(
         "look",
         "Look inside",
-        "Results of the models, the lexicons that matched, and the largest disagreements.",
-        (retrieved, failures),
+        "Images as words, results of the models, and the largest disagreements.",
+        (words, retrieved, failures),
     ),
     Page("reliability", "Reliability", "Broken input, injected faults and sustained load.", (reliability,)),
     Page(

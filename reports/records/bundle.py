@@ -62,7 +62,7 @@ class Bundle:
 
 
 class Compact:
-    """A store without most sidecars of variants other than the reference and the baseline.
+    """A store without most sidecars of variants other than the reference, the baseline and the one of words.
 
     Kept are those of the operating point, of hard negatives and of zero-shot classification, which intervals and tests
     need. Recall of other variants at another top_k then has no interval.
@@ -71,7 +71,8 @@ class Compact:
     def __init__(self, store):
         self.store, self.folder = store, store.folder
         evidence = Evidence(store)
-        compared = (evidence.reading.reference, evidence.reading.baseline, "")
+        reading = evidence.reading
+        compared = (reading.reference, reading.baseline, reading.words, "")
         others = evidence.all[~evidence.all.variant.isin(compared)].drop_duplicates("point_id")
         retrieval = others[others.task == "retrieval"]
         tested = set()

@@ -35,6 +35,7 @@ class Reading:
     corpus: str = ""  # "" = corpus of the newest record
     reference: str = "lexlip"
     baseline: str = "clip"
+    words: str = "lexlip_words"  # the variant trained on words of captions, shown beside the reference
     top_k: int = 32
     bits: int = 8
     lexicon_engine: str = "impact"

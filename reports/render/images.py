@@ -23,6 +23,31 @@ def lexicons(entries) -> list[dict]:
     ]
 
 
+def words(entries) -> list[dict]:
+    """Lexicons of an image from parsed JSON: name, weight, width of its bar in % of the largest, `is_said`: a word of
+    its captions, `is_shown`: a word for what it shows (None: unknown).
+    """
+    found = list(filter(_is_word, entries if isinstance(entries, list) else []))
+    of_largest = 100 / max((entry[1] for entry in found), default=1)
+    return [
+        {
+            "name": clean(name),
+            "weight": significant(weight),
+            "width": f"{of_largest * weight:.0f}",
+            "is_said": said > 0,
+            "is_shown": None if shows is None else shows > 0,
+        }
+        for name, weight, said, shows in found
+    ]
+
+
+def _is_word(entry) -> bool:
+    if not isinstance(entry, list) or len(entry) != 4 or not isinstance(entry[0], str):
+        return False
+    numbers = entry[1:3] if entry[3] is None else entry[1:]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in numbers) and entry[1] > 0
+
+
 def _is_match(entry) -> bool:
     if not isinstance(entry, list) or len(entry) != 4:
         return False

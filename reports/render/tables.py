@@ -85,6 +85,12 @@ class Table:
             self, name=name, caption=caption, columns=tuple(c for c in self.columns if c.key in keys), notes=notes
         )
 
+    def measured(self, keys: Iterable[str]) -> "Table":
+        """The table without those of the columns `keys` that have no number in any row."""
+        keys = set(keys)
+        kept = tuple(column for column in self.columns if column.key not in keys or self.is_numeric(column))
+        return replace(self, columns=kept)
+
     def cell(self, row: dict[str, Cell], column: Column) -> Cell:
         return row.get(column.key, Cell(missing=NOT_MEASURED))
 

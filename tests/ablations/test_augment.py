@@ -99,7 +99,7 @@ def test_downsampling_antialiases():
     """Stripes of one pixel: without antialiasing only every second one would be left."""
     stripes_BHWC = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     stripes_BHWC[:, :, ::2] = 200
-    batch = Batch(stripes_BHWC, torch.zeros(1, 1), torch.zeros(1, 1))
+    batch = Batch(stripes_BHWC, torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1), 1)
     small_BHWC = augmented(batch, PLAIN, PhaseConfig("contrastive", pixels=(32,)), seed=0, step=0).images_BHWC
     assert small_BHWC.shape == (1, 32, 32, 3)
     assert (small_BHWC[:, 1:-1, 1:-1].float() - 100).abs().max() < 30

@@ -43,6 +43,7 @@ INTENDED = {
     "flops_x10": {FLOPS + "weight": (0.002, 0.02)},
     "flops_raw": {FLOPS + "acts_on": ("normalised", "raw")},
     "shared_head": {HEAD + "shared": (False, True)},
+    "lexlip_words": {"model.lexlip.words.weight": (0.0, 0.5)},
     "content_tokens_only": {HEAD + "tokens": ("all", "content")},
     "sum_pooling": {HEAD + "pooling": ("max", "sum")},
     "official_ema": {MOMENTUM + "updates": (1, 4)},

@@ -82,6 +82,39 @@ def test_batches_are_trimmed_to_their_longest_caption(data):
     assert len(widths) > 1
 
 
+def test_a_batch_has_all_captions_of_its_images(data):
+    batch = data.batch(0, 8, seed=0)
+    for image, tokens_M in zip(batch.images_BHWC, batch.captions_BM, strict=True):
+        row = row_of(data, image.numpy())
+        of_row = data.tokens_CL[data.first_N1[row] : data.first_N1[row + 1]]
+        assert np.array_equal(tokens_M[tokens_M != data.tokenizer.pad_id], of_row[of_row != data.tokenizer.pad_id])
+
+
+def test_images_with_fewer_captions_are_padded(data):
+    import dataclasses
+
+    fewer = dataclasses.replace(data, first_N1=np.array([0, 1, 4]), images_NHWC=data.images_NHWC[:2])
+    rows = fewer._all_captions(np.array([0, 1]))
+    width = data.tokens_CL.shape[1]
+    assert rows.shape == (2, 3 * width) and not (rows[0, width:] != data.tokenizer.pad_id).any()
+    assert np.array_equal(rows[1], data.tokens_CL[1:4].ravel())
+
+
+def test_idf_counts_each_caption_once(data, monkeypatch):
+    monkeypatch.setattr(training_data, "IDF_ROWS", 7)  # in several parts
+    for v in range(len(data.tokenizer.vocabulary)):
+        captions = int((data.tokens_CL == data.tokenizer.lexicon_V[v]).any(axis=1).sum())
+        assert data.idf()[v] == pytest.approx(np.log((1 + len(data.tokens_CL)) / (1 + captions)), rel=1e-5)
+
+
+def test_the_lexicon_of_the_captions_is_written_with_the_data(tmp_path, resolve):
+    run = resolve("lexlip", "model.text.lexicon_min_count=2")
+    made = prepare(tmp_path, run.data, run.model.text)
+    count = np.bincount(made.tokens_CL.ravel(), minlength=len(made.tokenizer))
+    assert made.tokenizer.is_part and (count[made.tokenizer.lexicon_V] >= 2).all()
+    assert prepare(tmp_path, run.data, run.model.text).tokenizer.vocabulary == made.tokenizer.vocabulary
+
+
 def test_made_once_and_the_same_everywhere(made_home, resolve, tmp_path, monkeypatch):
     run = resolve()
     elsewhere = prepare(tmp_path, run.data, run.model.text)
@@ -102,10 +135,11 @@ def test_what_makes_other_arrays_has_another_id(resolve):
         "data.corpus.concepts=13",
         "model.text.vocabulary=129",
         "model.text.max_tokens=65",
+        "model.text.lexicon_min_count=2",
     ):
         other = resolve("lexlip", override)
         ids.add(data_id(open_corpus(other.data.corpus), other.data, other.model.text))
-    assert len(ids) == 6
+    assert len(ids) == 7
     assert (
         data_id(
             open_corpus(run.data.corpus), resolve("clip", "train.steps=3", "data.val_images=9").data, run.model.text

@@ -145,7 +145,7 @@ def test_a_step_of_every_phase_of_every_variant_under_base(variant, narrow, lexi
     tokens_BL, words_BL = map(
         torch.from_numpy, lexicon.encode(["a red apple on the grass", "two small flowers near a tree"])
     )
-    batch = Batch(images_BHWC, tokens_BL.long(), words_BL)
+    batch = Batch(images_BHWC, tokens_BL.long(), words_BL, tokens_BL.long(), 2)
     for phase, first, _ in run.train.schedule():
         objective.begin(phase.objective)
         adam = optimiser(objective, run.train)
@@ -187,7 +187,8 @@ def test_a_run_starts_from_a_checkpoint_at_another_image_size(trained, resolve, 
     assert (before.pixels, after.pixels) == (64, 96)
     assert after.vocabulary == before.vocabulary
     for (name, one), other in zip(before.state_dict().items(), after.state_dict().values(), strict=True):
-        torch.testing.assert_close(other, one, rtol=0, atol=1e-6, msg=name)
+        if name != "idf_V":  # of the captions of the second run
+            torch.testing.assert_close(other, one, rtol=0, atol=1e-6, msg=name)
     moved = shutil.copytree(first.checkpoint, home / "moved")
     elsewhere = resolve(
         "lexlip", *sizes, "train.steps=1", "train.phase1_share=0", f"train.start={moved}", "train.phase2.lr=1e-12"

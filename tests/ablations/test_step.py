@@ -11,7 +11,7 @@ from ablations.data import prepare
 from ablations.step import optimiser, take_step
 from models import checkpoint
 
-CASES = {"bottleneck": "lexlip", "momentum": "lexlip", "contrastive": "no_momentum", "clip": "clip"}
+CASES = {"bottleneck": "lexlip_words", "momentum": "lexlip_words", "contrastive": "no_momentum", "clip": "clip"}
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ DROPPED = {
     "no_flops": {"flops"},
 }
 IN_EVERY_PHASE = {"flops"}
+ADDED = {"lexlip_words": {"words"}}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,8 @@ def test_a_step_of_every_phase_is_finite_and_moves_every_weight_it_should(varian
     before = {name: parameter.detach().clone() for name, parameter in objective.model.named_parameters()}
     losses, extra = objective.losses(data.batch(0, 8, seed=0), torch.Generator().manual_seed(0))
     dropped = {part for part in DROPPED.get(variant, ()) if phase == "bottleneck" or part in IN_EVERY_PHASE}
-    assert set(losses) == (PARTS[phase] - dropped if isinstance(objective.model, LexLIP) else {"contrastive"})
+    parts = PARTS[phase] - dropped | ADDED.get(variant, set())
+    assert set(losses) == (parts if isinstance(objective.model, LexLIP) else {"contrastive"})
     assert all(math.isfinite(value.item()) for value in [*losses.values(), *extra.values()])
     torch.stack(list(losses.values())).sum().backward()
     adam.step()

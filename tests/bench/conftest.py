@@ -75,6 +75,10 @@ class WordModel:
     def encode_text(self, texts):
         return np.stack([self._encode([WORDS.index(word) for word in text.split()], salt=2) for text in texts])
 
+    def encode_words(self, texts):
+        bags = np.array([[word in text.split() for word in WORDS] for text in texts], np.float32)
+        return bags / np.linalg.norm(bags, axis=1, keepdims=True)
+
     def _encode(self, words, salt):
         bag = np.zeros(len(WORDS))
         bag[words] = 1.0

@@ -95,6 +95,8 @@ def make_batch(tokenizer, images):
             torch.from_numpy(images_BHWC.copy()),
             torch.from_numpy(tokens_BL.astype(np.int64)),
             torch.from_numpy(words_BL),
+            torch.from_numpy(tokens_BL.astype(np.int64)),
+            size,
         )
 
     return make

@@ -15,7 +15,7 @@ from torch import distributed, multiprocessing
 
 from models import checkpoint
 from models.batch import Batch, MaskedBatch
-from models.config import FlopsConfig
+from models.config import FlopsConfig, WordsConfig
 from models.distributed import average_gradients, gather, mean, rank, rows, world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def trained(folder: Path, case: str) -> dict:
     )
     losses, masked = [], []
     for step, tensors in enumerate(torch.load(folder / "batches.pt", weights_only=True)):
-        batch = Batch(*(tensor[rows(SIZE // world())] for tensor in tensors))
+        batch = Batch(*(tensor[rows(SIZE // world())] for tensor in tensors), SIZE // world())
         parts, _ = objective.losses(batch, torch.Generator().manual_seed(step))
         drawn = objective.draw(batch, torch.Generator().manual_seed(step))
         if isinstance(drawn, MaskedBatch):
@@ -77,10 +77,12 @@ def free_port() -> int:
 def found(request, tmp_path_factory, make_model, make_batch):
     """Results of one process, and of each of two."""
     folder = tmp_path_factory.mktemp("distributed")
-    checkpoint.save(make_model(flops=FlopsConfig(weight=0.1, acts_on="raw")), folder / "lexlip")
+    losses = {"flops": FlopsConfig(weight=0.1, acts_on="raw"), "words": WordsConfig(0.5, captions="all")}
+    checkpoint.save(make_model(**losses), folder / "lexlip")
     checkpoint.save(make_model("clip"), folder / "clip")
     batches = [make_batch(step, SIZE) for step in range(request.param)]
-    torch.save([[batch.images_BHWC, batch.tokens_BL, batch.words_BL] for batch in batches], folder / "batches.pt")
+    parts = [[batch.images_BHWC, batch.tokens_BL, batch.words_BL, batch.captions_BM] for batch in batches]
+    torch.save(parts, folder / "batches.pt")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, str(folder), str(free_port())]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as two:
@@ -95,7 +97,7 @@ def found(request, tmp_path_factory, make_model, make_batch):
 @pytest.mark.parametrize("case", PHASES)
 def test_two_processes_give_the_losses_of_one(case, found):
     one, first, second = found
-    assert one[case]["losses"].shape[1] == {"bottleneck": 5, "clip": 1}.get(case, 2)
+    assert one[case]["losses"].shape[1] == {"bottleneck": 6, "clip": 1}.get(case, 3)
     assert (one[case]["losses"][0] != one[case]["losses"][-1]).all(), "the weights change"
     torch.testing.assert_close(first[case]["losses"], one[case]["losses"], rtol=1e-4, atol=1e-6)
     assert torch.equal(first[case]["losses"], second[case]["losses"])

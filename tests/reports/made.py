@@ -165,6 +165,12 @@ class Made:
         values |= {"always_on_lexicons": 3, "lexicons_in_all": 2, "postings_gini": 0.7} | dict.fromkeys(shares, 0.25)
         values |= {f"{whose}active_{which}": 30.0 for whose in ("", "query_") for which in ("mean", "p5", "p50", "p95")}
         self.store.write(point, values, started=STARTED)
+        shares = ("caption_precision_weighted", "caption_recall", "strongest_is_word", "dead_frequent", "piece_weight")
+        shares += tuple(f"typed_recall@{k}" for k in (1, 5, 10))
+        shares += tuple(f"truth_{of}{k}" for of in ("precision", "recall") for k in ("", "@8"))
+        values = {share: (1 + place) / 32 for place, share in enumerate(shares)}
+        values |= {"dead_lexicons": 500, "always_on_lexicons": 1, "query_active_mean": 30.0, "touched_postings": 250.0}
+        self.store.write(dataclasses.replace(point, top_k=32), values, started=STARTED)
 
     def training(self, name, seed, skill) -> None:
         base = {

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bench.store.records import RecordStore
 from models.errors import InputError
 from reports import results, scaling
 from reports.pages import answer
@@ -62,6 +63,15 @@ def test_an_answer_without_measurements_says_so(made):
     sweep = Sweep(made.store)
     sweep.impact(32, 0.5, 1e4, 100.0, 64.0, images=1_000)
     assert results.readme_answer(sweep.evidence).count("not measured") >= 5
+
+
+def test_words_of_the_kept_lexicons_are_named_where_they_were_measured(home):
+    evidence = Evidence(RecordStore(home))
+    found = results.readme_answer(evidence).splitlines()[2]
+    assert "With 32 lexicons kept, 3.1 % of an image's weight lies on words of its captions" in found
+    assert "the strongest is one for 9.4 % of images. Typed words alone reach R@10 25.0 %." in found
+    rows = results.readme_table(evidence).texts()
+    assert rows[0][4:7] == ["3.1", "9.4", "25.0"] and rows[1][4:7] == ["–"] * 3
 
 
 def test_a_readme_without_the_markers_is_refused(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 from bench.corpora import check_integer, check_slice
 from bench.corpora.scenes import columns, layout
 from bench.corpora.scenes.claims import Claims
-from bench.corpora.scenes.facts import Scene, facts_of
+from bench.corpora.scenes.facts import Scene, facts_of, words_of
 from bench.corpora.scenes.grammar import N_CAPTIONS, Grammar
 from bench.corpora.scenes.negatives import hard_negative
 from bench.corpora.scenes.pack import open_pack
@@ -106,6 +106,10 @@ class Scenes:
     def facts(self, split: str, i: int) -> Scene:
         """Groups, relations, place and time of scene i."""
         return facts_of(self._draw(split, i, i + 1)[0][0], self.pack, self.pixels)
+
+    def truth_words(self, split: str, i: int) -> list[tuple[str, ...]]:
+        """What scene i shows: each concept, each colour, the place and the time of day, as alternative words for it."""
+        return words_of(self.facts(split, i), self.pack)
 
     def hard_negatives(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[HardNegative]:
         """Yields one hard negative per scene."""

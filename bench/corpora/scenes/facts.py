@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bench.corpora.scenes import wording
 from bench.corpora.scenes.columns import (
     A_ABOVE,
     A_LEFT,
@@ -92,3 +93,15 @@ def facts_of(scene, pack: Pack, pixels: int) -> Scene:
         pack.photos[scene[PHOTO]].of,
         TIMES[scene[TIME]],
     )
+
+
+def words_of(scene: Scene, pack: Pack) -> list[tuple[str, ...]]:
+    """Each concept of a scene in the singular and plural of all its names, each colour, the place and the time of day.
+
+    A name of several words stays one; counts, sizes and relations are not among them.
+    """
+    shown = {group.concept for group in scene.groups}
+    concepts = [concept.names for concept in pack.concepts if concept.name in shown]
+    named = [tuple(dict.fromkeys(form for _, *forms in names for form in forms)) for names in concepts]
+    colours = [(colour,) for colour in dict.fromkeys(group.colour for group in scene.groups if group.colour)]
+    return [*named, *colours, wording.PLACE_WORDS[scene.place], wording.TIME_WORDS[scene.time]]

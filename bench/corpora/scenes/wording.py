@@ -76,3 +76,27 @@ BELOW = ("below", "under", "beneath", "underneath")
 BESIDE = ("next to", "beside", "near")
 JOINERS = ("and", "with", "and also", "together with")
 OPENINGS = ("a photo of", "a picture of", "an image of", "a view of")
+
+# What a scene shows in single words: those of the wordings above that name a place or a time of day by themselves.
+PLACE_WORDS = {
+    "beach": ("beach", "sandy", "shore"),
+    "rocky coast": ("coast", "rocky", "shore", "rocks", "seaside"),
+    "sea": ("sea", "ocean", "waves"),
+    "lake": ("lake", "water"),
+    "desert": ("desert", "barren"),
+    "canyon": ("canyon", "cliffs", "rocky"),
+    "mountains": ("mountains", "mountain", "peaks"),
+    "snow": ("snow", "snowy", "mountains", "mountain", "peaks"),
+    "glacier": ("glacier", "ice", "icy"),
+    "field": ("field", "grassland", "plain"),
+    "green hills": ("hills", "grassy", "hillside"),
+    "forest": ("forest", "wooded", "trees"),
+    "city": ("city", "skyline", "buildings", "urban"),
+    "volcano": ("volcano", "volcanic"),
+}
+TIME_WORDS = {
+    "day": ("day", "daylight"),
+    "sunset": ("sunset", "dusk", "evening"),
+    "night": ("night", "dark"),
+    "haze": ("fog", "foggy", "haze", "mist"),
+}

@@ -53,12 +53,14 @@ def token_logits(model, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     import torch
 
+    from models.lexicon.head import strongest
     from models.towers.transformer import as_images
 
     with torch.inference_mode():
         images_BHWC = as_images(image[None].copy(), model.pixels, next(model.parameters()).device)
         hidden_BLD, pooled = model.image_states(images_BHWC)
-        weights_BV = torch.nn.functional.normalize(pooled.weights_BV, dim=-1)
+        kept_BV = strongest(pooled.weights_BV, model.config.lexlip.head.image_top_k)
+        weights_BV = torch.nn.functional.normalize(kept_BV, dim=-1)
         return weights_BV[0].float().cpu().numpy(), model.image.head(hidden_BLD)[0].float().cpu().numpy()
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 
 from reports.findings import comparisons
 from reports.pages import Section
-from reports.records.evidence import Evidence
-from reports.render.tables import Cell, Column, Table, integer, percent, points, significant, size
+from reports.records.evidence import Evidence, Reading
+from reports.render.tables import NOT_APPLICABLE, Cell, Column, Table, integer, percent, points, significant, size
 
 PAUSE = pd.Timedelta(hours=1)  # without training, after which a new period begins
 T2I, I2T = "text_to_image", "image_to_text"
@@ -25,11 +25,16 @@ COSTS = {
     "parameters": ("parameters", integer, "Training"),
     "step": ("chosen step", integer, "Training"),
 }
+WORDS = {
+    "words weight": ("caption_precision_weighted", "weight on caption words"),
+    "words strongest": ("strongest_is_word", "strongest is one"),
+    "words typed": ("typed_recall@10", "R@10 of typed words"),
+}
 DIFFERENCES = [f"difference {metric}" for metric in comparisons.TESTED]
 VIEWS = {
     "ablations_text_to_image": (
         "Text to image, and difference to the reference",
-        [*(f"{metric} {T2I}" for metric in RECALLS), *DIFFERENCES, "compositional"],
+        [*(f"{metric} {T2I}" for metric in RECALLS), *WORDS, *DIFFERENCES, "compositional"],
     ),
     "ablations_image_to_text": (
         "Image to text, and hard negatives",
@@ -70,11 +75,10 @@ def section(evidence: Evidence) -> Section:
 
 def table(evidence: Evidence) -> Table:
     """All columns; `VIEWS` are parts of it."""
-    reference = evidence.reading.reference
     on = f"{evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}"
     rows = [row(evidence, variant) for variant in evidence.variants]
     notes = tuple(note for of_view in _notes(evidence).values() for note in of_view)
-    return Table("ablations", f"Variants on {on}", tuple(columns(reference)), rows, notes)
+    return Table("ablations", f"Variants on {on}", tuple(columns(evidence.reading)), rows, notes).measured(WORDS)
 
 
 def sample_sizes(whole: Table) -> list[tuple[str, str]]:
@@ -138,7 +142,13 @@ def cost_seeds(evidence: Evidence, variant: str) -> dict:
     return {"seed": tuple(mine[mine.period == mine.period.max()].seed)} if len(mine) else {}
 
 
-def columns(reference: str) -> list[Column]:
+def word_columns(reading: Reading) -> list[Column]:
+    """Columns of the words of an image, at the operating point."""
+    group = f"Words, {reading.top_k} lexicons, %"
+    return [Column(key, label, percent, group) for key, (_, label) in WORDS.items()]
+
+
+def columns(reading: Reading) -> list[Column]:
     """Columns of the whole table."""
     found = [Column("variant", "Variant"), Column("seeds", "Seeds", integer)]
     for direction, group in ((T2I, "Text to image, %"), (I2T, "Image to text, %")):
@@ -146,7 +156,8 @@ def columns(reference: str) -> list[Column]:
             written = significant if metric == "median_rank" else percent
             found.append(Column(f"{metric} {direction}", SHORT[metric], written, group))
         if direction == T2I:
-            minus = f"Minus {reference}, points"
+            minus = f"Minus {reading.reference}, points"
+            found += word_columns(reading)
             found += [Column(f"difference {metric}", SHORT[metric], points, minus) for metric in comparisons.TESTED]
             found.append(Column("compositional", "R@1", percent, "Compositional, %"))
     negatives = [("hard", "all"), *((f"hard {kind}", kind) for kind in KINDS)]
@@ -163,6 +174,7 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
         cells |= {f"{metric} {direction}": evidence.cell(variant, metric, **filters) for metric in RECALLS}
     for metric in comparisons.TESTED:
         cells[f"difference {metric}"] = comparisons.difference_cell(evidence, variant, metric)
+    cells |= word_cells(evidence, variant)
     cells["compositional"] = evidence.cell(variant, "recall@1", **evidence.retrieval("compositional", T2I), **operating)
     cells["hard"] = _hard_negatives(evidence, variant, "hard_negative_accuracy")
     for kind in KINDS:
@@ -180,6 +192,14 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
         "parameters": training(evidence, variant, "parameters"),
         "step": chosen_step(evidence, variant),
     }
+
+
+def word_cells(evidence: Evidence, variant: str) -> dict[str, Cell]:
+    """Cells of `word_columns`; a dash for dense vectors."""
+    if evidence.kinds.get(variant) == "dense":
+        return dict.fromkeys(WORDS, Cell(NOT_APPLICABLE))
+    at = {"task": "sparsity", "split": "test", "top_k": evidence.reading.top_k}
+    return {key: evidence.cell(variant, metric, **at) for key, (metric, _) in WORDS.items()}
 
 
 def training(evidence: Evidence, variant: str, metric: str, **seeds: tuple[float, ...]) -> Cell:

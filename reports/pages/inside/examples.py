@@ -40,6 +40,17 @@ def rank_gap_examples(evidence: Evidence, variant: str, recall_point: str) -> pd
     return None if found is None else found[0]
 
 
+def word_examples(evidence: Evidence, variant: str) -> pd.DataFrame | None:
+    """Images with their words and typed-word results, of the lowest seed that has any; None if none were kept."""
+    at = {"task": "sparsity", "split": "test", "top_k": evidence.reading.top_k}
+    rows = evidence.matching(variant, "active_mean", **at)
+    for point_id in rows.sort_values(["seed", "started"], ascending=[True, False]).point_id:
+        examples = _of_point(evidence, point_id)
+        if examples is not None and examples.words.notna().any():
+            return examples
+    return None
+
+
 def shown(item) -> dict:
     """A row of the examples for a template: the image, the matching lexicons, and its heat maps."""
     lexicons = images.lexicons(parsed(item.lexicons))

@@ -9,8 +9,9 @@ import scipy.sparse as sp
 from bench.store import cli
 from bench.store.records import RecordStore
 from bench.tasks import evaluation, sparsity
-from bench.tasks.sparsity import active, agreement, caption_tokens, mean_of_owners, measure_sparsity, postings
+from bench.tasks.sparsity import active, mean_of_owners, measure_sparsity, postings
 from bench.tasks.subject import Measurement, Slice, Subject
+from bench.tasks.words import agreement, caption_tokens
 from models.errors import InputError
 from models.tokenizer import NO_WORD, LexiconTokenizer
 
@@ -72,6 +73,7 @@ def test_agreement_by_hand():
             "caption_precision_weighted": (3 / 4 + 0) / 2,
             "caption_recall": (2 / 3 + 0) / 2,
             "caption_recall_weighted": (0.5 / 1 + 0) / 2,
+            "strongest_is_word": 1 / 2,
         }
     )
 
@@ -101,7 +103,8 @@ def test_word_tokens_exclude_special_tokens():
     ]  # the last is cut before "blue"
     found = caption_tokens(tokenizer, captions, 3).toarray()
     spoken = [{tokenizer.vocabulary[v] for v in np.flatnonzero(row)} for row in found]
-    assert spoken == [{"red", "cat", "dog"}, set(), {"red", "dog"}] and set(np.unique(found)) == {0, 1}
+    assert spoken == [{"red", "cat", "dog"}, set(), {"red", "dog"}]
+    assert found[0, tokenizer.vocabulary.index("red")] == 2 and found.sum() == 6, "the number of occurrences"
     assert caption_tokens(tokenizer, [], 2).nnz == 0
 
 
@@ -120,6 +123,7 @@ class Tokens:
 
     def __init__(self, vocabulary):
         self.vocabulary = vocabulary
+        self.lexicon_V = self.lexicon_of_T = np.arange(len(vocabulary))
 
     def __len__(self):
         return len(self.vocabulary)
@@ -161,6 +165,15 @@ def test_a_point_agrees_with_the_vectors(measurement, word_corpus, word_model, t
         ((images * said).sum(axis=1) / images.sum(axis=1)).mean()
     )
     assert value["caption_recall"] == pytest.approx(((has & said).sum(axis=1) / 3).mean())
+    assert value["piece_weight"] == 0 and "dead_frequent" not in value.index, "no word occurs 50 times"
+    texts = [text for _, text, _ in word_corpus.captions("test", 0, IMAGES)]
+    searched = word_model.encode_text(texts) > 0
+    assert value["touched_postings"] == pytest.approx((searched @ has.sum(axis=0)).mean())
+    scores = word_model.encode_words(texts) @ images.T
+    own = scores[np.arange(2 * IMAGES), np.repeat(np.arange(IMAGES), 2)]
+    for k in (1, 5, 10):
+        assert value[f"typed_recall@{k}"] == pytest.approx(((scores > own[:, None] + 1e-6).sum(axis=1) < k).mean())
+    assert measurement.store.examples(point_id) is None
 
     monkeypatch.setattr(RecordStore, "write", lambda *_: pytest.fail("measured again"))
     assert measure_sparsity(measurement, top_k) == point_id
@@ -171,9 +184,12 @@ def test_a_model_without_active_lexicons(measurement, tmp_path):
     encoder.model.encode_image = encoder.model.encode_text = lambda items: np.zeros(
         (len(items), len(encoder.vocabulary)), np.float32
     )
-    measure_sparsity(measurement)
+    point_id = measure_sparsity(measurement, examples=2)
+    examples = RecordStore(tmp_path).examples(point_id)
+    assert examples["rank"].isna().all() and examples.words.tolist() == ["[]", "[]"], "no typed query finds its image"
     value = RecordStore(tmp_path).read().set_index("metric").value
     assert value["empty_items"] == IMAGES and value["active_p95"] == value["caption_recall"] == 0
+    assert value["typed_recall@10"] == value["touched_postings"] == 0
     assert "caption_precision" not in value.index and value["dead_lexicons"] == value["dimension"]
 
 

@@ -103,17 +103,43 @@ def test_diagnostics_are_those_of_the_records(home):
     store = RecordStore(home)
     whole, *views = sparsity.section(Evidence(store)).tables
     rows = store.read()
-    mine = rows[(rows.variant == "lexlip") & (rows.task == "sparsity")].set_index("metric")
-    assert set(mine.index) == set(sparsity.GROUP_OF), "every metric that is measured is shown"
+    mine = rows[(rows.variant == "lexlip") & (rows.task == "sparsity")]
+    assert set(mine.metric) == set(sparsity.METRICS_OF), "every metric that is measured is shown"
     row = whole.rows[0]
-    for metric in sparsity.GROUP_OF:
-        assert (row[metric].value, row[metric].points) == (mine.value[metric], (mine.point_id[metric],))
+    for measured in mine[mine.top_k.isna()].itertuples():
+        assert (row[measured.metric].value, row[measured.metric].points) == (measured.value, (measured.point_id,))
+    for measured in mine[mine.top_k.notna()].itertuples():
+        cell = row[f"{measured.metric} pruned"]
+        assert (cell.value, cell.points) == (measured.value, (measured.point_id,))
     assert row["postings_gini"].n == "60 images, 300 captions, 1 seed"
     assert whole.texts()[1][0] == "clip" and set(whole.texts()[1][2:]) == {"dense"}
-    index, lexicons = (cells(view) for view in views)
+    index, lexicons, words = (cells(view) for view in views)
     assert (index["Vocabulary: Dead lexicons"], index["Posting lists: Skew of postings"]) == ("400", "0.700")
     assert index["Posting lists: Postings of the longest lists, %"] == "25.0"
     assert (lexicons["Lexicons of a caption: mean"], lexicons["Lexicons of an image: p95"]) == ("30", "30")
+    assert words["Words of the captions: Weight in the captions, %"] == "3.1"
+    assert words["Search by typed words: Typed words, R@10, %"] == "25.0"
+    assert (words["Words used: Dead lexicons"], words["A query: Postings per query"]) == ("500", "250")
+
+
+def test_words_stand_beside_recall_and_a_column_without_any_is_left_out(home, made):
+    evidence = Evidence(RecordStore(home))
+    *_, beside = answer.section(evidence).tables
+    view = next(view for view in ablations.section(evidence).tables if view.name == "ablations_text_to_image")
+    for shown in (beside, view):
+        by_variant = {line[0]: dict(zip(shown.headings(), line, strict=True)) for line in shown.texts()}
+        words = [f"Words, 32 lexicons, %: {label}" for _, label in ablations.WORDS.values()]
+        assert [by_variant["lexlip"][label] for label in words] == ["3.1", "9.4", "25.0"]
+        assert [by_variant["clip"][label] for label in words] == ["–"] * 3
+    made.retrieval(made.point("lexlip"), 0.5)
+    made.retrieval(made.point("clip"), 0.5)
+    evidence = Evidence(made.store)
+    assert [one.name for one in answer.section(evidence).tables] == ["answer", "answer_parts"]
+    assert not any(column.key in ablations.WORDS for column in ablations.table(evidence).columns)
+    at = dataclasses.replace(made.point("lexlip", task="sparsity"), engine="", bits=None)
+    made.store.write(at, {"strongest_is_word": 0.5})
+    (words,) = answer.words(Evidence(made.store))
+    assert [column.key for column in words.columns][3:] == ["words strongest"]
 
 
 def test_pruned_diagnostics_do_not_stand_for_the_whole(made, beside):

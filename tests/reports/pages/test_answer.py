@@ -53,7 +53,7 @@ def test_losses_come_first(home, sweep):
     for evidence in (Evidence(RecordStore(home)), sweep.evidence):
         verdicts = [one.verdict for one in findings.findings(evidence)]
         assert verdicts and verdicts == sorted(verdicts, key=ORDER.index)
-        (table, _) = answer.section(evidence).tables
+        table = answer.section(evidence).tables[0]
         assert [row["verdict"].value for row in table.rows] == [answer.WORDS[verdict] for verdict in verdicts]
 
 

@@ -15,7 +15,7 @@ from bench.tasks.rank_gap import RANK_GAP
 from bench.tasks.views.heat import HOT
 from reports.pages import site
 from reports.pages.inside import examples as inside
-from reports.pages.inside import failures, retrieved
+from reports.pages.inside import failures, retrieved, words
 from reports.pages.site import PAGES
 from reports.records import bundle
 from reports.records.evidence import Evidence
@@ -62,7 +62,7 @@ def without(made):
     }
     for point_id in made.points.values():
         path = made.store.folder / f"{point_id}.examples.parquet"
-        pd.read_parquet(path).drop(columns=["chosen", "heat_maps"]).to_parquet(path)
+        pd.read_parquet(path).drop(columns=["chosen", "heat_maps", "captions", "words"]).to_parquet(path)
     return made
 
 
@@ -219,3 +219,64 @@ def test_a_heat_map_without_its_picture_is_not_drawn(looked_into):
 def test_a_store_reads_examples_without_the_younger_columns(without):
     examples, _ = inside.recall_examples(Evidence(RecordStore(without.store.folder.parent)), "lexlip")
     assert examples.chosen.isna().all() and examples.heat_maps.isna().all() and len(examples) == 72
+
+
+# --- images as words
+
+SAID = [["red", 0.6, 1, 1], ["<b>of", 0.3, 0, 0], ["cat", 0.15, 1, 0]]
+
+
+def own_words(query_id, text, rank, relevant, **own) -> dict:
+    """A typed-word result, with `own` for the image itself."""
+    return row(query_id, text, rank, relevant, [["red", 0.5, 0.6, 0.8], ["<b>of", 0.1, 0.3, 0.2]]) | own
+
+
+@pytest.fixture
+def as_words(made):
+    """Two images of the reference and of the variant of words; the first is found second, the other is not found."""
+    made.retrieval(made.point("lexlip"), 0.5)
+    made.retrieval(made.point("clip"), 0.5)
+    own = {"captions": json.dumps(["a red cat", made.hostile]), "words": json.dumps(SAID)}
+    rows = [own_words("0001-0", "a red cat", 1, False), own_words("0001-0", "a red cat", 2, True, **own)]
+    rows += [
+        own_words("0002-0", "a dog", None, True, captions="[]", words='[["night", 0.5, 0, null], ["x", NaN, 1, 1], 7]')
+    ]
+    values = {"active_mean": 3.0, "caption_precision_weighted": 0.7, "strongest_is_word": 0.9}
+    for variant in ("lexlip", "lexlip_words"):
+        at = dataclasses.replace(made.point(variant, task="sparsity"), engine="", bits=None, direction="", depth=None)
+        made.store.write(at, values, examples=rows)
+        made.store.write(dataclasses.replace(at, top_k=None), values)
+    return made
+
+
+def test_each_image_has_its_words_captions_and_typed_results(as_words):
+    first, second = words.section(Evidence(as_words.store)).data["images"]
+    assert (first["name"], second["name"]) == ("0001", "0002") and first["captions"][0] == "a red cat"
+    assert [side["variant"] for side in first["sides"]] == ["lexlip", "lexlip_words"]
+    side = first["sides"][0]
+    assert [(word["name"], word["width"], word["is_said"], word["is_shown"]) for word in side["words"]] == [
+        ("red", "100", True, True), ("<b>of", "50", False, False), ("cat", "25", True, False)
+    ]  # fmt: skip
+    other = second["sides"][0]
+    assert (side["said"], side["shown"], other["shown"]) == (2, 1, None)
+    assert (side["rank"], [result["rank"] for result in side["results"]]) == (2, [1, 2])
+    assert side["results"][1]["relevant"] and side["results"][0]["matched"] == ["red", "<b>of"]
+    assert (other["rank"], other["results"], len(other["words"])) == (None, [], 1), "malformed words are left out"
+
+
+def test_the_page_shows_images_as_words(as_words):
+    html = html_of(as_words.store)
+    assert "2 of the 3 strongest are caption words, 1 name what it shows" in html
+    assert 'rect width="50" height="1"' in html
+    assert "this image at rank 2" in html and "this image is not found" in html
+    assert "70.0 % of the weight on caption words" in html and "strongest lexicon is one for 90.0 %" in html
+    assert "&lt;b&gt;of" in html and "<b>of" not in html and "<script>alert" not in html
+
+
+def test_records_without_words_say_how_to_add_them(without):
+    assert "<code>lexlip-bench sparsity --top-k 32</code>" in html_of(without.store)
+
+
+def test_a_compact_bundle_keeps_the_words(as_words, tmp_path):
+    bundle.write([bundle.Compact(as_words.store)], tmp_path / "bundle")
+    assert html_of(bundle.Bundle(tmp_path / "bundle")) == html_of(as_words.store)

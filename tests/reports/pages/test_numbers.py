@@ -45,7 +45,9 @@ def change(home, row, value) -> None:
 TRACED = [
     ("Text to image, and", 3, "recall@5", MAIN, "12.3"),
     ("Text to image, and", 5, "median_rank", MAIN, "0.123"),
-    ("Text to image, and", 9, "recall@1", MAIN | {"split": "compositional"}, "12.3"),
+    ("Text to image, and", 12, "recall@1", MAIN | {"split": "compositional"}, "12.3"),
+    ("Text to image, and", 7, "caption_precision_weighted", {"task": "sparsity", "top_k": 32}, "12.3"),
+    ("Text to image, and", 9, "typed_recall@10", {"task": "sparsity", "top_k": 32}, "12.3"),
     ("Image to text", 4, "recall@10", MAIN | {"direction": "image_to_text"}, "12.3"),
     ("Image to text", 9, "hard_negative_accuracy_count", {"task": "hard_negatives"}, "12.3"),
     ("Lexicons, size", 2, "active_lexicons_image", MAIN, "0.123"),
@@ -122,10 +124,10 @@ def test_differences_come_from_the_paired_queries(home, site):
 
 def test_significance_marks(page):
     assert (
-        page.row("Text to image, and", "no_momentum")[7].split(" ")[0].endswith("*")
-        or "*" in page.row("Text to image, and", "no_momentum")[7]
+        page.row("Text to image, and", "no_momentum")[10].split(" ")[0].endswith("*")
+        or "*" in page.row("Text to image, and", "no_momentum")[10]
     )
-    assert "*" not in page.row("Text to image, and", "no_bottleneck")[7]
+    assert "*" not in page.row("Text to image, and", "no_bottleneck")[10]
     assert "(*)" in page.row("Ablations against lexlip", "no_momentum")[2]
     assert "*" not in page.row("Ablations against lexlip", "no_bottleneck")[2]
 
@@ -139,7 +141,7 @@ def test_untrained_baselines_are_compared_but_are_no_ablations(made, tmp_path, p
     page = page_of(made.store.folder.parent, tmp_path / "site")
     row = page.row("Text to image, and", "bm25")
     assert row[2].startswith("9") or row[2].startswith("8"), "found, though no impact index was searched"
-    assert row[7].startswith("+") and " to +" in row[7] and "*" not in row[7]
+    assert row[10].startswith("+") and " to +" in row[10] and "*" not in row[10]
     assert not any(row[0] == "bm25" for row in page.tables["Ablations against lexlip, those better than it first"])
     csv = pd.read_csv(tmp_path / "site" / "tables" / "ablations.csv").set_index("variant")
     assert "300 paired queries of 60 images" in csv.loc["bm25", "difference recall@1 n"]
