@@ -39,6 +39,7 @@ ENCODER_CODE = (
     "models.lexlip",
     "models.tokenizer",
     "models.towers.efficientnet",
+    "models.towers.frozen",
     "models.towers.transformer",
 )
 """Modules that decide the vectors of a checkpoint, for `bench.store.config.code_fingerprint`."""

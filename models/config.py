@@ -29,6 +29,7 @@ ARCHITECTURE = {
     ),
     "dinov2": (*_TRANSFORMER, "layerscale_value", "qkv_bias", "use_swiglu_ffn"),
     "efficientnet_lite0": (),
+    "efficientnet_lite2": (),
     "bert": _TRANSFORMER,
 }
 """Encoder -> keys of its transformers configuration that `architecture` may set.
@@ -36,16 +37,38 @@ ARCHITECTURE = {
 The other keys of the sections set the sizes. Dropout and stochastic depth stay off: a training step is random through
 its seed only."""
 
+EFFICIENTNET = ("efficientnet_lite0", "efficientnet_lite2")
 EFFICIENTNET_STRIDE = 32
 """Pixels per token of EfficientNet's last feature map."""
+
+
+@dataclass(frozen=True)
+class TopConfig:
+    """What is trained on a frozen text encoder: `layers` transformer layers, which start as the identity."""
+
+    layers: Annotated[int, Field(ge=0)] = 1
+    heads: Count = 4
+    mlp_ratio: Positive = 4.0
+
+
+@dataclass(frozen=True)
+class ImageTopConfig(TopConfig):
+    """What is trained on a frozen image encoder: a linear map to the model's width, then transformer layers.
+
+    width: of the model; None: that of the encoder. grid: averages the square of patch tokens to grid x grid tokens, and
+        for EfficientNet too; None keeps all.
+    """
+
+    width: Count | None = None
+    grid: Count | None = None
 
 
 @dataclass(frozen=True)
 class ImageConfig:
     """The image encoder.
 
-    encoder: ViT, BEiT or DINOv2 of transformers, or the convolutional EfficientNet-Lite0, which ignores `layers`,
-        `heads`, `mlp_ratio` and `stem`.
+    encoder: ViT, BEiT or DINOv2 of transformers, or the convolutional EfficientNet-Lite0 or Lite2, which ignores
+        `layers`, `heads`, `mlp_ratio` and `stem`.
     stem: maps pixels to tokens, by one convolution per patch ("patch") or several small ones (better for small
         encoders).
     table_pixels: image size of the position table (None: `pixels`); it is interpolated for images of another size.
@@ -53,9 +76,10 @@ class ImageConfig:
         expects.
     architecture: further keys of the transformers configuration, see `ARCHITECTURE`.
     pretrained: see `models.pretrained.sources`.
+    top: freezes the encoder and trains layers on top of it ("locked", LiT; Zhai et al., 2022); None trains the encoder.
     """
 
-    encoder: Literal["vit", "beit", "dinov2", "efficientnet_lite0"] = "vit"
+    encoder: Literal["vit", "beit", "dinov2", "efficientnet_lite0", "efficientnet_lite2"] = "vit"
     layers: Count = 3
     width: Count = 128
     heads: Count = 4
@@ -68,6 +92,12 @@ class ImageConfig:
     statistics: Literal["half", "imagenet"] = "half"
     architecture: dict = field(default_factory=dict, hash=False)
     pretrained: str | None = None
+    top: ImageTopConfig | None = None
+
+    @property
+    def states_width(self) -> int:
+        """Width of the token states, and of the model: that of the top if there is one."""
+        return self.top.width or self.width if self.top else self.width
 
     @property
     def table(self) -> int:
@@ -80,10 +110,12 @@ class ImageConfig:
         for name, pixels in (("pixels", self.pixels), ("table_pixels", self.table)):
             if pixels % self.patch:
                 raise InputError(f"model.image: patch ({self.patch}) must divide {name} ({pixels})")
-        if self.encoder == "efficientnet_lite0":
+        if self.top:
+            _validate_heads("model.image.top", self.states_width, self.top.heads)
+        if self.encoder in EFFICIENTNET:
             if self.patch != EFFICIENTNET_STRIDE or self.table_pixels:
                 raise InputError(
-                    f"model.image: efficientnet_lite0 expects patch: {EFFICIENTNET_STRIDE} (got {self.patch}) and "
+                    f"model.image: {self.encoder} expects patch: {EFFICIENTNET_STRIDE} (got {self.patch}) and "
                     f"table_pixels: null (got {self.table_pixels})"
                 )
             return
@@ -121,6 +153,8 @@ class TextConfig:
         tokens; 0: all tokens.
     architecture: further keys of the transformers configuration, see `ARCHITECTURE`.
     pretrained: see `models.pretrained.sources`; its vocabulary then is the lexicon.
+    top: freezes the encoder with its word embeddings and trains layers on top of it; None trains the encoder. The
+        lexicon head then is a copy of the word embeddings, not tied to them.
     """
 
     layers: Count = 2
@@ -133,11 +167,14 @@ class TextConfig:
     embedding_std: Positive = 0.02
     architecture: dict = field(default_factory=dict, hash=False)
     pretrained: str | None = None
+    top: TopConfig | None = None
 
     def validate(self) -> None:
         """Raises InputError if values do not fit together."""
         _validate_architecture("model.text", "bert", self.architecture)
         _validate_heads("model.text", self.width, self.heads)
+        if self.top:
+            _validate_heads("model.text.top", self.width, self.top.heads)
 
 
 @dataclass(frozen=True)
@@ -288,15 +325,16 @@ class ModelConfig:
         self.text.validate()
         self.lexlip.momentum.validate()
         if self.kind == "clip" and self.clip.towers == "open_clip":
-            keys = [(side, key) for side in ("image", "text") for key in ("architecture", "pretrained")]
+            keys = [(side, key) for side in ("image", "text") for key in ("architecture", "pretrained", "top")]
             found = [f"{side}.{key}" for side, key in keys if getattr(getattr(self, side), key)]
             if self.image.encoder != "vit":
                 found.append(f"image.encoder: {self.image.encoder}")
             if found:
                 raise InputError(f"model.clip.towers: open_clip does not support {found[0]}; expected towers: lexlip")
-        if self.kind == "lexlip" and self.image.width != self.text.width:
+        if self.kind == "lexlip" and self.image.states_width != self.text.width:
+            key = "image.top.width" if self.image.top else "image.width"
             raise InputError(
-                f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal, "
+                f"model: {key} ({self.image.states_width}) and text.width ({self.text.width}) must be equal, "
                 "because one decoder serves both"
             )
 

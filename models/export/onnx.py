@@ -35,8 +35,6 @@ class ImageEncoder(nn.Module):
         self.model = model
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if self.model.kind == "lexicon":
-            return F.normalize(self.model.image_states(images)[1].weights_BV, dim=-1)
         return self.model.image_vectors(images)
 
 
@@ -49,7 +47,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         if self.model.kind == "lexicon":
-            return F.normalize(self.model.text_states(tokens)[1].weights_BV, dim=-1)
+            return self.model.text_vectors(tokens)
         return F.normalize(self.model.clip.encode_text(tokens).float(), dim=-1)
 
 

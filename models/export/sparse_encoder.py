@@ -8,6 +8,7 @@ A lexicon that is a part of the vocabulary has vectors of the whole vocabulary, 
 
 Not supported
 - Pooling without [CLS] and [SEP] (`tokens: content`): SpladePooling pools all attended tokens. Refused.
+- Layers on a frozen text encoder (`text.top`): they are no part of BERT. Refused.
 - A learned minimum of a text's own words (`own_words`): no module of the library has it. Refused.
 - CLIP checkpoints: their vectors are dense. Refused.
 - The image side: SpladePooling needs an attention mask, which image processors do not return; the library's LayerNorm,
@@ -50,6 +51,10 @@ def write(model: nn.Module, folder: Path) -> dict:
         raise InputError(
             "a model with a minimum weight of a text's own words: not supported by sentence-transformers; "
             "export it to onnx"
+        )
+    if model.config.text.top:
+        raise InputError(
+            "a model with layers on a frozen text encoder: not supported by sentence-transformers; export it to onnx"
         )
     require("sentence_transformers", "export", "sentence-transformers")
     from sentence_transformers import SparseEncoder
