@@ -38,6 +38,7 @@ ENCODER_CODE = (
     "models.lexicon.max_linear_triton",
     "models.lexlip",
     "models.tokenizer",
+    "models.towers.config",
     "models.towers.efficientnet",
     "models.towers.frozen",
     "models.towers.transformer",
