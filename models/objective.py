@@ -246,11 +246,11 @@ class LexLIPObjective(Objective):
         return hidden_BLD, Pooled(*pooled)
 
     def _frozen_states(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """States of the frozen text encoder, float16, for masked captions, which no cache has."""
+        """States of the frozen text encoder for masked captions, which no cache has."""
         tower, is_token_BL = self.model.text.encoder, tokens_BL != self.model.tokenizer.pad_id
         lengths_B, both = is_token_BL.sum(dim=1), (tokens_BL, is_token_BL)
         (states_BLX,) = by_length(lambda *part: [frozen_text_states(tower, *part)], lengths_B, both)
-        return states_BLX.half()
+        return states_BLX.float()  # autocast does not concatenate float16
 
     def _bottleneck(self, states_BLD: torch.Tensor, pooled: Pooled) -> torch.Tensor:
         """Bottleneck vectors (B, D) of the items, for the decoder."""
@@ -272,7 +272,7 @@ class LexLIPObjective(Objective):
         masked = [batch.for_encoder_BL] if config.self_mlm or config.text_mlm else []
         states_2BLX = batch.text_states_BLX
         if states_2BLX is not None:
-            states_2BLX = torch.cat([states_2BLX, *(self._frozen_states(tokens_BL) for tokens_BL in masked)])
+            states_2BLX = torch.cat([states_2BLX.float(), *(self._frozen_states(tokens_BL) for tokens_BL in masked)])
         text_2BLD, pooled_text = self._text_states(model, torch.cat([tokens_BL, *masked]), states_2BLX)
         image_BLD, pooled_image = model.image_states(batch.images_BHWC, batch.image_states_BLX)
         masked_text_BLD = text_2BLD[size:]

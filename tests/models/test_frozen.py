@@ -62,6 +62,15 @@ def test_states_give_the_losses_of_pixels_and_tokens(model, phase, make_batch):
         assert value.requires_grad
 
 
+def test_states_give_finite_losses_in_bfloat16(model, phase, make_batch):
+    objective = objective_of(model, phase)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses, _ = objective.losses(with_states(model, make_batch()), generator())
+        torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert all(parameter.grad.isfinite().all() for parameter in model.image_encoder.top.parameters())
+
+
 def test_only_the_top_is_trained(model, phase, make_batch):
     objective, frozen = objective_of(model, phase), (model.image_encoder.encoder, model.text_encoder.encoder)
     before, trained = [weights_of(side) for side in frozen], weights_of(model.image_encoder.top)
