@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 LOOP = ("augment", "data", "loop", "start", "step", "torchrun", "validate")
 CODE = (
     *(f"ablations.{module}" for module in LOOP),
-    "ablations.cache",
+    "ablations.cache.rows",
+    "ablations.cache.states",
     *(f"models.{module}" for module in ("batch", "checkpoint", "distributed", "lexlip", "objective", "tokenizer")),
     "models.towers.efficientnet",
     "models.towers.frozen",
