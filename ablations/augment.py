@@ -42,9 +42,12 @@ def batch_of_step(
 
 def augmented(batch: Batch, train: TrainConfig, phase: PhaseConfig, seed: int, step: int, first: int = 0) -> Batch:
     """The batch of a step with its images augmented as configured, on the same device; images stay uint8 (B, H, W, 3).
+    Cached states are not augmented.
 
     first: the row of the global batch that is row 0 of this one.
     """
+    if batch.images_BHWC is None:
+        return batch
     images_BCHW = batch.images_BHWC.permute(0, 3, 1, 2)
     if train.augment == "randaugment":
         images_BCHW = _rand_augmented(images_BCHW, seed, step, first)

@@ -40,6 +40,7 @@ class TrainConfig:
     of pairs.
 
     - `augment`: "randaugment" augments every training image as published (see `ablations.augment`).
+    - `cache`: computes the states of a frozen encoder (`model.*.top`) once per corpus, in float16, and trains on them.
     - `start`: a checkpoint that gives the initial weights and the vocabulary.
     - `precision`: "auto" is bfloat16 autocast if the hardware computes in it, else float32.
     - `micro_batch`: pairs whose activations are in memory at a time (None: all of the process). The gradients are
@@ -60,6 +61,7 @@ class TrainConfig:
     betas: tuple[Share, Share] = (0.9, 0.999)
     clip: Positive = 1.0
     augment: Literal["none", "randaugment"] = "none"
+    cache: Literal["none", "image", "text", "both"] = "none"
     start: str | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     micro_batch: Count | None = None
@@ -153,6 +155,7 @@ class RunConfig:
                     f"train: {phase.objective} at {bad} pixels: expected multiples of "
                     f"model.image.patch ({image.patch}), at most model.image.pixels ({image.pixels})"
                 )
+        self._validate_frozen()
         if self.train.start and (image.pretrained or self.model.text.pretrained):
             raise InputError("train.start and model.*.pretrained exclude each other; expected one of them to be null")
         pixels = self.data.corpus.get("pixels", self.model.image.pixels)
@@ -160,6 +163,17 @@ class RunConfig:
             raise InputError(
                 f"data.corpus.pixels ({pixels}) and model.image.pixels ({self.model.image.pixels}) must be equal"
             )
+
+    def _validate_frozen(self) -> None:
+        image, text, cache = self.model.image, self.model.text, self.train.cache
+        for side, part in (("image", image), ("text", text)):
+            if part.top and not (part.pretrained or self.train.start):
+                raise InputError(f"model.{side}.top freezes the encoder; expected model.{side}.pretrained to be set")
+            if cache in (side, "both") and not part.top:
+                raise InputError(f"train.cache: {cache}: the {side} encoder is not frozen; expected model.{side}.top")
+        sizes = any(phase.pixels for phase, _, _ in self.train.schedule())
+        if cache in ("image", "both") and (sizes or self.train.augment != "none"):
+            raise InputError(f"train.cache: {cache}: images are not changed; expected augment: none and pixels: []")
 
     def trained_on(self) -> list[tuple[str, str, int]]:
         """(split, key, number of images) that training needs."""

@@ -35,11 +35,29 @@ TOKENIZER_CAPTIONS = 50_000
 
 
 @dataclass(frozen=True)
+class TokenStates:
+    """States of a frozen text encoder for captions, without padding: caption c has rows `first_C1[c]` to
+    `first_C1[c + 1]` (exclusive) of `states_TX`, float16, memory-mapped."""
+
+    states_TX: np.ndarray
+    first_C1: np.ndarray
+
+    def of(self, captions_B: np.ndarray, length: int) -> np.ndarray:
+        """The states of captions, float16 (B, length, X), with zeros at padding."""
+        states_BLX = np.zeros((len(captions_B), length, self.states_TX.shape[1]), np.float16)
+        for states_LX, caption in zip(states_BLX, captions_B, strict=True):
+            rows_LX = self.states_TX[self.first_C1[caption] : self.first_C1[caption + 1]]
+            states_LX[: len(rows_LX)] = rows_LX
+        return states_BLX
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Memory-mapped image-caption pairs.
 
     `images_NHWC` uint8; `tokens_CL` int32 token ids and `words_CL` uint8 word numbers of all captions. The captions
     of image n are rows `first_N1[n]` to `first_N1[n + 1]` (exclusive).
+    `image_states_NLX`, `text_states`: states of frozen encoders; batches then have them, and no pixels.
     """
 
     id: str
@@ -48,6 +66,8 @@ class TrainingData:
     words_CL: np.ndarray
     first_N1: np.ndarray
     tokenizer: LexiconTokenizer
+    image_states_NLX: np.ndarray | None = None
+    text_states: TokenStates | None = None
 
     def __len__(self) -> int:
         return len(self.images_NHWC)
@@ -74,12 +94,16 @@ class TrainingData:
         tokens_BL = self.tokens_CL[captions_B].astype(np.int64)
         longest = int((tokens_BL != self.tokenizer.pad_id).sum(axis=1).max())
         own = slice(part * (size // parts), (part + 1) * (size // parts))
+        image_states, text_states = self.image_states_NLX, self.text_states
+        of_text = None if text_states is None else torch.from_numpy(text_states.of(captions_B[own], longest))
         return Batch(
-            torch.from_numpy(self.images_NHWC[rows_B[own]]),
+            torch.from_numpy(self.images_NHWC[rows_B[own]]) if image_states is None else None,
             torch.from_numpy(tokens_BL[own, :longest]),
             torch.from_numpy(self.words_CL[captions_B[own]][:, :longest]),
             torch.from_numpy(self._all_captions(rows_B)[own]),
             size // parts,
+            image_states_BLX=None if image_states is None else torch.from_numpy(image_states[rows_B[own]]),
+            text_states_BLX=of_text,
         )
 
     def _all_captions(self, rows_B: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ import torch
 
 from ablations import start, torchrun
 from ablations.augment import batch_of_step
+from ablations.cache.states import with_states
 from ablations.config import RunConfig, TrainConfig
 from ablations.data import TrainingData
 from ablations.step import learning_rate, optimiser, take_step
@@ -72,6 +73,8 @@ def train_loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, prec
     start.load(model, run)
     if model.kind == "lexicon":
         model.idf_V.copy_(torch.from_numpy(data.idf()))
+    with torchrun.first_then_others():
+        data, held = with_states(folder.parents[1], model, run, data, held)
     objective = checkpoint.objective(model).to(device).train()
     schedule, adam, at = train.schedule(), None, Position()
     steps = schedule[-1][2]

@@ -111,7 +111,7 @@ def _sum(losses: Losses) -> torch.Tensor:
 
 def _compute(batch: Batch, precision: torch.dtype) -> contextlib.AbstractContextManager:
     """Autocast; on a CPU with unfused attention, whose bfloat16 backward pass is faster at these sizes."""
-    stack, device = contextlib.ExitStack(), batch.images_BHWC.device.type
+    stack, device = contextlib.ExitStack(), batch.tokens_BL.device.type
     stack.enter_context(torch.autocast(device, precision, enabled=precision is not torch.float32))
     if device == "cpu" and precision is not torch.float32:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))

@@ -35,8 +35,11 @@ log = logging.getLogger(__name__)
 LOOP = ("augment", "data", "loop", "start", "step", "torchrun", "validate")
 CODE = (
     *(f"ablations.{module}" for module in LOOP),
+    "ablations.cache.rows",
+    "ablations.cache.states",
     *(f"models.{module}" for module in ("batch", "checkpoint", "distributed", "lexlip", "objective", "tokenizer")),
     "models.towers.efficientnet",
+    "models.towers.frozen",
     "models.towers.transformer",
 )
 """Modules that decide the weights of every run: their code is part of its id."""

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from ablations.config import DataConfig
+from ablations.data import TokenStates
 from bench.corpora import open_corpus
 from bench.tasks.retrieval.settings import MAIN_TOP_K as TOP_K
 from bench.tasks.words import agreement, caption_tokens
@@ -16,11 +17,17 @@ ENCODE_BATCH = 250
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Images of val, uint8 (N, H, W, 3), and their captions; `image_of_Q` is the row of each caption's image."""
+    """Images of val, uint8 (N, H, W, 3), and their captions; `image_of_Q` is the row of each caption's image.
+
+    `image_states_NLX`, and `text_states` with `tokens_QL`: states of frozen encoders, which are then used instead.
+    """
 
     images_NHWC: np.ndarray
     captions: list[str]
     image_of_Q: np.ndarray
+    image_states_NLX: np.ndarray | None = None
+    tokens_QL: np.ndarray | None = None
+    text_states: TokenStates | None = None
 
     @classmethod
     def of(cls, data: DataConfig) -> "ValidationSet":
@@ -43,8 +50,7 @@ def validate(model: torch.nn.Module, held: ValidationSet) -> dict[str, float]:
     least one of their captions among the top k.
     """
     model.eval()
-    image_NX = _in_batches(model.encode_image, held.images_NHWC)
-    text_QX = _in_batches(model.encode_text, held.captions)
+    image_NX, text_QX = _image_vectors(model, held), _text_vectors(model, held)
     model.train()
     scores_QN = (text_QX @ image_NX.T).numpy()
     rank_Q = rank_of_target(scores_QN, held.image_of_Q)
@@ -79,6 +85,33 @@ def rank_of_target(scores_QN: np.ndarray, target_Q: np.ndarray) -> np.ndarray:
     target_Q1 = np.take_along_axis(scores_QN, target_Q[:, None], axis=1)
     earlier_QN = np.arange(scores_QN.shape[1])[None] < target_Q[:, None]
     return 1 + ((scores_QN > target_Q1) | ((scores_QN == target_Q1) & earlier_QN)).sum(axis=1)
+
+
+@torch.inference_mode()
+def _image_vectors(model, held: ValidationSet) -> torch.Tensor:
+    if held.image_states_NLX is None:
+        return _in_batches(model.encode_image, held.images_NHWC)
+    device = next(model.parameters()).device
+
+    def encode(states_BLX: np.ndarray) -> torch.Tensor:
+        return model.image_vectors(None, torch.from_numpy(np.array(states_BLX)).to(device)).cpu()
+
+    return _in_batches(encode, held.image_states_NLX)
+
+
+@torch.inference_mode()
+def _text_vectors(model, held: ValidationSet) -> torch.Tensor:
+    if held.text_states is None:
+        return _in_batches(model.encode_text, held.captions)
+    device = next(model.parameters()).device
+
+    def encode(rows_B: np.ndarray) -> torch.Tensor:
+        tokens_BL = torch.from_numpy(held.tokens_QL[rows_B].astype(np.int64))
+        longest = int((tokens_BL != model.tokenizer.pad_id).sum(dim=1).max())
+        states_BLX = torch.from_numpy(held.text_states.of(rows_B, longest))
+        return model.text_vectors(tokens_BL[:, :longest].to(device), states_BLX.to(device)).cpu()
+
+    return _in_batches(encode, np.arange(len(held.captions)))
 
 
 def _in_batches(encode, items) -> torch.Tensor:

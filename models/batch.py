@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
@@ -17,17 +17,20 @@ LENGTH_GROUPS = 4
 class Batch:
     """Pairs of one step.
 
-    images_BHWC: uint8 (B, H, W, 3).
+    images_BHWC: uint8 (B, H, W, 3); None if their states are given.
     tokens_BL: padded token ids of one caption per image. words_BL: their word numbers, uint8 (`models.tokenizer`).
     captions_BM: padded token ids of all captions of each image, in one row.
     pairs: number of pairs in the process's whole batch, of which this may be a part.
+    image_states_BLX, text_states_BLX: token states of a frozen encoder, float16, if they are cached.
     """
 
-    images_BHWC: torch.Tensor
+    images_BHWC: torch.Tensor | None
     tokens_BL: torch.Tensor
     words_BL: torch.Tensor
     captions_BM: torch.Tensor
     pairs: int
+    image_states_BLX: torch.Tensor | None = field(default=None, kw_only=True)
+    text_states_BLX: torch.Tensor | None = field(default=None, kw_only=True)
 
     def to(self, device: str) -> "Batch":
         """The same pairs on another device."""

@@ -38,7 +38,9 @@ ENCODER_CODE = (
     "models.lexicon.max_linear_triton",
     "models.lexlip",
     "models.tokenizer",
+    "models.towers.config",
     "models.towers.efficientnet",
+    "models.towers.frozen",
     "models.towers.transformer",
 )
 """Modules that decide the vectors of a checkpoint, for `bench.store.config.code_fingerprint`."""

@@ -20,7 +20,16 @@ from models.lexlip import trim_padding
 from models.objective import Losses, Objective, Sides
 from models.tokenizer import LexiconTokenizer
 from models.towers import torchvision_ops
-from models.towers.transformer import ConvolutionalStem, as_images, image_tokens, image_tower, pixel_values, text_tower
+from models.towers.frozen import trained_part
+from models.towers.transformer import (
+    ConvolutionalStem,
+    as_images,
+    image_tower,
+    pixel_values,
+    states_of_images,
+    text_tokens,
+    text_tower,
+)
 
 torchvision_ops.make_importable()
 from open_clip import CLIP, ClipLoss  # noqa: E402
@@ -98,22 +107,32 @@ class Clip(nn.Module):
         """Side of the images, in pixels."""
         return self.config.image.pixels
 
-    def image_vectors(self, images_BHWC: torch.Tensor) -> torch.Tensor:
-        """L2-normalised vectors, float32 (B, D), of uint8 images (B, H, W, 3), of `pixels` or another size."""
+    def image_vectors(self, images_BHWC: torch.Tensor | None, states_BLX: torch.Tensor | None = None) -> torch.Tensor:
+        """L2-normalised vectors, float32 (B, D), of uint8 images (B, H, W, 3), of `pixels` or another size.
+
+        states_BLX: in place of the images, their states of the frozen encoder.
+        """
+        if isinstance(self.clip, DualEncoder):
+            return F.normalize(self.clip.encode_image(images_BHWC, states_BLX).float(), dim=-1)
         values_BCHW = pixel_values(images_BHWC, self.config.image.statistics)
-        if isinstance(self.clip, DualEncoder) or values_BCHW.shape[-1] == self.config.image.table:
+        if values_BCHW.shape[-1] == self.config.image.table:
             return F.normalize(self.clip.encode_image(values_BCHW).float(), dim=-1)
         visual, side = self.clip.visual, values_BCHW.shape[-1] // self.config.image.patch
         resized = {"positional_embedding": resized_positions(visual.positional_embedding, side)}
         return F.normalize(torch.func.functional_call(visual, resized, values_BCHW).float(), dim=-1)
 
-    def text_vectors(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """L2-normalised vectors, float32 (B, D), of padded token ids (B, L)."""
+    def text_vectors(self, tokens_BL: torch.Tensor, states_BLX: torch.Tensor | None = None) -> torch.Tensor:
+        """L2-normalised vectors, float32 (B, D), of padded token ids (B, L).
+
+        states_BLX: the states of the frozen encoder, if they are known.
+        """
         pad_id = self.tokenizer.pad_id
         if isinstance(self.clip, DualEncoder):
-            tokens_BL = trim_padding(tokens_BL, pad_id)
-        else:  # open_clip's text tower has a fixed length
-            tokens_BL = F.pad(tokens_BL, (0, self.config.text.max_tokens - tokens_BL.shape[1]), value=pad_id)
+            if states_BLX is None:
+                tokens_BL = trim_padding(tokens_BL, pad_id)
+            return F.normalize(self.clip.encode_text(tokens_BL, states_BLX).float(), dim=-1)
+        # open_clip's text tower has a fixed length
+        tokens_BL = F.pad(tokens_BL, (0, self.config.text.max_tokens - tokens_BL.shape[1]), value=pad_id)
         return F.normalize(self.clip.encode_text(tokens_BL.long()).float(), dim=-1)
 
     @torch.inference_mode()
@@ -139,22 +158,22 @@ class DualEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig, pad_id: int):
         super().__init__()
-        self.pad_id, self.image_pool = pad_id, config.clip.image_pool
+        self.pad_id, self.image_pool, self.statistics = pad_id, config.clip.image_pool, config.image.statistics
         self.image, self.text = image_tower(config.image), text_tower(config.text)
-        self.image_projection = nn.Linear(config.image.width, config.clip.embedding, bias=False)
+        self.image_projection = nn.Linear(config.image.states_width, config.clip.embedding, bias=False)
         self.text_projection = nn.Linear(config.text.width, config.clip.embedding, bias=False)
         for projection in (self.image_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)  # as published
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.clip.temperature)))
 
-    def encode_image(self, values_BCHW: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, D), not normalised, of normalised pixels."""
-        hidden_BLD = image_tokens(self.image, values_BCHW)
+    def encode_image(self, images_BHWC: torch.Tensor | None, states_BLX: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors (B, D), not normalised, of uint8 images, or of their states of the frozen encoder."""
+        hidden_BLD = states_of_images(self.image, images_BHWC, self.statistics, states_BLX)
         return self.image_projection(hidden_BLD[:, 0] if self.image_pool == "cls" else hidden_BLD[:, 1:].mean(dim=1))
 
-    def encode_text(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, D), not normalised, of padded token ids."""
-        hidden_BLD = self.text(input_ids=tokens_BL, attention_mask=tokens_BL != self.pad_id).last_hidden_state
+    def encode_text(self, tokens_BL: torch.Tensor, states_BLX: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors (B, D), not normalised, of padded token ids, whose states of the frozen encoder may be known."""
+        hidden_BLD = text_tokens(self.text, tokens_BL, tokens_BL != self.pad_id, states_BLX)
         return self.text_projection(hidden_BLD[:, 0])
 
 
@@ -177,7 +196,8 @@ class ClipObjective(Objective):
         self.loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank(), world_size=world())
 
     def vectors(self, batch: Batch) -> Sides:
-        return self.model.image_vectors(batch.images_BHWC), self.model.text_vectors(batch.tokens_BL)
+        image_BD = self.model.image_vectors(batch.images_BHWC, batch.image_states_BLX)
+        return image_BD, self.model.text_vectors(batch.tokens_BL, batch.text_states_BLX)
 
     def contrast(self, sides: Sides, keys: tuple[torch.Tensor, ...]) -> tuple[Losses, Losses]:
         scale = self.model.clip.logit_scale.exp()
@@ -185,7 +205,9 @@ class ClipObjective(Objective):
 
     def towers(self) -> list[nn.Module]:
         clip = self.model.clip
-        return [clip.image, clip.text] if isinstance(clip, DualEncoder) else [clip.visual, clip.transformer]
+        if isinstance(clip, DualEncoder):
+            return [trained_part(clip.image), trained_part(clip.text)]
+        return [clip.visual, clip.transformer]
 
     def recompute_activations(self) -> None:
         if isinstance(self.model.clip, DualEncoder):

@@ -5,139 +5,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.errors import InputError, nearest
+from models.errors import InputError
+from models.towers.config import (
+    ARCHITECTURE,
+    EFFICIENTNET,
+    Count,
+    ImageConfig,
+    ImageTopConfig,
+    Positive,
+    TextConfig,
+    TopConfig,
+)
 
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
+__all__ = ["ARCHITECTURE", "EFFICIENTNET", "ImageTopConfig", "TopConfig"]
+"""Of the encoders, imported from here by other modules."""
+
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Backend = Literal["auto", "tiled", "triton"]
 """Backend of the lexicon head (`models.lexicon.max_linear`): torch, one tile at a time, or Triton kernels. "auto"
 chooses the kernels for tensors on a GPU if triton is installed."""
-
-_TRANSFORMER = ("hidden_act", "initializer_range", "layer_norm_eps")
-ARCHITECTURE = {
-    "vit": (*_TRANSFORMER, "qkv_bias"),
-    "beit": (
-        *_TRANSFORMER,
-        "layer_scale_init_value",
-        "use_absolute_position_embeddings",
-        "use_mean_pooling",
-        "use_relative_position_bias",
-        "use_shared_relative_position_bias",
-    ),
-    "dinov2": (*_TRANSFORMER, "layerscale_value", "qkv_bias", "use_swiglu_ffn"),
-    "efficientnet_lite0": (),
-    "bert": _TRANSFORMER,
-}
-"""Encoder -> keys of its transformers configuration that `architecture` may set.
-
-The other keys of the sections set the sizes. Dropout and stochastic depth stay off: a training step is random through
-its seed only."""
-
-EFFICIENTNET_STRIDE = 32
-"""Pixels per token of EfficientNet's last feature map."""
-
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """The image encoder.
-
-    encoder: ViT, BEiT or DINOv2 of transformers, or the convolutional EfficientNet-Lite0, which ignores `layers`,
-        `heads`, `mlp_ratio` and `stem`.
-    stem: maps pixels to tokens, by one convolution per patch ("patch") or several small ones (better for small
-        encoders).
-    table_pixels: image size of the position table (None: `pixels`); it is interpolated for images of another size.
-    statistics: normalises pixels by mean and deviation 0.5 ("half") or by those of ImageNet's channels, as DINOv2
-        expects.
-    architecture: further keys of the transformers configuration, see `ARCHITECTURE`.
-    pretrained: see `models.pretrained.sources`.
-    """
-
-    encoder: Literal["vit", "beit", "dinov2", "efficientnet_lite0"] = "vit"
-    layers: Count = 3
-    width: Count = 128
-    heads: Count = 4
-    mlp_ratio: Positive = 4.0
-    pixels: Count = 64
-    patch: Count = 16
-    stem: Literal["patch", "convolutional"] = "convolutional"
-    stem_widths: tuple[Count, ...] = (48, 96)
-    table_pixels: Count | None = None
-    statistics: Literal["half", "imagenet"] = "half"
-    architecture: dict = field(default_factory=dict, hash=False)
-    pretrained: str | None = None
-
-    @property
-    def table(self) -> int:
-        """Image size of the position table, in pixels."""
-        return self.table_pixels or self.pixels
-
-    def validate(self) -> None:
-        """Raises InputError if values do not fit together."""
-        _validate_architecture("model.image", self.encoder, self.architecture)
-        for name, pixels in (("pixels", self.pixels), ("table_pixels", self.table)):
-            if pixels % self.patch:
-                raise InputError(f"model.image: patch ({self.patch}) must divide {name} ({pixels})")
-        if self.encoder == "efficientnet_lite0":
-            if self.patch != EFFICIENTNET_STRIDE or self.table_pixels:
-                raise InputError(
-                    f"model.image: efficientnet_lite0 expects patch: {EFFICIENTNET_STRIDE} (got {self.patch}) and "
-                    f"table_pixels: null (got {self.table_pixels})"
-                )
-            return
-        _validate_heads("model.image", self.width, self.heads)
-        positions = (
-            "use_absolute_position_embeddings",
-            "use_relative_position_bias",
-            "use_shared_relative_position_bias",
-        )
-        if self.encoder == "beit" and not any(self.architecture.get(key) for key in positions):
-            raise InputError(
-                f"model.image.architecture: beit has no position embeddings; expected one of {', '.join(positions)}"
-            )
-        if self.encoder == "dinov2" and self.mlp_ratio != int(self.mlp_ratio):
-            raise InputError(f"model.image.mlp_ratio: dinov2 expects a whole number, not {self.mlp_ratio:g}")
-        if self.pretrained and self.stem != "patch":
-            raise InputError(
-                f"model.image.stem: pretrained weights have one convolution per patch; expected patch, not {self.stem}"
-            )
-        stride = 2 ** (len(self.stem_widths) + 2)
-        if self.stem == "convolutional" and self.patch != stride:
-            raise InputError(
-                f"model.image.patch: a convolutional stem of {len(self.stem_widths)} widths "
-                f"makes patches of {stride} pixels, not {self.patch}"
-            )
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The text encoder, a BERT.
-
-    max_tokens: length limit including [CLS] and [SEP]; 40 as published.
-    vocabulary: number of tokens; those of a learned tokenizer may be fewer.
-    lexicon_min_count: lexicons are the tokens that occur at least this often in the training captions, without special
-        tokens; 0: all tokens.
-    architecture: further keys of the transformers configuration, see `ARCHITECTURE`.
-    pretrained: see `models.pretrained.sources`; its vocabulary then is the lexicon.
-    """
-
-    layers: Count = 2
-    width: Count = 128
-    heads: Count = 4
-    mlp_ratio: Positive = 4.0
-    max_tokens: Annotated[int, Field(ge=3, le=254)] = 40
-    vocabulary: Annotated[int, Field(ge=64)] = 1024
-    lexicon_min_count: Annotated[int, Field(ge=0)] = 0
-    embedding_std: Positive = 0.02
-    architecture: dict = field(default_factory=dict, hash=False)
-    pretrained: str | None = None
-
-    def validate(self) -> None:
-        """Raises InputError if values do not fit together."""
-        _validate_architecture("model.text", "bert", self.architecture)
-        _validate_heads("model.text", self.width, self.heads)
 
 
 @dataclass(frozen=True)
@@ -294,25 +182,15 @@ class ModelConfig:
         self.text.validate()
         self.lexlip.momentum.validate()
         if self.kind == "clip" and self.clip.towers == "open_clip":
-            keys = [(side, key) for side in ("image", "text") for key in ("architecture", "pretrained")]
+            keys = [(side, key) for side in ("image", "text") for key in ("architecture", "pretrained", "top")]
             found = [f"{side}.{key}" for side, key in keys if getattr(getattr(self, side), key)]
             if self.image.encoder != "vit":
                 found.append(f"image.encoder: {self.image.encoder}")
             if found:
                 raise InputError(f"model.clip.towers: open_clip does not support {found[0]}; expected towers: lexlip")
-        if self.kind == "lexlip" and self.image.width != self.text.width:
+        if self.kind == "lexlip" and self.image.states_width != self.text.width:
+            key = "image.top.width" if self.image.top else "image.width"
             raise InputError(
-                f"model: image.width ({self.image.width}) and text.width ({self.text.width}) must be equal, "
+                f"model: {key} ({self.image.states_width}) and text.width ({self.text.width}) must be equal, "
                 "because one decoder serves both"
             )
-
-
-def _validate_heads(where: str, width: int, heads: int) -> None:
-    if width % heads:
-        raise InputError(f"{where}: heads ({heads}) must divide width ({width})")
-
-
-def _validate_architecture(where: str, encoder: str, architecture: dict) -> None:
-    known = ARCHITECTURE[encoder]
-    if unknown := next((str(key) for key in architecture if key not in known), None):
-        raise InputError(f"{where}.architecture: {encoder} has no key {unknown} here{nearest(unknown, known)}")

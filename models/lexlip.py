@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from models.config import ModelConfig
 from models.lexicon.head import LexiconHead, Pooled, bag_of_tokens, rows_of, strongest
 from models.tokenizer import LexiconTokenizer
-from models.towers.transformer import as_images, image_tokens, image_tower, pixel_values, text_tower
+from models.towers.frozen import encoder_of
+from models.towers.transformer import as_images, image_tower, states_of_images, text_tokens, text_tower
 
 OWN_START = 0.0
 """Initial value of the parameter of a text's minimum weights, of which the softplus is taken: a minimum of 0.69."""
@@ -47,11 +48,12 @@ class LexLIP(nn.Module):
         config.validate()
         self.config, self.tokenizer = config, tokenizer
         text, head = text_tower(config.text), config.lexlip.head
-        embedding_TD = text.embeddings.word_embeddings.weight
+        bert = encoder_of(text)
+        embedding_TD = bert.embeddings.word_embeddings.weight
         lexicon_V = torch.from_numpy(tokenizer.lexicon_V) if tokenizer.is_part else None
-        of_both = (text.config, embedding_TD, lexicon_V)
+        of_both = (bert.config, embedding_TD, lexicon_V)
         start = {"identity_start": head.identity_start, "pooling": head.pooling}
-        self.text = LexiconTower(text, LexiconHead(*of_both, tie=True, bias=head.text_bias, **start))
+        self.text = LexiconTower(text, LexiconHead(*of_both, tie=not config.text.top, bias=head.text_bias, **start))
         image_head = self.text.head
         if not head.shared:  # starts as a copy
             image_head = LexiconHead(*of_both, tie=False, bias=head.image_bias, **start)
@@ -66,8 +68,13 @@ class LexLIP(nn.Module):
 
     @torch.no_grad()
     def copy_head(self) -> None:
-        """Copies the text's head to the image's, except the configured biases; for weights loaded after `__init__`."""
+        """Copies the text's head to the image's, except the configured biases; for weights loaded after `__init__`.
+
+        Of a frozen text encoder, copies the word embeddings to the text's head first.
+        """
         text, image, start = self.text.head, self.image.head, self.config.lexlip.head
+        if self.config.text.top:
+            text.weight_VD.copy_(self.word_embeddings_VD)
         if image is not text:
             image.transform.load_state_dict(text.transform.state_dict())
             image.weight_VD.copy_(text.matrix_VD)
@@ -86,7 +93,7 @@ class LexLIP(nn.Module):
     @property
     def word_embeddings_VD(self) -> torch.Tensor:
         """The word embeddings of the lexicons."""
-        return rows_of(self.text.encoder.embeddings.word_embeddings.weight, self.text.head.lexicon_V)
+        return rows_of(encoder_of(self.text.encoder).embeddings.word_embeddings.weight, self.text.head.lexicon_V)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -108,15 +115,25 @@ class LexLIP(nn.Module):
         """Side of the images, in pixels."""
         return self.config.image.pixels
 
-    def image_states(self, images_BHWC: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
-        """Token states (B, L, D) and pooled vectors of uint8 images (B, H, W, 3), of `pixels` or another size."""
-        hidden_BLD = image_tokens(self.image.encoder, pixel_values(images_BHWC, self.config.image.statistics))
+    def image_states(
+        self, images_BHWC: torch.Tensor | None, states_BLX: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Pooled]:
+        """Token states (B, L, D) and pooled vectors of uint8 images (B, H, W, 3), of `pixels` or another size.
+
+        states_BLX: in place of the images, their states of the frozen encoder.
+        """
+        hidden_BLD = states_of_images(self.image.encoder, images_BHWC, self.config.image.statistics, states_BLX)
         return hidden_BLD, self.image.head.pooled(hidden_BLD[:, 1:] if self.content_only else hidden_BLD)
 
-    def text_states(self, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
-        """Token states (B, L, D) and pooled vectors of padded token ids (B, L)."""
+    def text_states(
+        self, tokens_BL: torch.Tensor, states_BLX: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Pooled]:
+        """Token states (B, L, D) and pooled vectors of padded token ids (B, L).
+
+        states_BLX: the states of the frozen encoder, if they are known.
+        """
         mask_BL = tokens_BL != self.tokenizer.pad_id
-        hidden_BLD = self.text.encoder(input_ids=tokens_BL, attention_mask=mask_BL).last_hidden_state
+        hidden_BLD = text_tokens(self.text.encoder, tokens_BL, mask_BL, states_BLX)
         if self.content_only:
             mask_BL = mask_BL & (tokens_BL != self.tokenizer.cls_id) & (tokens_BL != self.tokenizer.sep_id)
         pooled = self.text.head.pooled(hidden_BLD, mask_BL)
@@ -125,19 +142,19 @@ class LexLIP(nn.Module):
             pooled = pooled._replace(weights_BV=torch.maximum(pooled.weights_BV, own_BV))
         return hidden_BLD, pooled
 
+    def image_vectors(self, images_BHWC: torch.Tensor | None, states_BLX: torch.Tensor | None = None) -> torch.Tensor:
+        """L2-normalised weights of the `image_top_k` highest lexicons, float32 (B, V); as `image_states` otherwise."""
+        weights_BV = self.image_states(images_BHWC, states_BLX)[1].weights_BV
+        return F.normalize(strongest(weights_BV, self.config.lexlip.head.image_top_k), dim=-1)
+
+    def text_vectors(self, tokens_BL: torch.Tensor, states_BLX: torch.Tensor | None = None) -> torch.Tensor:
+        """L2-normalised weights of the `text_top_k` highest lexicons, float32 (B, V); as `text_states` otherwise."""
+        weights_BV = self.text_states(tokens_BL, states_BLX)[1].weights_BV
+        return F.normalize(strongest(weights_BV, self.config.lexlip.head.text_top_k), dim=-1)
+
     def lexicons(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """The lexicon of each token, (B, L) int64; -1 for a special token or one that is no lexicon."""
         return self.word_of_T[tokens_BL]
-
-    def image_vectors(self, images_BHWC: torch.Tensor) -> torch.Tensor:
-        """L2-normalised lexicon weights (B, V) of images as in `image_states`, with `image_top_k` lexicons each."""
-        weights_BV = self.image_states(images_BHWC)[1].weights_BV
-        return F.normalize(strongest(weights_BV, self.config.lexlip.head.image_top_k), dim=-1)
-
-    def text_vectors(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """L2-normalised lexicon weights (B, V) of padded token ids (B, L), with `text_top_k` lexicons each."""
-        weights_BV = self.text_states(tokens_BL)[1].weights_BV
-        return F.normalize(strongest(weights_BV, self.config.lexlip.head.text_top_k), dim=-1)
 
     @torch.inference_mode()
     def encode_image(self, images_BHWC) -> torch.Tensor:
@@ -145,8 +162,7 @@ class LexLIP(nn.Module):
 
         Raises InputError for another dtype or shape.
         """
-        images_BHWC = as_images(images_BHWC, self.pixels, self.text.head.bias_V.device)
-        return self.image_vectors(images_BHWC).cpu()
+        return self.image_vectors(as_images(images_BHWC, self.pixels, self.text.head.bias_V.device)).cpu()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> torch.Tensor:

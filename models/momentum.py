@@ -6,9 +6,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.towers.frozen import frozen_modules
+
+
+def copy_but_frozen(module: nn.Module) -> nn.Module:
+    """A deep copy that shares the frozen encoders of the module."""
+    return copy.deepcopy(module, {id(frozen): frozen for frozen in frozen_modules(module)})
+
 
 class Momentum(nn.Module):
-    """Exponential moving average of a module, in eval mode and without gradient.
+    """Exponential moving average of a module, in eval mode and without gradient. Frozen encoders are shared.
 
     The average starts as a copy of the module, so create it after phase 1. `update` moves it `updates` times (the
     official code updates once per micro-batch); call it once per optimiser step.
@@ -16,16 +23,18 @@ class Momentum(nn.Module):
 
     def __init__(self, module: nn.Module, decay: float, updates: int = 1):
         super().__init__()
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self.module = copy_but_frozen(module).requires_grad_(False).eval()
         self.decay = decay**updates
 
     @torch.no_grad()
     def update(self, source: nn.Module) -> None:
         """average = decay * average + (1 - decay) * source, for parameters; buffers are copied."""
-        averages = list(self.module.parameters())
-        torch._foreach_lerp_(averages, list(source.parameters()), 1 - self.decay)
+        pairs = zip(self.module.parameters(), source.parameters(), strict=True)
+        averages, values = zip(*(pair for pair in pairs if pair[0] is not pair[1]), strict=True)
+        torch._foreach_lerp_(averages, values, 1 - self.decay)
         for average, buffer in zip(self.module.buffers(), source.buffers(), strict=True):
-            average.copy_(buffer)
+            if average is not buffer:
+                average.copy_(buffer)
 
 
 class KeyQueue(nn.Module):

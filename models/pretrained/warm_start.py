@@ -24,7 +24,8 @@ from models.files import read_json
 from models.lexicon.head import rows_of
 from models.pretrained import UNREADABLE
 from models.pretrained.sources import CONFIG, STATISTICS, folder, identified, weights
-from models.towers.efficientnet import EfficientNetLite0
+from models.towers.efficientnet import EfficientNetLite
+from models.towers.frozen import encoder_of
 from models.towers.transformer import MEAN_AND_DEVIATION, BertForMaskedLM, BertModel, transformers_logging
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def start(model: nn.Module) -> None:
     """
     config = model.config
     if config.text.pretrained:
-        bert, has_head = _start_text(model.text_encoder, config.text)
+        bert, has_head = _start_text(encoder_of(model.text_encoder), config.text)
         if model.kind == "lexicon":
             if has_head:
                 _start_head(model.text.head, bert, config.lexlip.head.text_bias)
@@ -61,7 +62,7 @@ def start(model: nn.Module) -> None:
         head = "with" if has_head else "without"
         log.info("text: started from %s, %s its masked-language-model head", config.text.pretrained, head)
     if config.image.pretrained:
-        _start_image(model.image_encoder, config.image)
+        _start_image(encoder_of(model.image_encoder), config.image)
         log.info("image: started from %s", config.image.pretrained)
     model.config = identified(config)
 
@@ -97,7 +98,7 @@ def _start_head(head: nn.Module, bert: BertForMaskedLM, bias: float) -> None:
 
 def _start_image(encoder: nn.Module, config: ImageConfig) -> None:
     path = folder(config.pretrained, "model.image")
-    if isinstance(encoder, EfficientNetLite0):
+    if isinstance(encoder, EfficientNetLite):
         (file, *_) = weights(path)
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)

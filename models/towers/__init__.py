@@ -1,1 +1,1 @@
-"""Image and text encoders: classes of transformers, and EfficientNet-Lite0."""
+"""Image and text encoders: classes of transformers, EfficientNet-Lite, and what is trained on a frozen encoder."""

@@ -6,11 +6,13 @@ from typing import TypeVar
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
+from torch.nn import functional as F
 
-from models.config import ImageConfig, TextConfig
+from models.config import EFFICIENTNET, ImageConfig, TextConfig
 from models.errors import InputError, one_line
 from models.towers import torchvision_ops
-from models.towers.efficientnet import EfficientNetLite0
+from models.towers.efficientnet import CHANNELS, EfficientNetLite
+from models.towers.frozen import FrozenTower, Top
 
 __all__ = [
     "BertConfig",
@@ -90,8 +92,15 @@ def pixel_values(images_BHWC: torch.Tensor, statistics: str = "half") -> torch.T
 
 def image_tower(config: ImageConfig) -> nn.Module:
     """An image encoder without pooler, with random weights; run it with `image_tokens`. Raises InputError."""
-    if config.encoder == "efficientnet_lite0":
-        return EfficientNetLite0(config.width)
+    if not config.top:
+        return _image_encoder(config)
+    states_width = CHANNELS if config.encoder in EFFICIENTNET else config.width
+    return FrozenTower(_image_encoder(config), Top(config.top, states_width, config.states_width), config.top.grid)
+
+
+def _image_encoder(config: ImageConfig) -> nn.Module:
+    if config.encoder in EFFICIENTNET:
+        return EfficientNetLite(config.encoder, None if config.top else config.width)
     sizes = {
         "hidden_size": config.width,
         "num_hidden_layers": config.layers,
@@ -123,11 +132,38 @@ def image_tokens(tower: nn.Module, values_BCHW: torch.Tensor) -> torch.Tensor:
     The position table is interpolated for images of another size (DINOv2 does so by itself), and used as it is
     otherwise.
     """
-    if isinstance(tower, EfficientNetLite0):
+    if isinstance(tower, FrozenTower):
+        return tower.top(frozen_image_states(tower, values_BCHW))
+    if isinstance(tower, EfficientNetLite):
         return tower(values_BCHW)
     if isinstance(tower, Dinov2Model) or values_BCHW.shape[-1] == tower.config.image_size:
         return tower(values_BCHW).last_hidden_state
     return tower(values_BCHW, interpolate_pos_encoding=True).last_hidden_state
+
+
+def pooled_to_grid(tokens_BLX: torch.Tensor, grid: int | None) -> torch.Tensor:
+    """Averages the square of patch tokens, after a first token that stays, to grid x grid tokens; None: no change.
+
+    (B, 1 + S * S, X) to (B, 1 + grid * grid, X).
+    """
+    if grid is None:
+        return tokens_BLX
+    side = round((tokens_BLX.shape[1] - 1) ** 0.5)
+    square_BXSS = tokens_BLX[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    return torch.cat([tokens_BLX[:, :1], F.adaptive_avg_pool2d(square_BXSS, grid).flatten(2).transpose(1, 2)], dim=1)
+
+
+def states_of_images(
+    tower: nn.Module, images_BHWC: torch.Tensor | None, statistics: str, states_BLX: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Token states (B, L, D) of uint8 images (B, H, W, 3).
+
+    states_BLX: those of a frozen encoder (`frozen_image_states`), of any float type, if they are known; the images then
+        are not needed.
+    """
+    if states_BLX is not None:
+        return tower.top(states_BLX.float())
+    return image_tokens(tower, pixel_values(images_BHWC, statistics))
 
 
 def bert_config(config: TextConfig, layers: int | None = None) -> BertConfig:
@@ -149,11 +185,37 @@ def bert_config(config: TextConfig, layers: int | None = None) -> BertConfig:
     )
 
 
-def text_tower(config: TextConfig) -> BertModel:
-    """BERT without pooler, with random weights; its `last_hidden_state` is (B, L, D). Raises InputError."""
+def text_tower(config: TextConfig) -> nn.Module:
+    """BERT without pooler, with random weights; run it with `text_tokens`. Raises InputError."""
     bert = BertModel(bert_config(config), add_pooling_layer=False)
     nn.init.normal_(bert.embeddings.word_embeddings.weight, std=config.embedding_std)
-    return bert
+    return FrozenTower(bert, Top(config.top, config.width)) if config.top else bert
+
+
+def text_tokens(
+    tower: nn.Module, tokens_BL: torch.Tensor, mask_BL: torch.Tensor, states_BLX: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Token states (B, L, D) of padded token ids; `mask_BL` is False at padding.
+
+    states_BLX: those of a frozen encoder (`frozen_text_states`), of any float type, if they are known.
+    """
+    if not isinstance(tower, FrozenTower):
+        return tower(input_ids=tokens_BL, attention_mask=mask_BL).last_hidden_state
+    if states_BLX is None:
+        states_BLX = frozen_text_states(tower, tokens_BL, mask_BL)
+    return tower.top(states_BLX.float(), mask_BL)
+
+
+@torch.no_grad()
+def frozen_image_states(tower: FrozenTower, values_BCHW: torch.Tensor) -> torch.Tensor:
+    """Token states (B, L, X) of the frozen encoder, for its top."""
+    return pooled_to_grid(image_tokens(tower.encoder, values_BCHW), tower.grid)
+
+
+@torch.no_grad()
+def frozen_text_states(tower: FrozenTower, tokens_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+    """Token states (B, L, X) of the frozen encoder, for its top."""
+    return text_tokens(tower.encoder, tokens_BL, mask_BL)
 
 
 def _config(where: str, kind: Callable[..., Config], **values) -> Config:

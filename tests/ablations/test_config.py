@@ -72,7 +72,10 @@ def test_a_variant_differs_from_lexlip_in_the_intended_keys_only(profile, varian
         intended = {}
     assert changed.keys() == intended.keys()
     for key, (before, after) in intended.items():
-        assert changed[key][1] == after and before in (changed[key][0], ANY)
+        if key == "model.lexlip.flops.weight":  # a profile may have a weight of its own
+            before, after = changed[key][0], changed[key][0] * after / before
+        assert changed[key][1] == pytest.approx(after) if isinstance(after, float) else changed[key][1] == after
+        assert before in (changed[key][0], ANY)
 
 
 @pytest.mark.parametrize("variant", configs.names("variants"))

@@ -12,6 +12,7 @@ from ablations import start
 from ablations.augment import augmented
 from ablations.data import prepare
 from ablations.step import optimiser
+from bench.corpora import open_corpus
 from models import checkpoint
 from models.batch import Batch
 from models.errors import InputError
@@ -254,3 +255,27 @@ def test_a_run_starts_from_pretrained_text_and_its_vocabulary(made_home, resolve
 def test_finetune_requires_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match="train.start: CHECKPOINT: no such folder"):
         trainer.train(tmp_path, "finetune", "lexlip", 0, configs.resolve("finetune", "lexlip"))
+
+
+# Photographs on frozen towers
+
+PHOTOS = ["data.corpus={name: folder, annotations: captions.csv}"]
+
+
+@pytest.mark.parametrize("variant", [*configs.CORE, "lexlip_words"])
+def test_every_variant_of_photos_trains_on_the_states_of_frozen_encoders(variant):
+    run = configs.resolve("photos", variant, PHOTOS)
+    assert run.data.corpus == {"name": "folder", "annotations": "captions.csv", "pixels": 224}
+    assert run.train.cache == "both" and run.model.image.top and run.model.text.top
+    assert run.model.lexlip.words.weight == (0.5 if variant == "lexlip_words" else 0)
+    assert sum((end - first) * 128 for _, first, end in run.train.schedule()) == run.train.steps * 128
+
+
+def test_the_text_encoder_of_photos_can_be_trained():
+    run = configs.resolve("photos", "lexlip", [*PHOTOS, "model.text.top=null", "train.cache=image"])
+    assert run.model.text.top is None and run.model.image.top
+
+
+def test_photos_requires_a_folder():
+    with pytest.raises(InputError, match="FOLDER: expected Flickr_8k.trainImages.txt"):
+        open_corpus(configs.resolve("photos", "lexlip").data.corpus)

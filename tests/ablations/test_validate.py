@@ -30,6 +30,19 @@ def test_ranks_by_hand():
     assert rank_of_target(scores_QN[1:2], np.array([2])).tolist() == [3], "a tie counts before it"
 
 
+class Numbers:
+    """Caption "n" has the one word n, which is lexicon n modulo the width."""
+
+    unknown_id = -1
+
+    def __init__(self, width: int):
+        self.lexicon_V, self.lexicon_of_T = np.arange(width), np.arange(256) % width
+
+    def encode(self, captions):
+        tokens_N1 = np.array([[int(caption)] for caption in captions])
+        return tokens_N1, np.zeros_like(tokens_N1)
+
+
 class Model(torch.nn.Module):
     """Vectors of few values, so that scores tie; images are told apart by their first pixel."""
 
@@ -40,7 +53,7 @@ class Model(torch.nn.Module):
         draw = np.random.default_rng(seed)
         self.images = torch.from_numpy(draw.integers(0, 2, (256, width)).astype(np.float32))
         self.texts = torch.from_numpy(draw.integers(0, 2, (256, width)).astype(np.float32))
-        self.modes = []
+        self.modes, self.tokenizer = [], Numbers(width)
 
     def encode_image(self, images):
         self.modes.append(self.training)
@@ -49,6 +62,9 @@ class Model(torch.nn.Module):
     def encode_text(self, captions):
         self.modes.append(self.training)
         return self.texts[torch.tensor([int(caption) for caption in captions])]
+
+    def encode_words(self, captions):
+        return torch.eye(len(self.tokenizer.lexicon_V))[[int(caption) % self.images.shape[1] for caption in captions]]
 
 
 def held(images: int, per_image: int) -> ValidationSet:
@@ -76,8 +92,24 @@ def test_recall_in_both_directions_against_naive_loops(images, per_image, width,
     }
     expected["active_lexicons_image"] = image.sum(1).mean().item()
     expected["active_lexicons_text"] = text.sum(1).mean().item()
-    assert found == pytest.approx(expected)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert 0 < found["text_to_image/recall@10"] < 1
+
+
+def test_words_of_pruned_images_against_naive_loops(monkeypatch):
+    monkeypatch.setattr("ablations.validate.TOP_K", 2)
+    model, val = Model(5), held(6, 1)
+    model.images = torch.rand(256, 5, generator=torch.Generator().manual_seed(1))
+    found = validate(model, val)
+    image = model.images[:6]
+    pruned = torch.where(image >= image.topk(2, dim=1).values[:, 1:], image, 0.0)
+    said = torch.arange(6) % 5  # one word each
+    weight = pruned[torch.arange(6), said] / pruned.sum(dim=1)
+    assert found["caption_precision_weighted"] == pytest.approx(weight.mean().item())
+    assert found["strongest_is_word"] == pytest.approx((image.argmax(dim=1) == said).float().mean().item())
+    for name, queries, k in (("pruned", model.texts[:6], 1), ("typed", torch.eye(5)[said], 10)):
+        ranks = [naive_rank((pruned @ query).tolist(), row) for row, query in enumerate(queries)]
+        assert found[f"text_to_image/{name}_recall@{k}"] == sum(rank <= k for rank in ranks) / 6
 
 
 def test_validation_is_in_eval_mode_and_hands_back_train_mode():

@@ -254,3 +254,14 @@ def test_efficientnet_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(InputError, match="pip install --no-deps efficientnet-lite-pytorch"):
         image_tower(ImageConfig(encoder="efficientnet_lite0", patch=32, width=16))
+
+
+def test_efficientnet_without_batchnorm_gives_the_same_states(lite):
+    with torch.no_grad():
+        for module in lite.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+        values_BCHW = torch.rand(2, 3, 64, 64) * 2 - 1
+        torch.testing.assert_close(lite.fused()(values_BCHW), lite.eval()(values_BCHW), rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in lite.fused().modules())
