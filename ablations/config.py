@@ -13,7 +13,7 @@ from models.config import Backend, Count, ModelConfig, Positive, Share, Weight
 from models.errors import InputError, nearest
 
 HERE = Path(__file__).parent
-CORE = ("strong_decoder", "clip", "lexlip", "no_bottleneck", "no_momentum")
+CORE = ("strong_decoder", "clip", "lexlip", "lexlip_words", "no_bottleneck", "no_momentum")
 """Variants of the main job by default, in an order in which two parallel trainings end together."""
 
 

@@ -107,12 +107,12 @@ class MomentumConfig:
 class FlopsConfig:
     """The FLOPS regulariser.
 
-    weight: of images, and of texts unless `text_weight` is given. acts_on: L2-normalised or raw lexicon weights.
+    weight: of images; that of texts is `text_factor` times it. acts_on: L2-normalised or raw lexicon weights.
     ramp: share of the run's steps in which the weights grow quadratically from 0, as in SPLADE; 0 as published.
     """
 
     weight: Weight = 0.002
-    text_weight: Weight | None = None
+    text_factor: Weight = 1.0
     acts_on: Literal["normalised", "raw"] = "normalised"
     ramp: Share = 0.0
 

@@ -224,13 +224,12 @@ class LexLIPObjective(Objective):
     def _flops(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Losses:
         """The FLOPS regulariser; {} if its weight is 0."""
         config = self.config.flops
-        of_text = config.weight if config.text_weight is None else config.text_weight
-        if not (config.weight or of_text):
+        if not config.weight:
             return {}
         if config.acts_on == "normalised":
             image_BV, text_BV = F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1)
         grown = min(self.progress / config.ramp, 1.0) ** 2 if config.ramp else 1.0
-        return {"flops": grown * (config.weight * flops(image_BV) + of_text * flops(text_BV))}
+        return {"flops": grown * config.weight * (flops(image_BV) + config.text_factor * flops(text_BV))}
 
     def _words(self, logits_BV: torch.Tensor, batch: Batch) -> Losses:
         """The caption-word loss of the images; {} if its weight is 0."""
