@@ -7,9 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from models.distributed import gather, mean, rows
-
-LEAST_SUM = 1e-6
-"""Lower bound of a divisor."""
+from models.lexicon.head import LEAST_SUM
 
 
 def info_nce(

@@ -71,7 +71,7 @@ def write(model: nn.Module, folder: Path) -> dict:
         written = SparseEncoder(str(folder), device="cpu", local_files_only=True)
     texts = probe_texts(model)
     found = in_batches(lambda part: written.encode_query(part, convert_to_sparse_tensor=False), texts)
-    expected = model.encode_text(texts).new_zeros(len(texts), len(model.tokenizer))
+    expected = torch.zeros(len(texts), len(model.tokenizer))
     expected[:, model.tokenizer.lexicon_V] = model.encode_text(texts)
     return {"largest_difference": {"text": largest_difference("text", found, expected)}}
 

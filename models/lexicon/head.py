@@ -14,7 +14,7 @@ from models.lexicon.max_linear import max_linear
 from models.towers.transformer import BertConfig, BertPredictionHeadTransform
 
 LEAST_SUM = 1e-6
-"""Lower bound of a sum of retrieval weights: keeps the gradient of an item without active lexicons finite."""
+"""Lower bound of a sum of weights that is a divisor: keeps the gradient of an item without active lexicons finite."""
 
 
 class Pooled(NamedTuple):
