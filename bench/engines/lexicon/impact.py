@@ -12,7 +12,7 @@ Notable choices
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,38 +78,49 @@ class Impact(Engine):
     def search(self, queries, k, threads=1, **knobs):
         """queries: CSR array (Q, V) of unsigned integers."""
         self._check(queries)
+        ids, scores = ranking.empty(queries.shape[0], k)
+        if self.count and k and queries.nnz:
+            keys = self._best(_read_only(queries), min(k, self.count), threads)
+            _kernels().unpack(keys, self.id_bits, ids, scores)
+        return ids, scores
+
+    def _best(self, rows: Sequence[np.ndarray], k: int, threads: int) -> np.ndarray:
+        """Keys (Q, k) of the best documents (see `impact_kernels.search`). rows: CSR arrays of the queries."""
         kernels = _kernels()
-        total = queries.shape[0]
-        ids, scores = ranking.empty(total, k)
-        if not (self.count and k and queries.nnz):
-            return ids, scores
-        indptr, lexicons, weights = _read_only(queries)
+        indptr, lexicons, weights = rows
+        total = len(indptr) - 1
         dtype = self._accumulator(kernels.longest(indptr, weights))
         terms = self._lists(indptr, lexicons, weights.astype(dtype))
-        shape = (total, min(k, self.count))
         many = threads * SLICES_PER_THREAD
         slices = _cut(total, many if threads > 1 else 1)
         parts = _cut(self.blocks, min(many, self.blocks // BLOCKS_PER_SLICE) if total < threads else 1)
-        bars, keys = np.zeros(total, np.uint64), [np.zeros(shape, np.uint64) for _ in parts]
-        tasks = deque((slice_, part, of_part) for part, of_part in zip(parts, keys, strict=True) for slice_ in slices)
+        bars, keys = np.zeros(total, np.uint64), [np.zeros((total, k), np.uint64) for _ in parts]
+        tasks = [(slice_, part, of_part) for part, of_part in zip(parts, keys, strict=True) for slice_ in slices]
 
-        def work() -> None:
+        def score(tasks: Iterable[tuple]) -> None:
             accumulators = self._take(dtype)
-            while tasks:
-                try:
-                    task = tasks.popleft()
-                except IndexError:  # another thread took the last one
-                    break
+            for task in tasks:
                 self._score(terms, *task, bars, accumulators)
             self._free[dtype].append(accumulators)  # the search has cleared them
 
-        helpers = [self._threads(threads).submit(work) for _ in range(min(threads, len(tasks)) - 1)]
-        work()
+        self._share(tasks, score, threads)
+        return keys[0] if len(keys) == 1 else _highest(np.concatenate(keys, axis=1), k)
+
+    def _share(self, tasks: Sequence, work: Callable[[Iterable], None], threads: int) -> None:
+        """Calls `work` in `threads` threads, each with an iterator over the tasks that no other thread has taken."""
+        waiting = deque(tasks)
+
+        def taken() -> Iterator:
+            while waiting:
+                try:
+                    yield waiting.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+
+        helpers = [self._threads(threads).submit(work, taken()) for _ in range(min(threads, len(tasks)) - 1)]
+        work(taken())
         for helper in helpers:
             helper.result()
-        best = keys[0] if len(keys) == 1 else np.sort(np.concatenate(keys, axis=1), axis=1)[:, ::-1][:, : shape[1]]
-        kernels.unpack(np.ascontiguousarray(best), self.id_bits, ids, scores)
-        return ids, scores
 
     def touched_bytes(self, queries) -> np.ndarray:
         """Bytes of the posting lists that an exhaustive search reads for each query, a CSR row: (Q,) int64."""
@@ -210,6 +221,11 @@ def _cut(total: int, parts: int) -> list[tuple[int, int]]:
     """Cuts 0..total into at most `parts` ranges of about equal length."""
     parts = min(max(1, parts), total)
     return [(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
+
+
+def _highest(keys: np.ndarray, k: int) -> np.ndarray:
+    """The k highest keys of each row (Q, C), best first."""
+    return np.ascontiguousarray(np.sort(keys, axis=1)[:, ::-1][:, :k])
 
 
 def _read_only(rows) -> list[np.ndarray]:
