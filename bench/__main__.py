@@ -27,6 +27,10 @@ COMMANDS = {
     "sparsity": ("bench.tasks.sparsity", "sparsity of lexicon vectors, and how many active lexicons are caption words"),
     "disagreement": ("bench.tasks.disagreement", "the queries on which two models disagree most"),
     "hybrid": ("bench.tasks.hybrid.measure", "two models searched together: fusion and cascades, beside each alone"),
+    "block-bounds": (
+        "bench.tasks.pruning.bounds",
+        "share of the blocks of documents that an exact lexicon search could skip",
+    ),
     "views": ("bench.tasks.views.lexicons", "the lexicons of an image and a text, as a page or JSON"),
     "export": ("bench.tasks.export", "export a checkpoint to ONNX or sentence-transformers"),
     "import": ("bench.vectors.imports.command", "import dense .npy or lexicon .npz and .jsonl vectors of your own"),

@@ -1,0 +1,59 @@
+"""Compiled recursive graph bisection (Dhulipala et al., 2016, arXiv 1602.08820)."""
+
+import numba
+import numpy as np
+
+LEAF = 16  # documents that are not divided further
+ROUNDS = 20  # exchanges of each bisection, at most
+
+
+@numba.njit(cache=True)
+def _bits(degrees_V, size):
+    """Per lexicon, about the bits of the gaps in its posting list in a half of `size` documents."""
+    return degrees_V * np.log2((size + 1.0) / (degrees_V + 1.0))
+
+
+@numba.njit(cache=True)
+def bisect(indptr, lexicons, dimension, order_N):
+    """Orders documents in place. indptr, lexicons: their CSR rows. order_N: a permutation to start from.
+
+    A pair of documents is exchanged between the halves if that lowers the bits of all lists; each half is then divided
+    in the same way.
+    """
+    spans = [(0, order_N.size)]
+    degrees_2V, gains_N = np.zeros((2, dimension)), np.empty(order_N.size)
+    while len(spans):
+        begin, end = spans.pop()
+        if end - begin <= LEAF:
+            continue
+        middle = (begin + end) // 2
+        for _ in range(ROUNDS):
+            degrees_2V[:] = 0
+            for place in range(begin, end):
+                half = 0 if place < middle else 1
+                for i in range(indptr[order_N[place]], indptr[order_N[place] + 1]):
+                    degrees_2V[half, lexicons[i]] += 1
+            left, right = middle - begin, end - middle
+            left_V, right_V = degrees_2V[0], degrees_2V[1]
+            now_V = _bits(left_V, left) + _bits(right_V, right)
+            # a document has its own lexicons in its half, so these degrees stay at 0 or above where they are read
+            to_right_V = now_V - _bits(np.maximum(left_V - 1, 0), left) - _bits(right_V + 1, right)
+            to_left_V = now_V - _bits(left_V + 1, left) - _bits(np.maximum(right_V - 1, 0), right)
+            for place in range(begin, end):
+                gain = 0.0
+                for i in range(indptr[order_N[place]], indptr[order_N[place] + 1]):
+                    gain += to_right_V[lexicons[i]] if place < middle else to_left_V[lexicons[i]]
+                gains_N[place] = gain
+            first = begin + np.argsort(-gains_N[begin:middle], kind="mergesort")
+            second = middle + np.argsort(-gains_N[middle:end], kind="mergesort")
+            exchanged = 0
+            for pair in range(min(first.size, second.size)):
+                a, b = first[pair], second[pair]
+                if gains_N[a] + gains_N[b] <= 0:
+                    break
+                order_N[a], order_N[b] = order_N[b], order_N[a]
+                exchanged += 1
+            if not exchanged:
+                break
+        spans.append((begin, middle))
+        spans.append((middle, end))
