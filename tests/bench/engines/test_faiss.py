@@ -52,6 +52,7 @@ def test_flat_equals_brute_force(documents, queries, k):
     [
         ("faiss-flat", {}, "IndexFlatIP", 4 * DIMENSION),
         ("faiss-hnsw", {"m": 8}, "IndexHNSWFlat", 4 * DIMENSION + 8 * 8),
+        ("faiss-hnsw-sq8", {"m": 8}, "IndexHNSWSQ", DIMENSION + 8 * 8),
         ("faiss-ivf-sq8", {}, "IndexIVFScalarQuantizer", DIMENSION + 8),
         ("faiss-ivf-sq8", {"refine": "Flat"}, "IndexRefineFlat", 5 * DIMENSION + 8),
         ("faiss-ivf-pq", {"refine": None}, "IndexIVFPQFastScan", DIMENSION / 4 + 8),
