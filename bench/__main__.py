@@ -27,6 +27,10 @@ COMMANDS = {
     "sparsity": ("bench.tasks.sparsity", "sparsity of lexicon vectors, and how many active lexicons are caption words"),
     "disagreement": ("bench.tasks.disagreement", "the queries on which two models disagree most"),
     "hybrid": ("bench.tasks.hybrid.measure", "two models searched together: fusion and cascades, beside each alone"),
+    "adaptive-pruning": (
+        "bench.tasks.pruning.adaptive",
+        "as many lexicons per image as it needs, against equally many for all, at equal index size",
+    ),
     "block-bounds": (
         "bench.tasks.pruning.bounds",
         "share of the blocks of documents that an exact lexicon search could skip",
@@ -50,7 +54,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The list of commands, one line each."""
-    lines = [f"  {name:<14}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<18}{summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         ["usage: lexlip-bench COMMAND [flags]", "", *lines, "", "lexlip-bench COMMAND --help shows its flags."]
     )

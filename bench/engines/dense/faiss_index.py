@@ -16,8 +16,8 @@ Search knobs
                 results are the 10 that a search for 10 returns
     blas_from   batch size from which queries are compared by BLAS
 
-Bytes of an item: Flat 4 D; HNSW 4 D (with SQ8 D) and about 8 m; IVF 8 for the id, and SQ8 D, PQ D / (2 per_code) at 4 bits or D /
-per_code at 8, RaBitQ D / 8 + 8. `refine` adds D (SQ8) or 4 D (Flat).
+Bytes of an item: Flat 4 D; HNSW 4 D (SQ8: D) and about 8 m; IVF 8 for the id, and SQ8 D, PQ D / (2 per_code) at 4 bits
+or D / per_code at 8, RaBitQ D / 8 + 8. `refine` adds D (SQ8) or 4 D (Flat).
 
 Notable choices
 - `fs` in a factory string is FAISS's fast scan: 4-bit codes are looked up inside registers. `r` encodes the residual to
