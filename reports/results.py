@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.store import cli
 from models.errors import InputError
 from models.files import atomic_file
-from reports.findings import answer, comparisons
+from reports.findings import answer, comparisons, verdict
 from reports.records.evidence import Evidence, Reading
 from reports.render.tables import Cell, Column, Table, percent, points, size
 
@@ -78,10 +78,10 @@ def readme_answer(evidence: Evidence) -> str:
     for one in answer.findings(evidence):
         found.setdefault(one.what, one)
 
-    def both(what: str, of: str = "") -> str:
+    def both(what: str, of: str = "", missing: str = "not measured") -> str:
         one = found.get(what)
         if one is None:
-            return "not measured"
+            return missing
         sides = [f"{cell.format(cell.value)}{of}" for cell in (one.baseline, one.reference)]
         return f"{r.baseline} {sides[0]}, {r.reference} {sides[1]}"
 
@@ -90,13 +90,16 @@ def readme_answer(evidence: Evidence) -> str:
     over = found[answer.BEST].over if answer.BEST in found else "a large gallery"
     differs = [name for name in NAMED if (test := tests.get((name, "recall@1"))) and test.significant]
     others = [name for name in NAMED if name not in differs]
+    differ = "none of the named ablations" if not differs else _listed(differs)
+    same = f"; that of {_listed(others)} does not" if differs and others else ""
+    too_low = f"not compared, {verdict.TOO_LOW}"
     lines = (
         f"**Speed and size at equal R@1**, {over}, the best engine of each side, one query at a time: "
-        f"{both(answer.SPEED, ' queries/s')}; bytes per image: {both(answer.SIZE)}. "
+        f"{both(answer.SPEED, ' queries/s', too_low)}; bytes per image: {both(answer.SIZE)}. "
         f"R@1 is low there, at best {both(answer.BEST, ' %')}.",
         f"**Quality**, 1,000 images: R@1 {both(quality, ' %')}; hard negatives {both(answer.HARD_NEGATIVES, ' %')}.",
-        f"**What makes it work**: R@1 of {_listed(differs)} differs significantly from {r.reference}; "
-        f"of {_listed(others)} it does not. {_on_words(evidence)}",
+        f"**What makes it work**: over three seeds, R@1 of {differ} differs significantly from {r.reference}{same}. "
+        f"{_on_words(evidence)}",
     )
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
@@ -123,7 +126,7 @@ def _share(cell: Cell) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return " and ".join(f"`{name}`" for name in names) or "no named ablation"
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def filled(text: str, parts: dict[str, str]) -> str:

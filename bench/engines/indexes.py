@@ -1,5 +1,8 @@
 """Indexes on disk: built once, reused by id (a hash of vectors, engine, knobs and code), refused when a file is broken.
 
+Items are indexed in a fixed pseudo-random order (`bench.vectors.shuffled`), so that equal scores favour none. Results
+hold the row numbers of the vectors. Indexes of older versions, in the order of the vectors, can still be opened.
+
 `open_index` reads every file once and compares its CRC-32 before the engine opens it, outside of the timed search.
 Mapped files are then in the page cache for all engines alike.
 """
@@ -12,10 +15,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bench.engines import registry
-from bench.engines.contract import Engine, index_files
+from bench.engines.contract import NO_RESULT, Engine, index_files
 from bench.store import config
 from bench.vectors.scales import check_scale
+from bench.vectors.shuffled import ORDER, order, shuffled
 from models.files import BrokenFileError, atomic_folder, crc32, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -37,12 +43,12 @@ class Index:
     seconds: float
     cpu_seconds: float
 
-    def open(self) -> Engine:
+    def open(self) -> "Engine | Reordered":
         """As `open_index`."""
         return open_index(self.folder)
 
 
-def open_index(folder: Path) -> Engine:
+def open_index(folder: Path) -> "Engine | Reordered":
     """The engine of an index, ready for search. Raises BrokenFileError if a file is missing, truncated or changed."""
     folder = Path(folder)
     about, remedy = read_json(folder / "index.json", _remedy(folder)), _remedy(folder)
@@ -54,7 +60,33 @@ def open_index(folder: Path) -> Engine:
             raise BrokenFileError(f"{path}: {found}, expected {written['bytes']} bytes; {remedy}")
         if crc32(path) != written["crc32"]:
             raise BrokenFileError(f"{path}: changed since it was written (its CRC-32 differs); {remedy}")
-    return registry.get(about["made_from"]["engine"]).open(folder)
+    engine = registry.get(about["made_from"]["engine"]).open(folder)
+    return Reordered(engine, about["count"]) if about["made_from"].get("order") else engine
+
+
+class Reordered:
+    """An open engine whose items were shuffled before it was built; results are row numbers of the vectors.
+
+    Everything but the ids is the engine's own.
+    """
+
+    def __init__(self, engine: Engine, count: int):
+        self.engine = engine
+        self.items = np.append(order(count), NO_RESULT)  # the last is that of padding, -1
+
+    def search(self, queries, k: int, threads: int = 1, **knobs) -> tuple[np.ndarray, np.ndarray]:
+        """As `Engine.search`; items of equal score are in the order of the index."""
+        ids, scores = self.engine.search(queries, k, threads, **knobs)
+        return self.items[ids].astype(np.int64), scores
+
+    def __getattr__(self, name: str):
+        return getattr(self.engine, name)
+
+    def __enter__(self) -> "Reordered":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.engine.close()
 
 
 def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, force: bool = False, **knobs) -> Index:
@@ -71,6 +103,7 @@ def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, f
         "scale": getattr(vectors, "scale", None) if getattr(vectors, "bits", None) else None,
         "engine": engine,
         "knobs": knobs,
+        "order": ORDER,
         "code": _code(engine, vectors.kind),
     }
     index_id = config.fingerprint(made_from)
@@ -79,7 +112,7 @@ def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, f
         if made_from["bits"]:
             check_scale(vectors.vectors, vectors.bits, vectors.scale)
         log.info("index %s: building (%s of %d items)", index_id, engine, vectors.count)
-        _build(folder, engine, vectors, threads, knobs, made_from)
+        _build(folder, engine, shuffled(vectors), threads, knobs, made_from)
     about = read_json(folder / "index.json", _remedy(folder))
     return Index(index_id, folder, engine, about["bytes"], about["seconds"], about["cpu_seconds"])
 
@@ -100,6 +133,7 @@ def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_fro
         paths = index_files(partial)
         files = {str(path.relative_to(partial)): {"bytes": path.stat().st_size, "crc32": crc32(path)} for path in paths}
         about = {"made_from": made_from, "files": files, "bytes": engine.bytes_on_disk(partial)}
+        about |= {"count": vectors.count}
         write_json(
             partial / "index.json",
             about | {"seconds": seconds, "cpu_seconds": cpu_seconds, "threads": threads},
@@ -110,7 +144,7 @@ def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_fro
 @functools.cache
 def _code(engine: str, kind: str) -> str:
     pruning = ("bench.vectors.impacts",) if kind == "lexicon" else ()
-    return registry.code_id(engine, "bench.vectors.read", *pruning)
+    return registry.code_id(engine, "bench.vectors.read", "bench.vectors.shuffled", *pruning)
 
 
 def _cpu_seconds() -> float:

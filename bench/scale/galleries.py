@@ -198,7 +198,8 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
             checkpoint_id=encoders[kind].id,
             command=cli.command_line(),
         )
-        galleries.append(Gallery(encoded.images, encoded.images_id, encoded.captions, encoded.captions_id, base))
+        of_captions, is_true = (encoded.captions, encoded.captions_id), getattr(corpus, "is_true", None)
+        galleries.append(Gallery(encoded.images, encoded.images_id, *of_captions, base, is_true=is_true))
         record_encoding(store, encoders[kind], encoded, base, corpus, arguments.force)
     if hasattr(corpus, "satisfying_counts"):
         record_satisfying(store, corpus, galleries[0].base, sizes_up_to(images), arguments.force)

@@ -1,6 +1,6 @@
 """What a sweep searches, and the identity of everything that it measures: requests to workers, index ids, points."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from bench import engines
@@ -21,7 +21,9 @@ CODE = (
     "bench.tasks.timing",
     "bench.tasks.evaluation",
     "bench.tasks.relevance",
+    "bench.corpora.scenes.claims",
     "bench.vectors.impacts",
+    "bench.vectors.shuffled",
     "bench.engines.exact",
     "bench.engines.ranking",
 )
@@ -37,7 +39,8 @@ class Gallery:
 
     base: fields shared by all points of these vectors. has_qrels: whether a query belongs to an image of the gallery;
     without, engines are compared and retrieval is not measured. scales: bits -> scales of documents and of queries.
-    judged: the first documents that hold all relevant ones; retrieval is not measured over fewer.
+    judged: the first documents that hold all relevant ones; retrieval is not measured over fewer. is_true: as in
+    `Relevance`.
     """
 
     documents: Vectors
@@ -47,6 +50,7 @@ class Gallery:
     base: Point
     has_qrels: bool = True
     judged: int = 0
+    is_true: Callable[[str, str], bool] | None = None
     scales: Mapping[int, tuple[float, float]] = field(default_factory=lambda: {b: (s, s) for b, s in PUBLISHED.items()})
 
     @property

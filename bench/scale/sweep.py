@@ -34,6 +34,7 @@ from bench.store.machine import cores, note_of_other_work
 from bench.store.records import Point, RecordStore, ranking_rows
 from bench.tasks import evaluation
 from bench.tasks.relevance import Relevance
+from bench.tasks.timing import cores_note
 from models.files import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -113,10 +114,8 @@ class Sweep:
             if self.rankings:
                 ranked = self._rankings(ids, load_array(folder / f"scores-{number}.npz"))
             if self.relevance:
-                ranks, relevant = self.relevance.ranks(ids, self.points.queries)
-                values |= evaluation.evaluate(ranks, relevant, ids.shape[1])
-                values |= self.relevance.ndcg(ids, self.points.queries)
-                sidecar = self.relevance.sidecar(self.points.queries, ranks)
+                of_task, sidecar = self.relevance.evaluate(ids, self.points.queries)
+                values |= of_task
             if complete:
                 inexact = engines.get(cell.engine).exact and found[FOUND] < 1
                 note = "declared exact, but not on these vectors" if inexact else ""
@@ -162,7 +161,8 @@ class Sweep:
                 values["limit_qps"] = bandwidth / touched
             for name in passes[0]["engine_metrics"]:
                 values[name] = float(np.median([one["engine_metrics"][name] for one in passes]))
-            self.store.write(self.points.timing(cell, cell.searches[s], mode, threads), values, note=_note(passes))
+            point, note = self.points.timing(cell, cell.searches[s], mode, threads), _note(passes, threads)
+            self.store.write(point, values, note=note)
 
     # --- parts of the steps -------------------------------------------------------------------------------------------
 
@@ -217,7 +217,8 @@ class Sweep:
     def relevance(self) -> Relevance | None:
         """None for vectors without qrels."""
         documents, queries = self.gallery.documents, self.gallery.queries
-        return Relevance(documents, queries, queries.qrels) if self.gallery.has_qrels else None
+        qrels, is_true = queries.qrels, self.gallery.is_true
+        return Relevance(documents, queries, qrels, is_true) if self.gallery.has_qrels else None
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -295,10 +296,10 @@ def _answer(folder: Path) -> dict:
     return read_json(folder / "outcome.json", f"remove {folder} to run its job again")
 
 
-def _note(passes: list[dict]) -> str:
-    """The load of the machine, and range of rates and queries per round, of one setting."""
+def _note(passes: list[dict], threads: int) -> str:
+    """The load of the machine, range of rates and queries per round, and physical cores, of one setting."""
     rates, answered = [one["qps"] for one in passes], min(one["queries"] for one in passes)
     note = f"median of {len(rates)} rounds, {min(rates):.4g} to {max(rates):.4g} queries/s; {answered} queries a round"
     loaded = note_of_other_work(max(one["other_cores"] for one in passes))
     remote = passes[0]["remote"] and f"{passes[0]['remote']}, whose other load is not measured"
-    return "; ".join(filter(None, (loaded, note, remote)))
+    return "; ".join(filter(None, (loaded, note, remote or cores_note(threads))))

@@ -8,11 +8,14 @@ import os
 import platform
 import subprocess
 import time
+from collections import Counter
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
+TOPOLOGY = Path("/sys/devices/system/cpu")
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = (
@@ -50,6 +53,34 @@ def cores() -> int:
     if quota.isdigit() and period.isdigit():
         allowed = min(allowed, max(1, int(quota) // int(period)))
     return allowed
+
+
+def by_physical_core(logical: Iterable[int], topology: Path = TOPOLOGY) -> list[int]:
+    """Logical cores, one of each physical core first, then their siblings; ascending if the machine does not tell."""
+    taken, places = Counter(), {}
+    for number in sorted(logical):
+        core = _physical_core(number, topology)
+        places[number] = taken[core], number
+        taken[core] += 1
+    return sorted(places, key=places.get)
+
+
+def threads_note(threads: int, logical: Iterable[int], topology: Path = TOPOLOGY) -> str:
+    """On how many physical cores several threads run, for a record; "" for one, and where the machine does not tell.
+
+    logical: cores that they may use; they are bound to the first of `by_physical_core`.
+    """
+    used = {_physical_core(number, topology) for number in by_physical_core(logical, topology)[:threads]}
+    if threads < 2 or not used or None in used:
+        return ""
+    return f"{threads} threads on {len(used)} physical core{'s' if len(used) > 1 else ''}"
+
+
+def _physical_core(logical: int, topology: Path) -> tuple[str, str] | None:
+    """Package and number of the physical core of a logical one; None if unknown."""
+    parts = ("physical_package_id", "core_id")
+    found = tuple(_first_line(f"{topology}/cpu{logical}/topology/{part}") for part in parts)
+    return found if all(found) else None
 
 
 class OtherWork:

@@ -30,7 +30,6 @@ from bench.engines import ranking
 from bench.store import cli
 from bench.store.config import code_fingerprint
 from bench.store.records import Point, RecordStore
-from bench.tasks import evaluation
 from bench.tasks.relevance import Relevance
 from bench.tasks.subject import Slice, used
 from models.errors import InputError, nearest
@@ -170,11 +169,10 @@ def measure_bm25(
     )
     if store.has(point) and not force:
         return point.id
-    began, relevance = time.perf_counter(), Relevance(documents, queries)
+    is_true = getattr(corpus, "is_true", None)
+    began, relevance = time.perf_counter(), Relevance(documents, queries, is_true=is_true)
     ids, _ = rank(documents.texts, queries.texts, depth, language)
-    ranks, relevant = relevance.ranks(ids)
-    sidecar = relevance.sidecar(range(len(ranks)), ranks)
-    values = evaluation.evaluate(ranks, relevant, depth)
+    values, sidecar = relevance.evaluate(ids)
     return store.write(point, values, sidecar, note=NOTES[describe], seconds=time.perf_counter() - began)
 
 

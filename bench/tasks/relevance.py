@@ -1,11 +1,12 @@
 """Relevance of gallery items to queries, and per-query results.
 
-An item is relevant if it is of the query's image. Qrels of the user can name several items instead, with grades.
+An item is relevant if it is of the query's image. Qrels of the user can name several items instead, with grades. A
+corpus can know more: whether a caption is true of an image that it was not written for.
 """
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy
@@ -18,10 +19,19 @@ Qrels = Mapping[str, Mapping[str, float]]
 
 
 class Relevance:
-    """The qrels of `queries` over `gallery`: those given, or those of the image (`groups`) of each item."""
+    """The qrels of `queries` over `gallery`: those given, or those of the image (`groups`) of each item.
 
-    def __init__(self, gallery: Vectors, queries: Vectors, qrels: Qrels | None = None):
-        self.gallery, self.queries, self.qrels = gallery, queries, qrels
+    is_true: (query id, item id) -> whether the item makes the query true; None if the corpus does not know.
+    """
+
+    def __init__(
+        self,
+        gallery: Vectors,
+        queries: Vectors,
+        qrels: Qrels | None = None,
+        is_true: Callable[[str, str], bool] | None = None,
+    ):
+        self.gallery, self.queries, self.qrels, self.is_true = gallery, queries, qrels, is_true
 
     @functools.cached_property
     def _codes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,7 +64,7 @@ class Relevance:
 
     def _retrieved_grades(self, ids: np.ndarray, which) -> np.ndarray:
         """(Q, k) grades of retrieved items."""
-        rows = np.arange(self.queries.count)[which]
+        rows = np.arange(len(self.queries.ids))[which]
         flat = self._grades[np.repeat(rows, ids.shape[1]), np.maximum(ids, 0).ravel()]
         return np.where(ids >= 0, np.asarray(flat).reshape(ids.shape), 0)
 
@@ -65,6 +75,24 @@ class Relevance:
         names = np.array(self.queries.ids, object)[which]
         ideal = [sorted(self.qrels.get(name, {}).values(), reverse=True) for name in names]
         return {f"ndcg@{evaluation.NDCG_DEPTH}": evaluation.ndcg(self._retrieved_grades(ids, which), ideal)}
+
+    def true_first(self, ids: np.ndarray, which=slice(None)) -> np.ndarray | None:
+        """(Q,) bool: whether the first result makes the query true; None if unknown. Arguments as `ranks`."""
+        if self.is_true is None:
+            return None
+        rows, first = np.arange(len(self.queries.ids))[which], ids[:, 0]
+        names = ((self.queries.ids[row], self.gallery.ids[item]) for row, item in zip(rows, first, strict=True))
+        return np.array([item >= 0 and self.is_true(*pair) for item, pair in zip(first, names, strict=True)], bool)
+
+    def evaluate(self, ids: np.ndarray, which=slice(None)) -> tuple[dict[str, float], list[dict]]:
+        """All metrics that these results permit, and their per-query results. Arguments as `ranks`."""
+        ranks, relevant = self.ranks(ids, which)
+        values = evaluation.evaluate(ranks, relevant, ids.shape[1]) | self.ndcg(ids, which)
+        rows = self.sidecar(np.arange(len(self.queries.ids))[which], ranks)
+        if (true := self.true_first(ids, which)) is not None:
+            values["true@1"] = float(true.mean())
+            rows = [row | {"true": bool(found)} for row, found in zip(rows, true, strict=True)]
+        return values, rows
 
     def ranks(self, ids: np.ndarray, which=slice(None)) -> tuple[list[np.ndarray], np.ndarray]:
         """1-based ranks of the relevant items among the retrieved ids, and the number of relevant items (Q,).

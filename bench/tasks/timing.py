@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bench.engines import Engine
-from bench.store.machine import OtherWork
+from bench.store.machine import OtherWork, by_physical_core, threads_note
 from bench.tasks import evaluation
 
 WARM_UP_QUERIES = 32
@@ -50,19 +50,30 @@ class Measured:
 def pinned(threads: int) -> Iterator[None]:
     """Binds the process to `threads` cores, limits its thread pools to that number and disables garbage collection.
 
-    No library can bypass the binding: threads that it starts share the cores. Not on Linux: only the pools are limited.
+    Each core is another physical core, as far as there are enough. No library can bypass the binding: threads that it
+    starts share the cores. Not on Linux: only the pools are limited.
     """
     collecting = gc.isenabled()
     gc.disable()
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    allowed = _allowed()
     try:
-        _bind(allowed[:threads])
+        _bind(by_physical_core(allowed)[:threads])
         with threadpool_limits(limits=threads):
             yield
     finally:
         _bind(allowed)
         if collecting:
             gc.enable()
+
+
+def _allowed() -> list[int]:
+    """Logical cores of this process, ascending; empty where they cannot be chosen."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+
+
+def cores_note(threads: int) -> str:
+    """On how many physical cores `pinned` runs several threads, for the record; "" if unknown."""
+    return threads_note(threads, _allowed())
 
 
 def _bind(allowed: list[int]) -> None:
@@ -99,7 +110,8 @@ def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     for share in (50, 95, 99):
         values[f"latency_p{share}_us"] = evaluation.percentile(latency_us.ravel(), share)
     fewer = f"{len(prepared)} of {queries.shape[0]} queries" if len(prepared) < queries.shape[0] else ""
-    note, seconds = _join(other.note(), _spread(rates), fewer), time.perf_counter() - began
+    notes = other.note(), _spread(rates), fewer, cores_note(timing.threads)
+    note, seconds = _join(*notes), time.perf_counter() - began
     medians, ids = np.median(latency_us, axis=0), np.concatenate(found)
     return Measured(values, len(prepared), medians, ids, note, seconds, other.cores)
 
@@ -117,7 +129,7 @@ def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
             rates.append(queries.shape[0] / (time.perf_counter() - start))
             if time.perf_counter() - began > timing.repeats * timing.seconds:
                 break
-    note, seconds = _join(other.note(), _spread(rates)), time.perf_counter() - began
+    note, seconds = _join(other.note(), _spread(rates), cores_note(timing.threads)), time.perf_counter() - began
     return Measured({"qps": float(np.median(rates))}, queries.shape[0], None, ids, note, seconds, other.cores)
 
 

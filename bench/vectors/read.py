@@ -109,6 +109,19 @@ class Vectors(abc.ABC):
             start, at = end, at + 1
         return pieces[0] if len(pieces) == 1 else self._join(pieces)
 
+    def gather(self, items: np.ndarray):
+        """The items of these row numbers, in their order, as one array."""
+        ascending = np.argsort(items, kind="stable")
+        bounds = np.searchsorted(items[ascending], self._starts)
+        pieces = [
+            shard[items[ascending[first:last]] - start]
+            for shard, start, first, last in zip(self._shards, self._starts, bounds, bounds[1:], strict=False)
+            if first < last
+        ]
+        places = np.empty(len(items), np.int64)
+        places[ascending] = np.arange(len(items))
+        return self._join(pieces)[places]
+
     def prefix(self, count: int) -> "Vectors":
         """The first `count` items with ids and groups, as views of the memory or mapped files. Raises ValueError."""
         if not 0 <= count <= self.count:

@@ -1,11 +1,12 @@
 """Lexicon searches whose R@1 flat dense search does not reach.
 
-There is no ratio at equal quality, so speed and R@1 of both sides are compared, with a paired test of the R@1.
+There is no ratio at equal quality, so speed and R@1 of both sides are compared, with a paired test of the R@1. Below
+the R@1 of `verdict.is_comparable` there is nothing to compare.
 """
 
 from dataclasses import dataclass
 
-from reports.findings import paired
+from reports.findings import paired, verdict
 from reports.findings.ratios import FLAT, Comparison, Range, engine, flat_search, lexicon_side, range_of
 from reports.records.search import Call, Search
 from reports.records.sweep import Sweep
@@ -37,7 +38,8 @@ class AboveFlat:
 
 def above_flat(sweep: Sweep) -> list[AboveFlat]:
     """Each such search in each call in which both sides were timed, by ascending top_k."""
-    flats = [search for search in engine(sweep.at(sweep.largest, "dense"), FLAT) if search.recall is not None]
+    images = sweep.largest
+    flats = [s for s in engine(sweep.at(images, "dense"), FLAT) if verdict.is_comparable(s.recall, images)]
     if not flats:
         return []
     evidence, best = sweep.evidence, flat_search(sweep)

@@ -166,6 +166,8 @@ def _fastest(sweep: Sweep, call: Call, lexicon: list[Search], dense: list[Search
     if not all(sides):
         return None
     mine, theirs = (max(side, key=lambda search: search.rate(call)) for side in sides)
+    if not all(verdict.is_comparable(search.recall, sweep.largest) for search in (mine, theirs)):
+        return None
     cells = [Cell(s.rate(call), n=_at_recall(s), points=s.points(call), format=integer) for s in (mine, theirs)]
     gain, how = mine.rate(call) / theirs.rate(call), f"{mine.label}; {theirs.label}; {call.label}"
     return _of_costs(SPEED, _over(sweep), *cells, gain, how, "scale_engines", call == sweep.main_calls[0])

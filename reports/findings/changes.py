@@ -34,7 +34,6 @@ QUALITY, SIZE, SPEED, OTHER = "quality", "size", "speed", "other"
 SIZES = ("index_bytes", "bytes_per_image", "vectors_bytes")  # of files: identical each time they are made
 MEMORY = ("resident_bytes", "build_peak_bytes", "head_peak_bytes")
 TREC = "trec_"  # counts the hits of R@K again, and would be tested twice
-RESAMPLES = 2000  # of an interval; p-values need none
 RATES = ("queries/s", "images/s", "texts/s", "pairs/s", "s", "us")
 
 
@@ -241,9 +240,9 @@ def _tested(change: Change, paired: _Paired) -> Change:
     by_group = differences.groupby("group").outcome.sum().to_numpy()
     p = sign_flip.p_value(by_group)
     if p is None:
-        estimate = intervals.Estimate(0.0, 0.0, 0.0, None, len(differences), len(by_group), seeds=1)
+        estimate = intervals.Estimate(0.0, 0.0, 0.0, 0.0, len(differences), len(by_group), seeds=1)
         return replace(change, difference=estimate, why="no query differs")
-    return replace(change, difference=intervals.mean(differences, RESAMPLES), p=p)
+    return replace(change, difference=intervals.mean(differences), p=p)
 
 
 def _corrected(found: list[Change], level: float) -> list[Change]:

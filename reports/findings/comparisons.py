@@ -1,21 +1,32 @@
-"""Paired differences between variants and the reference, with Holm's correction over the family of tests."""
+"""Paired differences between variants and the reference, in three families.
+
+Planned: R@1 of each variant with at least three seeds, the question that the variants were trained for. Exploratory:
+other metrics of these. Each has Holm's correction of its own. Screened: variants with fewer seeds; their intervals do
+not say what another training would show, so nothing is tested. A variant that did not train has no difference.
+"""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from reports.findings import convergence
 from reports.records.evidence import UNTRAINED, Evidence
-from reports.render.tables import NOT_APPLICABLE, Cell
+from reports.render.tables import NOT_APPLICABLE, Cell, percent
 from reports.statistics import corrections, intervals
 from reports.statistics.intervals import Estimate
 
-SIGNIFICANT, OF_ONE_SEED = "*", "(*)"
-TESTED = ("recall@1", "recall@10")  # text to image, test split: the family that the correction covers
+SIGNIFICANT = "*"
+PLANNED, EXPLORATORY, SCREENED = FAMILIES = ("planned", "exploratory", "screened")
+TESTED = ("recall@1", "recall@10")  # text to image, test split; the first is planned
 SPLIT, DIRECTION = "test", "text_to_image"
 
 
 @dataclass(frozen=True)
 class Test:
-    """A variant minus the reference in one metric; `adjusted`: p-value after Holm's correction, None if untestable."""
+    """A variant minus the reference in one metric.
+
+    adjusted: p-value after Holm's correction within the family; None for the screened. detectable: the least
+    difference that the test finds with a probability of 80%, whatever the other tests of its family show.
+    """
 
     variant: str
     metric: str
@@ -23,18 +34,20 @@ class Test:
     points: tuple[str, ...]
     adjusted: float | None
     significant: bool
-
-    @property
-    def of_one_seed(self) -> bool:
-        """Whether only queries were resampled, so that variation between trainings is not covered."""
-        return self.estimate.seeds < 2
+    family: str
+    detectable: float | None = None
 
     @property
     def mark(self) -> str:
         """Significance mark of the difference."""
-        if not self.significant:
-            return ""
-        return OF_ONE_SEED if self.of_one_seed else SIGNIFICANT
+        return SIGNIFICANT if self.significant else ""
+
+    @property
+    def group(self) -> str:
+        """The family in words, such as "screened with one seed"."""
+        if self.family != SCREENED:
+            return self.family
+        return f"{SCREENED} with {'one seed' if self.estimate.seeds == 1 else f'{self.estimate.seeds} seeds'}"
 
 
 def difference(
@@ -60,28 +73,54 @@ def ablations(evidence: Evidence) -> list[str]:
 
 @functools.lru_cache(maxsize=8)
 def tests(evidence: Evidence) -> dict[tuple[str, str], Test]:
-    """(variant, metric) -> its test against the reference at the operating points, for every other trained variant."""
+    """(variant, metric) -> its difference to the reference at the operating points, for every variant that trained."""
     reference, found = evidence.reading.reference, []
     for variant in evidence.variants:
-        if variant == reference or variant.startswith(UNTRAINED):
+        if variant == reference or variant.startswith(UNTRAINED) or not_trained(evidence, variant):
             continue
         for metric in TESTED:
-            if (result := difference(evidence, *_sides(evidence, variant), metric))[0]:
-                found.append((variant, metric, *result))
-    p_values = {(variant, metric): e.p for variant, metric, e, _ in found if e.p is not None}
-    adjusted = dict(zip(p_values, map(float, corrections.holm(list(p_values.values()))), strict=True))
-    made = {}
-    for variant, metric, estimate, points in found:
-        p = adjusted.get((variant, metric))
-        significant = p is not None and p < evidence.reading.significant
-        made[variant, metric] = Test(variant, metric, estimate, points, p, significant)
-    return made
+            estimate, points = difference(evidence, *_sides(evidence, variant), metric)
+            if estimate is not None:
+                found.append(Test(variant, metric, estimate, points, None, False, _family(metric, estimate)))
+    return {(test.variant, test.metric): test for test in _corrected(found, evidence.reading.significant)}
+
+
+def _family(metric: str, estimate: Estimate) -> str:
+    if not estimate.is_tested:
+        return SCREENED
+    return PLANNED if metric == TESTED[0] else EXPLORATORY
+
+
+def _corrected(found: list[Test], level: float) -> list[Test]:
+    """The tests with p-values corrected within each family."""
+    made = [test for test in found if test.family == SCREENED]
+    for family in (PLANNED, EXPLORATORY):
+        mine = [test for test in found if test.family == family]
+        for test, p in zip(mine, corrections.holm([test.estimate.p for test in mine]), strict=True):
+            detectable = test.estimate.detectable(level / len(mine))
+            made.append(replace(test, adjusted=float(p), significant=bool(p < level), detectable=detectable))
+    places = {(test.variant, test.metric): place for place, test in enumerate(found)}
+    return sorted(made, key=lambda test: places[test.variant, test.metric])
+
+
+def not_trained(evidence: Evidence, variant: str) -> str:
+    """Which of a variant and the reference did not train, in words; "" if both did."""
+    reference = evidence.reading.reference
+    if mine := convergence.did_not_train(evidence, variant):
+        return mine
+    of_reference = convergence.did_not_train(evidence, reference)
+    return f"{reference} {of_reference}" if of_reference else ""
 
 
 def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
-    """The difference to the reference, with its mark; without a mark for variants that were not trained here."""
+    """The difference to the reference with its mark, or what the test could have found; no mark if nothing was tested.
+
+    A variant that did not train has none.
+    """
     if variant == evidence.reading.reference:
         return Cell(NOT_APPLICABLE)
+    if why := not_trained(evidence, variant):
+        return Cell(missing=why)
     test = tests(evidence).get((variant, metric))
     if test is None:
         filters = evidence.retrieval(SPLIT, DIRECTION) | evidence.operating_point(variant)
@@ -89,7 +128,8 @@ def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
         return estimate_cell(*difference(evidence, *_sides(evidence, variant), metric), missing)
     e = test.estimate
     n = f"{paired_queries(e)}, {e.seeds} seed{'s' if e.seeds > 1 else ''}"
-    return Cell(e.value, e.low, e.high, test.adjusted, test.mark, n, points=test.points)
+    mark = test.mark or (f" (detects {percent(test.detectable)})" if test.detectable is not None else "")
+    return Cell(e.value, e.low, e.high, test.adjusted, mark, n, points=test.points)
 
 
 def estimate_cell(estimate: Estimate | None, points: tuple[str, ...], missing: str) -> Cell:

@@ -34,7 +34,7 @@ def test(evidence: Evidence | None, point: str, reference: str, metric: str = "r
 
 @functools.lru_cache(maxsize=4096)
 def difference(evidence: Evidence | None, point: str, reference: str, metric: str = "recall@1") -> Estimate | None:
-    """`point` minus `reference` with its bootstrap interval; None if per-query results were not kept."""
+    """`point` minus `reference` with its interval over images; None if per-query results were not kept."""
     found = [evidence.outcomes([each], metric) if evidence else None for each in (point, reference)]
     return None if any(outcomes is None for outcomes in found) else intervals.difference(*found)
 

@@ -1,6 +1,7 @@
 """How many times faster and smaller the lexicon side is than each dense side, at equal R@1 and equal threads.
 
-A speedup counts only against a dense search whose R@1 is as good (`paired.as_good`). The call that is compared moves it
+A speedup counts only against a dense search whose R@1 is as good (`paired.as_good`), and only if R@1 is high enough to
+mean anything (`verdict.is_comparable`). The call that is compared moves it
 as much as the engine, so flat search is compared in both calls; and so does top-k.
 """
 
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reports.findings.paired import as_good
+from reports.findings.verdict import TOO_LOW, is_comparable
 from reports.records.search import Call, Search
 from reports.records.sweep import Sweep
 from reports.render.tables import NOT_MEASURED, Cell, percent, significant, size
@@ -83,6 +85,8 @@ def speedup(sweep: Sweep, mine: Search, call: Call, rivals: list[Search], theirs
     rate = mine.rate(call)
     if rate is None or mine.recall is None:
         return Cell(missing=mine.timed(call).missing or mine.cell("recall@1").missing or NOT_MEASURED)
+    if not is_comparable(mine.recall, mine.images):
+        return Cell(missing=TOO_LOW, n=f"R@1 {percent(mine.recall)} %")
     good = [rival for rival in rivals if as_good(sweep.evidence, rival, mine)]
     timed = [rival for rival in good if rival.rate(theirs)]
     if timed:

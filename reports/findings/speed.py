@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from reports.findings import verdict
 from reports.records.evidence import Evidence
 
 SHARED = ["machine_id", "threads", "batch_mode"]
@@ -23,9 +24,14 @@ class Ratio:
 
 
 def speed(evidence: Evidence, mode: str, top_k: float | None = None, images: float | None = None) -> Ratio | None:
-    """Mean QPS over seeds at the operating points, with the fewest threads of both sides; None without a pair."""
+    """Mean QPS over seeds at the operating points, with the fewest threads of both sides.
+
+    None without a pair, and where the R@1 of a side is too low for a ratio (`verdict.is_comparable`).
+    """
     sides = []
     for variant, filters in _sides(evidence, top_k, images):
+        if not verdict.is_comparable(evidence.cell(variant, "recall@1", **filters).value, filters["images"] or 1):
+            return None
         rows = evidence.matching(variant, "qps", **filters, batch_mode=mode)
         rows = rows[(rows.status == "ok") & (rows.value > 0)]
         sides.append(rows.sort_values("started").drop_duplicates([*SHARED, "seed"], keep="last"))

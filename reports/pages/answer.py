@@ -70,8 +70,8 @@ def parts(evidence: Evidence) -> Table:
         *(Column(metric, metric.replace("recall", "R"), points, minus) for metric in comparisons.TESTED),
     )
     notes = (
-        f"{comparisons.SIGNIFICANT} significant after Holm's correction; {comparisons.OF_ONE_SEED} over the queries of "
-        "one seed only, so another training may not show it.",
+        f"{comparisons.SIGNIFICANT} significant after Holm's correction; detects: the least difference that the test "
+        "finds with a probability of 80%. Nothing is tested with fewer than three seeds.",
     )
     return Table("answer_parts", f"Ablations against {reference}, those better than it first", columns, made, notes)
 

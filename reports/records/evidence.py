@@ -17,7 +17,17 @@ import pandas as pd
 from bench.tasks import evaluation
 from models.errors import InputError
 from reports.records.corpora import OWN, SYNTHETIC, Corpora, own_or_fitted_to
-from reports.records.rows import filtered, galleries, is_swept, newest_checkpoints, per_query, prepared
+from reports.records.rows import (
+    CONTENDED,
+    WALL_TIMES,
+    contended_runs,
+    filtered,
+    galleries,
+    is_swept,
+    newest_checkpoints,
+    per_query,
+    prepared,
+)
 from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, ended
 from reports.statistics import intervals
 from reports.statistics.intervals import Estimate
@@ -153,8 +163,14 @@ class Evidence:
         }
 
     def matching(self, variant: str, metric: str, **filters) -> pd.DataFrame:
-        """Rows of a metric whose columns equal `filters` (see `filtered`), oldest first."""
-        return filtered(self._by_key.get((variant, metric), self.rows.iloc[:0]), filters)
+        """Rows of a metric whose columns equal `filters` (see `filtered`), oldest first.
+
+        Wall times and rates of trainings on a loaded machine are left out.
+        """
+        rows = self._by_key.get((variant, metric), self.rows.iloc[:0])
+        if metric in WALL_TIMES and self._contended:
+            rows = rows[[(variant, run) not in self._contended for run in rows.config_id]]
+        return filtered(rows, filters)
 
     def measured(self, variant: str, metric: str, **filters) -> pd.DataFrame:
         """The newest row of each seed, ordered by seed; failed and non-finite rows are left out."""
@@ -164,7 +180,7 @@ class Evidence:
         return rows.iloc[[newest[seed] for seed in sorted(newest, key=lambda seed: (seed is None, seed))]]
 
     def cell(self, variant: str, metric: str, **filters) -> Cell:
-        """Mean over seeds, with a bootstrap interval if per-query results were kept; or why it is missing."""
+        """Mean over seeds, with an interval if per-query results were kept; or why it is missing."""
         rows = self.measured(variant, metric, **filters)
         if rows.empty:
             return Cell(missing=self._why_missing(variant, metric, filters))
@@ -175,7 +191,7 @@ class Evidence:
 
     @functools.cache  # noqa: B019  (an Evidence lives as long as one build)
     def interval(self, points: tuple[str, ...], metric: str) -> Estimate | None:
-        """Bootstrap estimate of a metric that is a mean over queries; None for other metrics."""
+        """Estimate of a metric that is a mean over queries; None for other metrics."""
         outcomes = self.outcomes(points, metric)
         return None if outcomes is None else intervals.mean(outcomes)
 
@@ -224,11 +240,17 @@ class Evidence:
         return dict(zip(points.point_id, points.seed.fillna(intervals.UNSEEDED), strict=True))
 
     @functools.cached_property
+    def _contended(self) -> set[tuple]:
+        return contended_runs(self.rows)
+
+    @functools.cached_property
     def _failed(self) -> dict[str, pd.DataFrame]:
         return dict(iter(self.failures().groupby("variant")))
 
     def _why_missing(self, variant: str, metric: str, filters: dict) -> str:
         same = self.matching(variant, metric, **filters)
+        if metric in WALL_TIMES and any(name == variant for name, _ in self._contended):
+            return CONTENDED
         if same.empty and variant not in self._failed:
             return NOT_MEASURED
         if (same.status == "ok").any():

@@ -27,6 +27,27 @@ def prepared(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(status=rows.status.replace("", "ok"))
 
 
+CONTENDED = "loaded machine"  # in the note of a record, by `bench.store.machine`; and why a rate is missing
+WALL_TIMES = ("train_seconds", "train_samples_per_second")
+LEAST_BUSY = 0.7  # CPU time over wall time of a training that had a core for itself
+
+
+def contended_runs(rows: pd.DataFrame) -> set[tuple]:
+    """(variant, config_id) of trainings that shared their cores with other work: their wall times say nothing.
+
+    Other work is in the note of the cost; where it was not measured, the CPU time is far below the wall time.
+    """
+    costs = rows[(rows.task == "training") & rows.step.isna()]
+    loaded = costs[costs.note.str.contains(CONTENDED, regex=False)]
+    columns = ["variant", "config_id", "point_id"]
+    timed = costs[costs.metric.isin(("train_seconds", "train_cpu_seconds"))]
+    times = timed.pivot_table(index=columns, columns="metric", values="value")
+    if len(times.columns) == 2:
+        idle = times[times.train_cpu_seconds < LEAST_BUSY * times.train_seconds].reset_index()
+        loaded = pd.concat([loaded[columns], idle[columns]])
+    return set(zip(loaded.variant, loaded.config_id, strict=True))
+
+
 def is_swept(rows: pd.DataFrame) -> pd.Series:
     """Whether each row was measured by `bench.scale`."""
     return rows.task.isin(SWEPT) & rows.seed.isna()
@@ -98,6 +119,8 @@ def per_query(queries: pd.DataFrame, metric: str) -> np.ndarray | None:
         return (queries["first"].to_numpy() <= int(metric.removeprefix("zero_shot_top"))).astype(float)
     if name == "recall" and "first" in queries:
         return (queries["first"].to_numpy() <= int(depth)).astype(float)
+    if metric == "true@1" and "true" in queries and queries["true"].notna().all():
+        return queries["true"].to_numpy(float)
     if name == "trec_recall" and "ranks" in queries:
         return evaluation.trec_recall(queries["ranks"], queries["relevant"].astype(float), int(depth))
     if metric.startswith("judgements_tau") and "outcome" in queries:

@@ -102,7 +102,7 @@ class Sweep:
         return [call for call in map(self.call, MODES) if call]
 
     def recall_cell(self, search: Search) -> Cell:
-        """R@1 with its bootstrap interval, if per-query results were kept."""
+        """R@1 with its interval over images, if per-query results were kept."""
         cell = search.cell("recall@1")
         estimate = self.evidence.interval(cell.points, "recall@1") if self.evidence and cell.points else None
         if estimate is None:

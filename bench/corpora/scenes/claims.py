@@ -187,6 +187,24 @@ def _relation(words: str, a: int, b: int) -> tuple[int, int, int]:
     return (bit, b, a) if swapped else (bit, a, b)
 
 
+def is_true(claims: Sequence[np.ndarray], scene: np.ndarray, place_of: np.ndarray) -> bool:
+    """Whether one of the meanings of a caption (`Reader.read`) is true of a scene.
+
+    scene: a row of `layout.draw`. place_of: `places_of` the pack.
+    """
+    shown = {int(scene[GROUPS + group * GROUP_WIDTH + CONCEPT]) for group in range(scene[N_GROUPS])}
+    for claim in claims:
+        named = {int(claim[THING + thing * THING_WIDTH]) for thing in range(claim[N_THINGS])}
+        if len(named) == claim[N_THINGS] and named <= shown and _holds(claim, scene, place_of):
+            return True
+    return False
+
+
+def places_of(pack: Pack) -> np.ndarray:
+    """(photographs,) int32: the place that each shows."""
+    return np.array([pack.places.index(photo.of) for photo in pack.photos], np.int32)
+
+
 class Claims:
     """Claims of captions, indexed by concepts: a scene is checked only against captions that name its concepts.
 
@@ -209,7 +227,7 @@ class Claims:
         self.claims = claims[order]
         self.keys, starts = np.unique(keys[order], return_index=True)
         self.starts = np.append(starts, len(claims)).astype(np.int64)
-        self.place_of = np.array([pack.places.index(photo.of) for photo in pack.photos], np.int32)
+        self.place_of = places_of(pack)
 
     def tally(self, scenes: np.ndarray, first: int, edges: np.ndarray, counts: np.ndarray) -> None:
         """Adds the scenes that make each caption true to `counts`, int64 (captions, len(edges)).

@@ -6,6 +6,7 @@ relation, concept) combinations are held out: they occur in the split `compositi
 least one that all of its captions mention.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from bench.corpora import check_integer, check_slice
 from bench.corpora.scenes import columns, layout
-from bench.corpora.scenes.claims import Claims
+from bench.corpora.scenes.claims import Claims, Reader, is_true, places_of
 from bench.corpora.scenes.facts import Scene, facts_of, words_of
 from bench.corpora.scenes.grammar import N_CAPTIONS, Grammar
 from bench.corpora.scenes.negatives import hard_negative
@@ -137,6 +138,29 @@ class Scenes:
                 claims.tally(self._draw(part, first, last)[0], offset + first, edges, counts)
         return counts.cumsum(axis=1)
 
+    @functools.lru_cache(maxsize=1 << 18)  # noqa: B019  (a corpus lives as long as the process)
+    def is_true(self, caption_id: str, image_id: str) -> bool:
+        """Whether a caption of the corpus is true of an image of it, whichever image it was written for."""
+        image, number = caption_id.rsplit("-", 1)
+        if image == image_id:
+            return True
+        split, i = _place(image_id)
+        scene = self._draw(split, i, i + 1)[0][0]
+        return is_true(self._claims(image, int(number)), scene, self._place_of)
+
+    @functools.lru_cache(maxsize=1 << 16)  # noqa: B019
+    def _claims(self, image_id: str, number: int) -> list[np.ndarray]:
+        split, i = _place(image_id)
+        return self._reader.read(self.describe(split, i, i + 1)[0][number])
+
+    @functools.cached_property
+    def _place_of(self) -> np.ndarray:
+        return places_of(self.pack)
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.pack)
+
     def _draw(self, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         check_slice(self, split, start, stop)
         scenes = np.zeros((stop - start, columns.WIDTH), np.int32)
@@ -147,6 +171,12 @@ class Scenes:
             found = f"no scene with a held-out combination found for {len(self.concepts)} concepts"
             raise InputError(f"corpus {self.name}: {split}: {found}; use more concepts")
         return scenes, words
+
+
+def _place(image_id: str) -> tuple[str, int]:
+    """Split and number of a scene."""
+    split, number = image_id.rsplit("-", 1)
+    return split, int(number)
 
 
 def _tables(pack) -> tuple[np.ndarray, ...]:

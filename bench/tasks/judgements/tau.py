@@ -19,7 +19,7 @@ def tau(scores_N: np.ndarray, grades_N: np.ndarray, variant: str) -> float:
 def outcomes(scores_N: np.ndarray, grades_N: np.ndarray, images_N: np.ndarray, variant: str) -> np.ndarray:
     """(G,) float64, one per image: tau plus G x the image's influence on it. Their mean is tau.
 
-    A bootstrap over these means is that of tau over images, to first order (the infinitesimal jackknife; Efron and
+    An interval of these means is that of tau over images, to first order (the infinitesimal jackknife; Efron and
     Tibshirani, 1993, chapter 22), so intervals and paired differences are those of any mean over images. The influence
     is the derivative of tau by the weight of the image, at equal weights.
 

@@ -25,9 +25,11 @@ CODE = (
     "bench.tasks.retrieval.direction",
     "bench.tasks.retrieval.settings",
     "bench.tasks.relevance",
+    "bench.corpora.scenes.claims",
     "bench.tasks.timing",
     "bench.tasks.evaluation",
     "bench.vectors.impacts",
+    "bench.vectors.shuffled",
     "bench.vectors.statistics",
     "bench.engines.ranking",
 )
@@ -44,7 +46,8 @@ class Direction:
         both = (images, captions) if direction == "text_to_image" else (captions, images)
         (self.gallery, self.gallery_id), (self.queries, _) = both
         self.depth = min(options.depth, self.gallery.count)
-        self.relevance = Relevance(self.gallery, self.queries)
+        is_true = getattr(measurement.slice.corpus, "is_true", None) if direction == "text_to_image" else None
+        self.relevance = Relevance(self.gallery, self.queries, is_true=is_true)
         dense = encoded.kind == "dense"
         self.knobs = {} if dense else {"scale": options.scale, "query_top_k": options.query_top_k}
         fields = {"vectors_id": self.gallery_id, "code_id": code_fingerprint(*CODE)}
@@ -95,8 +98,8 @@ class Direction:
             return point.id
         began = time.perf_counter()
         ids, scores = self.ranking(setting)
-        ranks, relevant = self.relevance.ranks(ids)
-        values = evaluation.evaluate(ranks, relevant, self.depth) | {
+        values, sidecar = self.relevance.evaluate(ids)
+        values |= {
             "overlap@10": evaluation.overlap(ids, self.reference, REFERENCE_DEPTH),
             "index_bytes": index.bytes,
             "bytes_per_image": index.bytes / max(1, self.gallery.count),
@@ -107,7 +110,6 @@ class Direction:
         values |= self.cost(setting)
         shown = self.examples(setting, ids, scores, examples) if examples else None
         seconds = time.perf_counter() - began
-        sidecar = self.relevance.sidecar(range(len(ranks)), ranks)
         stored = ranking_rows(self.queries.ids, self.gallery.ids, ids, scores) if ranked else None
         return self.store.write(point, values, sidecar, shown, seconds=seconds, rankings=stored)
 

@@ -1,7 +1,7 @@
 """Forest plot: the difference of every variant to the reference."""
 
 from reports.findings import comparisons
-from reports.findings.comparisons import OF_ONE_SEED, SIGNIFICANT
+from reports.findings.comparisons import SCREENED, SIGNIFICANT
 from reports.pages import Section
 from reports.records.evidence import Evidence
 from reports.render.figures import COLOURS, MUTED, Figure, Panel, Series, draw
@@ -10,8 +10,8 @@ from reports.render.tables import points
 SHORT = {"recall@1": "R@1", "recall@10": "R@10"}
 LOOKS = {
     SIGNIFICANT: ("significant after Holm's correction", {"colour": COLOURS[1]}),
-    OF_ONE_SEED: ("significant over the queries of one seed", {"colour": COLOURS[3], "filled": False}),
     "": ("not significant", {"colour": MUTED, "filled": False}),
+    SCREENED: ("screened with fewer than three seeds", {"colour": COLOURS[3], "filled": False, "marker": "s"}),
 }
 
 
@@ -30,7 +30,7 @@ def figure(evidence: Evidence, tests: list[comparisons.Test]) -> Figure:
     for metric in comparisons.TESTED:
         mine = [test for test in tests if test.metric == metric]
         series = [
-            _series(name, [test for test in mine if test.mark == mark], names, look)
+            _series(name, [test for test in mine if _look(test) == mark], names, look)
             for mark, (name, look) in LOOKS.items()
         ]
         axis = f"{SHORT[metric]} minus that of {reference}, points"
@@ -40,9 +40,13 @@ def figure(evidence: Evidence, tests: list[comparisons.Test]) -> Figure:
         alt.append(f"{SHORT[metric]}: {'; '.join(values)}")
     caption = (
         f"Each variant minus {reference}, in points, paired by query and seed, with 95% intervals. Left of the line, "
-        f"{reference} is better. Significance after Holm's correction over {len(tests)} tests."
+        f"{reference} is better. Significance after Holm's correction, R@1 and R@10 apart."
     )
     return draw("forest", caption, f"Differences to {reference}, in points. {'. '.join(alt)}.", panels, columns=2)
+
+
+def _look(test: comparisons.Test) -> str:
+    return SCREENED if test.family == SCREENED else test.mark
 
 
 def _in_words(test: comparisons.Test) -> str:

@@ -34,7 +34,7 @@ def table(evidence: Evidence) -> Table:
     beside = published.of_corpus(published.JUDGEMENTS, evidence.corpora.given(evidence.corpus))
     rows += [other | published_row(one) for one in beside]
     notes = (
-        "Score: the inner product of image and caption. Intervals: bootstrap over images, crossed with seeds, to first "
+        "Score: the inner product of image and caption. Intervals: over images and seeds, to first "
         "order. Published values are quoted, not measured here. CLIPScore (arXiv 2104.08718) puts “A photo depicts” "
         "before each caption.",
     )

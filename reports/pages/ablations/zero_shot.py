@@ -47,7 +47,7 @@ def table(evidence: Evidence, found: dict[str, str]) -> Table:
         for metric, row in guesses.items():
             row |= dict.fromkeys((f"{kind} {one}" for one in measured), Cell(NOT_APPLICABLE))
             row[f"{kind} {ACCURACIES[0]}"] = _shared([cell(variant, metric) for variant in evidence.variants])
-    notes = ["Intervals: bootstrap over images, crossed with seeds. The mean over classes has none."]
+    notes = ["Intervals: over images and seeds. The mean over classes has none."]
     if broken:
         notes.append(f"Left out, because they could not be decoded: {'; '.join(broken)}.")
     caption = f"Zero-shot classification of test images of {evidence.corpus or 'no corpus'}"

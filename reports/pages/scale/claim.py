@@ -139,7 +139,7 @@ def above_flat_table(sweep: Sweep) -> Table | None:
     )
     notes = (
         "p: exact paired test over the same queries, grouped by image, after Holm's correction over the lexicon "
-        f"searches; {MARK} below {sweep.evidence.reading.significant:g}. Intervals: bootstrap over images, not "
+        f"searches; {MARK} below {sweep.evidence.reading.significant:g}. Intervals: over images, not "
         "corrected. Both sides have the same call and threads.",
     )
     caption = f"Where flat search does not reach the R@1: {sweep.title}"

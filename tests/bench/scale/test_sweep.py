@@ -135,3 +135,20 @@ def test_a_failed_job_is_recorded_and_the_others_continue(sweep_once, grid, in_p
     again = sweep_once("dense", grid, ["dummy", "faiss-flat"], size=60)
     expected = {"ok"} if status == "absent" else set(of_dummy.status)
     assert set(again[again.engine == "dummy"].status) == expected, "an absent engine may be installed by now"
+
+
+def test_true_at_1_judges_the_first_result(galleries, grid, tmp_path, in_process):
+    """Here a caption is true of the items whose number is even, whichever item it was written for."""
+    known = replace(galleries["lexicon"], is_true=lambda query, item: int(item.removeprefix("item")) % 2 == 0)
+    store = RecordStore(tmp_path)
+    Sweep(store, tmp_path, known, grid, Limits(60)).run(plan("lexicon", 200, grid, ["impact"], largest=False))
+    accuracy = store.read().query("batch_mode == ''")
+    queries = store.queries(accuracy.point_id.iloc[0])
+    assert value(accuracy, "recall@1") == 1.0, "each query finds its own item"
+    expected = [int(query.removeprefix("query")) % 2 == 0 for query in queries.query_id]
+    assert queries.true.tolist() == expected
+    assert value(accuracy, "true@1") == sum(expected) / len(expected)
+
+
+def test_true_at_1_is_not_measured_where_nobody_knows(swept):
+    assert "true@1" not in set(swept.rows.metric)

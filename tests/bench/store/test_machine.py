@@ -83,3 +83,28 @@ def test_a_loaded_machine_is_noted(monkeypatch):
     assert other.note() == ""
     other.cores = 0.3
     assert other.note() == "loaded machine: other work kept 0.3 of 2 cores busy"
+
+
+def topology(folder, cores: dict[int, tuple[int, int]]):
+    """A folder as the kernel shows one: logical core -> (package, physical core)."""
+    for number, values in cores.items():
+        about = folder / f"cpu{number}" / "topology"
+        about.mkdir(parents=True)
+        for name, value in zip(("physical_package_id", "core_id"), values, strict=True):
+            (about / name).write_text(f"{value}\n")
+    return folder
+
+
+def test_physical_cores_come_before_their_siblings(tmp_path):
+    """Neighbours 0 and 1 share a core, and so do 2 and 3; cores of two packages have the same number."""
+    shown = topology(tmp_path, {0: (0, 0), 1: (0, 0), 2: (0, 1), 3: (0, 1), 4: (1, 0)})
+    assert machines.by_physical_core([3, 2, 1, 0, 4], shown) == [0, 2, 4, 1, 3]
+    assert machines.threads_note(2, range(4), shown) == "2 threads on 2 physical cores"
+    assert machines.threads_note(4, range(4), shown) == "4 threads on 2 physical cores"
+    assert machines.threads_note(2, [0, 1], shown) == "2 threads on 1 physical core"
+    assert machines.threads_note(1, range(4), shown) == ""
+
+
+def test_a_machine_that_does_not_tell_keeps_the_order(tmp_path):
+    assert machines.by_physical_core([2, 0, 1], tmp_path) == [0, 1, 2]
+    assert machines.threads_note(2, [0, 1], tmp_path) == ""

@@ -12,6 +12,7 @@ from bench.store.records import RecordStore
 from bench.tasks.retrieval.direction import DIRECTIONS
 from bench.tasks.retrieval.settings import RecallOptions, Setting, main_setting, settings
 from models.errors import InputError
+from reports.records.rows import per_query
 
 ACCURACY = RecallOptions(timing=None, examples=0, hard_negatives=False)
 
@@ -197,3 +198,23 @@ def test_a_truncated_vector_shard_is_named_and_nothing_is_lost(copied_words, wor
     with pytest.raises(InputError, match=shard.name.replace(".", r"\.")):
         measure_words(copied_words, "lexicon")
     assert len(RecordStore(copied_words).read()) == len(words_measured[1])
+
+
+def test_true_at_1_of_scenes_is_at_least_recall(measured):
+    """A scene makes its own captions true, and may make those of another scene true."""
+    store = RecordStore(measured.home)
+    rows = store.read().query("task == 'retrieval' and batch_mode == ''")
+    values = rows.pivot_table(index=["direction", "point_id"], columns="metric", values="value")
+    assert values.loc["image_to_text", "true@1"].isna().all()
+    to_image = values.loc["text_to_image"]
+    assert len(to_image) == len(measured.top_k) * 2 + 2
+    assert (to_image["true@1"] >= to_image["recall@1"]).all()
+    for point_id, recorded in to_image["true@1"].items():
+        queries = store.queries(point_id)
+        assert per_query(queries, "true@1").mean() == pytest.approx(recorded)
+
+
+def test_records_without_truth_have_no_outcomes_of_it(words_measured):
+    store, rows = words_measured
+    point_id = rows.query("task == 'retrieval' and batch_mode == ''").point_id.iloc[0]
+    assert per_query(store.queries(point_id), "true@1") is None

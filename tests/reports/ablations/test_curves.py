@@ -25,8 +25,8 @@ def test_the_forest_shows_the_differences_of_the_table(home, site, undrawn):
             assert numbers == pytest.approx(
                 [100 * float(csv.loc[variant, f"difference {metric}{part}"]) for part in ("", " low", " high")]
             )
-    clear = next(one for one in figure.panels[0].series if one.name.startswith("significant"))
-    assert "no_momentum" in [figure.panels[0].names[int(y)] for y in clear.y]
+    (screened,) = figure.panels[0].series
+    assert screened.name.startswith("screened") and len(screened.y) == 3, "one seed each"
     rows = plots.of_figure(figure)["rows"]
     assert {row["y"] for row in rows} == {"clip", "no_bottleneck", "no_momentum"} and all(
         "records: " in row["tip"] for row in rows

@@ -117,24 +117,19 @@ def test_differences_come_from_the_paired_queries(home, site):
             < expected
             < csv.loc["no_momentum", f"difference recall@{k} high"]
         )
-        assert csv.loc["no_momentum", f"difference recall@{k} p"] < 0.05
-    assert csv.loc["no_bottleneck", "difference recall@1 p"] > 0.05
+        assert f"difference recall@{k} p" not in csv, "one seed is not tested"
     assert "300 paired queries of 60 images, 1 seed" in csv.loc["no_momentum", "difference recall@1 n"]
 
 
-def test_significance_marks(page):
-    assert (
-        page.row("Text to image, and", "no_momentum")[10].split(" ")[0].endswith("*")
-        or "*" in page.row("Text to image, and", "no_momentum")[10]
-    )
-    assert "*" not in page.row("Text to image, and", "no_bottleneck")[10]
-    assert "(*)" in page.row("Ablations against lexlip", "no_momentum")[2]
-    assert "*" not in page.row("Ablations against lexlip", "no_bottleneck")[2]
+def test_one_seed_has_no_mark(page):
+    for variant in ("no_momentum", "no_bottleneck"):
+        assert "*" not in page.row("Text to image, and", variant)[10]
+        assert "*" not in page.row("Ablations against lexlip", variant)[2]
 
 
 def test_untrained_baselines_are_compared_but_are_no_ablations(made, tmp_path, page_of):
     """BM25 has its own engine and no seed: paired with each seed of the reference, outside the corrected family."""
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         made.variant("lexlip", 0.4, seed=seed)
         made.variant("no_momentum", 0.1, seed=seed)
     made.retrieval(made.point("bm25", seed=None, engine="bm25", top_k=None, bits=None, checkpoint_id=""), 0.9)

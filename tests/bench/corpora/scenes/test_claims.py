@@ -174,3 +174,13 @@ def test_a_caption_with_two_meanings_counts_a_scene_once(all_concepts):
 def test_edges_must_be_ascending_gallery_sizes(few, edges):
     with pytest.raises(InputError, match="edges"):
         few.satisfying_counts("test", 10, 20, edges)
+
+
+def test_pairs_agree_with_the_counts(few):
+    """`is_true` of each caption and image, against the number of other images that satisfy the caption."""
+    captions = list(few.captions("test", 0, 12))
+    gallery = [few.image_id("test", i) for i in range(12)] + [few.image_id("distractors", i) for i in range(40)]
+    true = np.array([[few.is_true(caption, image) for image in gallery] for caption, _, _ in captions])
+    own = np.array([[image == of for image in gallery] for _, _, of in captions])
+    assert true[own].all()
+    np.testing.assert_array_equal((true & ~own).sum(1), few.satisfying_counts("test", 12, 40, [52])[:, 0])

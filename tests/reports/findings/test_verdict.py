@@ -1,0 +1,50 @@
+"""The R@1 below which speeds are not compared."""
+
+import pytest
+
+from reports.findings import speed, verdict
+from reports.findings.above_flat import above_flat
+from reports.findings.ratios import comparisons
+from reports.records.evidence import Evidence
+from reports.records.sweep import sweeps
+from tests.reports.scale.records import FLAT, IMPACT, Made
+
+
+@pytest.mark.parametrize(
+    ("recall", "images", "expected"),
+    [
+        (0.1, 1_000_000, True),
+        (0.0999, 1_000_000, False),
+        (0.15, 100, False),  # 20 times chance are 20%
+        (0.2, 100, True),
+        (None, 1000, False),
+    ],
+)
+def test_least_recall(recall, images, expected):
+    assert verdict.is_comparable(recall, images) is expected
+
+
+@pytest.mark.parametrize(("recall", "ratio"), [(0.15, 20.0), (0.05, None)])
+def test_no_ratio_of_speeds_at_a_low_recall(made, recall, ratio):
+    sweep = Made(made.store)
+    sweep.search("lexicon", recall, 200.0, top_k=32, **IMPACT)
+    sweep.search("dense", recall, 10.0, **FLAT)
+    (found,) = comparisons(sweeps(Evidence(made.store))[0])
+    cell = found.speedup["flat single"]
+    assert (cell.value, cell.missing) == (ratio, "" if ratio else "R@1 below 10%")
+
+
+def test_no_speed_above_flat_search_of_a_low_recall(made):
+    sweep = Made(made.store)
+    sweep.search("lexicon", 0.12, 200.0, top_k=32, **IMPACT)
+    sweep.search("dense", 0.08, 10.0, **FLAT)
+    assert above_flat(sweeps(Evidence(made.store))[0]) == []
+
+
+@pytest.mark.parametrize(("skill", "expected"), [(0.9, 400 / 90), (0.02, None)])
+def test_variants_of_a_low_recall_have_no_ratio_of_speeds(made, skill, expected):
+    """Over 60 images, 20 times chance are 33%."""
+    for name in ("lexlip", "clip"):
+        made.variant(name, skill)
+    found = speed.speed(Evidence(made.store), "single")
+    assert found is None if expected is None else found.ratio == pytest.approx(expected)
