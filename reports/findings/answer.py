@@ -1,217 +1,201 @@
-"""The reference against the baseline, one comparison a row, losses first.
+"""The answer in fixed sentences: which side finds more, which is faster and which is smaller, and how sure that is.
 
-Over the test gallery both are searched at their operating points. At scale the pair is chosen by one rule for both
-sides: the best search of each in R@1; and at equal R@1, where the level is the highest R@1 that both sides reach, the
-fastest and the smallest search of each side that is as good (`paired.as_good`).
+Quality is R@1 over the test gallery. Speed and size are of the largest gallery in which both sides were timed: the
+fastest and the smallest search of each side whose engine finds `LEVELS` of the exact top 10, over the vectors that the
+quality is of (the operating point of lexicon vectors). Templates have at most 25 words.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from reports.findings import comparisons, paired, speed, verdict
-from reports.findings.ratios import FLAT, lexicon_side, sizes
-from reports.findings.ratios import comparisons as ratios_at_equal_recall
+from reports.findings import comparisons, paired
 from reports.records.evidence import Evidence
-from reports.records.search import KINDS, MODES, Call, Search
-from reports.records.sweep import Sweep, sweeps
-from reports.render.tables import NOT_APPLICABLE, Cell, integer, percent, points, significant, size, times
+from reports.records.search import KINDS, Call, Search
+from reports.records.variants import sources
+from reports.render.tables import integer, percent, points, significant, size, times
 from reports.statistics.intervals import Estimate
 
-RECALLS = (
-    ("R@1, text to image", "recall@1", "test", "text_to_image"),
-    ("R@10, text to image", "recall@10", "test", "text_to_image"),
-    ("R@1, image to text", "recall@1", "test", "image_to_text"),
-    ("R@1 on unseen combinations", "recall@1", "compositional", "text_to_image"),
-)
-HARD_NEGATIVES = "Hard negatives"
-BEST, SPEED, SIZE = "Best R@1", "Speed at equal R@1", "Index size at equal R@1"
-WORST_SPEED, WORST_SIZE = "Speed at equal R@1, worst top-k", "Index size, worst top-k"
-SIDES = ("reference", "baseline")
+LEVELS = (0.95, 0.9, 0.8, 0.5)  # engine recall@10: the highest that both sides reach
+EQUAL = 0.05  # ratios within this share of 1 are no difference
+OPEN = ""
+TEMPLATES = {
+    "quality": "{winner} finds the right image first more often: {gap} points of R@1 over {images} images "
+    "(95% interval {low} to {high}, {seeds}).",
+    "quality open": "No clear difference in R@1 over {images} images: {gap} points "
+    "(95% interval {low} to {high}, {seeds}).",
+    "quality missing": "Quality was not compared: {reference} and {baseline} lack results of the same queries.",
+    "speed": "At {level}% engine recall over {images} images, {winner} answers {ratio} as many queries "
+    "per second{range}.",
+    "speed open": "At {level}% engine recall over {images} images, both answer about as many queries "
+    "per second{range}.",
+    "speed missing": "Speed was not compared: the two were not timed in one call at one engine recall.",
+    "size": "At that engine recall, the smallest index of {winner} is {ratio} smaller: {least} an image "
+    "against {most}.",
+    "size open": "At that engine recall, the smallest indexes are about equal: {least} and {most} an image.",
+    "size missing": "Size was not compared: no index of both sides reaches one engine recall.",
+    "title": "{quality}, {speed}",
+}
+MOST_WORDS = 25
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One comparison.
+class Sentence:
+    """A filled template. winner: "" if there is no clear one, None if not measured. points: records behind it."""
 
-    over: the gallery. difference: points with interval for shares, times better for speed and size. how: what was
-    searched and how. anchor: section with the evidence. headline: whether the first page shows it in a tile.
-    """
-
-    what: str
-    over: str
-    verdict: str
-    reference: Cell
-    baseline: Cell
-    difference: Cell
-    how: str
-    anchor: str
-    headline: bool = False
-
-    @property
-    def points(self) -> tuple[str, ...]:
-        return self.difference.points
+    template: str
+    text: str
+    winner: str | None
+    points: tuple[str, ...] = ()
 
 
-def findings(evidence: Evidence) -> list[Finding]:
-    """Every comparison that both sides were measured in, losses first."""
-    found = [_recall(evidence, *recall) for recall in RECALLS] + [_hard_negatives(evidence), _bytes(evidence)]
-    found += [_speed(evidence, mode) for mode in MODES]
-    found += at_scale(evidence)
-    return sorted((one for one in found if one), key=lambda one: verdict.ORDER.index(one.verdict))
+@dataclass(frozen=True)
+class Field:
+    """Searches of reference and baseline on one machine over one gallery, both kinds of vectors timed in `call`."""
+
+    source: str
+    images: int
+    call: Call
+    searches: tuple[Search, ...]
+
+    def of(self, kind: str, level: float, top_k: int | None, bits: int | None) -> list[Search]:
+        """Timed searches of a kind whose engine finds the level; of lexicon vectors at the operating point only.
+
+        Where nothing was measured at it, such as of a user's own vectors, the pruning of most searches stands in.
+        """
+        mine = [search for search in self.searches if search.kind == kind]
+        if kind == "lexicon":
+            points = [(search.top_k, search.bits) for search in mine if search.query_top_k is None]
+            point = (top_k, bits) if (top_k, bits) in points else max(points, key=points.count, default=None)
+            mine = [s for s in mine if (s.top_k, s.bits) == point and s.query_top_k is None]
+        return [search for search in mine if (engine_recall(search) or 0) >= level]
 
 
-def at_scale(evidence: Evidence) -> list[Finding]:
-    """Best R@1, and speed and size at equal R@1, of the first sweep with R@1 of both sides."""
-    for sweep in sweeps(evidence):
-        lexicon, dense = (
-            [search for search in sweep.at(sweep.largest, kind) if search.recall and not search.engine.endswith("-gpu")]
-            for kind in KINDS
-        )
-        if lexicon and dense:
-            sides = at_equal_recall(sweep, lexicon, dense)
-            found = [_best(sweep, lexicon, dense), _smallest(sweep, *sides), _worst_size(sweep)]
-            for call in sweep.main_calls:
-                found += [_fastest(sweep, call, *sides), _worst_speed(sweep, call)]
-            return [one for one in found if one]
-    return []
+def sentence(name: str, winner: str | None, behind: tuple[str, ...] = (), /, **values: str) -> Sentence:
+    return Sentence(name, TEMPLATES[name].format(**values), winner, behind)
 
 
-def at_equal_recall(sweep: Sweep, lexicon: list[Search], dense: list[Search]) -> list[list[Search]]:
-    """Searches of each side that are as good as the best one of the weaker side."""
-    tops = [max(side, key=lambda search: search.recall) for side in (lexicon, dense)]
-    weaker = tops[1] if paired.as_good(sweep.evidence, *tops) else tops[0]
-    return [[s for s in side if paired.as_good(sweep.evidence, s, weaker)] for side in (lexicon, dense)]
+def sentences(evidence: Evidence) -> list[Sentence]:
+    """Quality, speed, size."""
+    return [quality(evidence), *costs(evidence)]
 
 
-# --- over the test gallery
+def title(found: list[Sentence]) -> str:
+    """The finding in one line, from the winners of quality and of speed."""
+    better, faster = found[0].winner, found[1].winner
+    quality = {None: "Quality not compared", OPEN: "Equal quality"}.get(better, f"{better} finds more")
+    speed = {None: "speed not compared", OPEN: "equal speed"}.get(faster, f"{faster} answers faster")
+    if better and better == faster:
+        speed = "and answers faster"
+        return f"{quality} {speed}"
+    return TEMPLATES["title"].format(quality=quality, speed=speed)
 
 
-def _recall(evidence: Evidence, what: str, metric: str, split: str, direction: str) -> Finding | None:
-    r, filters = evidence.reading, evidence.retrieval(split, direction)
-    sides = [(name, filters | evidence.operating_point(name)) for name in (r.reference, r.baseline)]
-    over = f"{integer(filters['images'])} images" if filters["images"] else ""
-    return _compared(evidence, what, over, metric, sides, f"top-{r.top_k}, {r.bits} bits", what == RECALLS[0][0])
+def engine_recall(search: Search) -> float | None:
+    """Share of the exact top 10 that an engine finds; 1 for an exact engine that was not judged."""
+    value = search.cell("engine_recall@10").value
+    return 1.0 if value is None and search.exact else value
 
 
-def _hard_negatives(evidence: Evidence) -> Finding | None:
-    at = {"task": "hard_negatives", "split": "test"}
-    sides = [(name, at) for name in (evidence.reading.reference, evidence.reading.baseline)]
-    return _compared(evidence, HARD_NEGATIVES, "", "hard_negative_accuracy", sides, "float vectors, before pruning")
+def field(evidence: Evidence) -> Field | None:
+    """The largest gallery in which both kinds were timed in one call; single queries with the fewest threads first."""
+    found, compared = [], (evidence.reading.reference, evidence.reading.baseline)
+    for source, of_source in sources(evidence).items():
+        kinds = {search.kind for search in of_source if search.variant in compared}
+        searches = [s for s in of_source if s.variant in compared or s.kind not in kinds]
+        for call in {call for search in searches for call in search.calls}:
+            for images in {search.images for search in searches}:
+                mine = tuple(
+                    s for s in searches if s.images == images and s.rate(call) and not s.engine.endswith("-gpu")
+                )
+                if {search.kind for search in mine} >= set(KINDS):
+                    found.append(Field(source, images, call, mine))
+    return max(found, key=lambda one: (one.images, one.call.mode == "single", -(one.call.threads or 0)), default=None)
 
 
-def _compared(evidence: Evidence, what: str, over: str, metric: str, sides, how: str, headline=False) -> Finding | None:
-    ours, theirs = (evidence.cell(name, metric, **filters) for name, filters in sides)
-    if ours.missing or theirs.missing:
-        return None
-    estimate, _ = comparisons.difference(evidence, *sides, metric)
-    return _of_shares(what, over, ours, theirs, estimate, how, "ablations", headline)
-
-
-def _of_shares(what, over, ours: Cell, theirs: Cell, estimate: Estimate | None, how, anchor, headline) -> Finding:
-    """A comparison of shares; open without an interval."""
-    behind = ours.points + theirs.points
+def quality(evidence: Evidence) -> Sentence:
+    r, at = evidence.reading, evidence.retrieval()
+    sides = [(name, at | evidence.operating_point(name)) for name in (r.reference, r.baseline)]
+    estimate, behind = comparisons.difference(evidence, *sides, "recall@1")
+    images = at["images"]
     if estimate is None:
-        difference = Cell(ours.value - theirs.value, points=behind, format=points)
-    else:
-        n = comparisons.paired_queries(estimate)
-        difference = Cell(estimate.value, estimate.low, estimate.high, n=n, points=behind, format=points)
-    shown = [Cell(cell.value, n=cell.n, points=cell.points, format=percent) for cell in (ours, theirs)]
-    return Finding(
-        what, over, verdict.of_difference(difference.low, difference.high), *shown, difference, how, anchor, headline
-    )
+        estimate, behind, images = _quality_at_scale(evidence)
+    if estimate is None or estimate.low is None:
+        return sentence("quality missing", None, reference=r.reference, baseline=r.baseline)
+    low, high, gap = estimate.low, estimate.high, estimate.value
+    clear = low > 0 or high < 0
+    if clear and gap < 0:
+        low, high, gap = -high, -low, -gap
+    winner = OPEN if not clear else r.reference if estimate.value > 0 else r.baseline
+    written = (lambda value: percent(value)) if clear else points
+    seeds = f"{estimate.seeds} seed{'' if estimate.seeds == 1 else 's'}"
+    values = {"gap": written(gap), "low": written(low), "high": written(high), "seeds": seeds, "winner": winner}
+    return sentence("quality" if clear else "quality open", winner, behind, images=integer(images), **values)
 
 
-def _of_costs(what, over, ours: Cell, theirs: Cell, gain: float, how, anchor, headline=False) -> Finding:
-    """A comparison of rates or sizes; gain: how many times better the reference is."""
-    difference = Cell(gain, points=tuple(dict.fromkeys(ours.points + theirs.points)), format=times)
-    return Finding(what, over, verdict.of_ratio(gain), ours, theirs, difference, how, anchor, headline)
+def _quality_at_scale(evidence: Evidence) -> tuple[Estimate | None, tuple[str, ...], int]:
+    """Best R@1 of each kind in the largest gallery, paired by query: for a home that holds a sweep only."""
+    found = field(evidence)
+    best = [max((s for s in found.searches if s.kind == kind and s.recall is not None and s.accuracy.point_id),
+                key=lambda search: search.recall, default=None) for kind in KINDS] if found else [None]  # fmt: skip
+    if None in best:
+        return None, (), 0
+    behind = tuple(search.accuracy.point_id for search in best)
+    return paired.difference(evidence, *behind), behind, found.images
 
 
-def _bytes(evidence: Evidence) -> Finding | None:
-    r, found = evidence.reading, speed.bytes_per_image(evidence)
-    if not found:
-        return None
-    sides = [Cell(value, points=found.points, format=size) for value in (found.reference, found.baseline)]
-    engines = f"{r.lexicon_engine}, {r.dense_engine}"
-    return _of_costs("Index bytes per image", _gallery(evidence), *sides, 1 / found.ratio, engines, "efficiency")
+def costs(evidence: Evidence) -> list[Sentence]:
+    """Speed and size at equal engine recall."""
+    found = field(evidence)
+    level, sides = equal(evidence, found) if found else (0.0, {})
+    if not sides:
+        return [sentence("speed missing", None), sentence("size missing", None)]
+    r, call = evidence.reading, found.call
+    names = dict(zip(KINDS, (r.reference, r.baseline), strict=True))
+    fastest = {names[kind]: max(mine, key=lambda search: search.rate(call)) for kind, mine in sides.items()}
+    winner, ratio = _ratio({name: search.rate(call) for name, search in fastest.items()}, max)
+    behind = tuple(point for search in fastest.values() for point in search.points(call))
+    at = {"level": f"{100 * level:.0f}", "images": integer(found.images)}
+    values = {"winner": winner, "ratio": times(ratio), "range": _range(fastest, winner, call)}
+    speed = sentence("speed" if winner else "speed open", winner, behind, **at, **values)
+    stored = {names[kind]: [search for search in mine if search.bytes_per_image] for kind, mine in sides.items()}
+    if not all(stored.values()):
+        return [speed, sentence("size missing", None)]
+    smallest = {name: min(mine, key=lambda search: search.bytes_per_image) for name, mine in stored.items()}
+    bytes_ = {name: search.bytes_per_image for name, search in smallest.items()}
+    winner, ratio = _ratio(bytes_, min)
+    values = {
+        "winner": winner,
+        "ratio": times(ratio),
+        "least": size(min(bytes_.values())),
+        "most": size(max(bytes_.values())),
+    }
+    behind = tuple(point for search in smallest.values() for point in search.points())
+    return [speed, sentence("size" if winner else "size open", winner, behind, **values)]
 
 
-def _speed(evidence: Evidence, mode: str) -> Finding | None:
-    r, found = evidence.reading, speed.speed(evidence, mode)
-    if not found:
-        return None
-    sides = [Cell(value, points=found.points, format=significant) for value in (found.reference, found.baseline)]
-    call = Call(mode, None if found.threads is None else int(found.threads))
-    how = f"{r.lexicon_engine}, {r.dense_engine}; {call.label}"
-    return _of_costs(f"Queries per second, {MODES[mode]}", _gallery(evidence), *sides, found.ratio, how, "efficiency")
+def equal(evidence: Evidence, found: Field) -> tuple[float, dict[str, list[Search]]]:
+    """The highest level that both sides reach, and their searches there by kind; nothing if they share none."""
+    r = evidence.reading
+    for level in LEVELS:
+        sides = {kind: found.of(kind, level, r.top_k, r.bits) for kind in KINDS}
+        if all(sides.values()):
+            return level, sides
+    return 0.0, {}
 
 
-def _gallery(evidence: Evidence) -> str:
-    images = evidence.gallery.get(("test", "text_to_image"))
-    return f"{integer(images)} images" if images else NOT_APPLICABLE
+def _ratio(values: dict[str, float], best: Callable) -> tuple[str, float]:
+    """The better side (`OPEN` if about equal), and how many times more the larger value is."""
+    ratio = max(values.values()) / min(values.values())
+    return (OPEN if ratio - 1 <= EQUAL else best(values, key=values.get)), ratio
 
 
-# --- at scale
-
-
-def _best(sweep: Sweep, lexicon: list[Search], dense: list[Search]) -> Finding:
-    mine = max(lexicon, key=lambda search: search.recall)
-    theirs = max(dense, key=lambda search: (search.recall, search.engine == FLAT))
-    gap = paired.difference(sweep.evidence, mine.accuracy.point_id, theirs.accuracy.point_id)
-    cells = [search.cell("recall@1") for search in (mine, theirs)]
-    return _of_shares(BEST, _over(sweep), *cells, gap, f"{mine.label}; {theirs.label}", "scale", True)
-
-
-def _fastest(sweep: Sweep, call: Call, lexicon: list[Search], dense: list[Search]) -> Finding | None:
-    sides = [[search for search in side if search.rate(call)] for side in (lexicon, dense)]
-    if not all(sides):
-        return None
-    mine, theirs = (max(side, key=lambda search: search.rate(call)) for side in sides)
-    if not all(verdict.is_comparable(search.recall, sweep.largest) for search in (mine, theirs)):
-        return None
-    cells = [Cell(s.rate(call), n=_at_recall(s), points=s.points(call), format=integer) for s in (mine, theirs)]
-    gain, how = mine.rate(call) / theirs.rate(call), f"{mine.label}; {theirs.label}; {call.label}"
-    return _of_costs(SPEED, _over(sweep), *cells, gain, how, "scale_engines", call == sweep.main_calls[0])
-
-
-def _smallest(sweep: Sweep, lexicon: list[Search], dense: list[Search]) -> Finding | None:
-    sides = [[search for search in side if search.bytes_per_image] for side in (lexicon, dense)]
-    if not all(sides):
-        return None
-    mine, theirs = (min(side, key=lambda search: search.bytes_per_image) for side in sides)
-    cells = [Cell(s.bytes_per_image, n=_at_recall(s), points=s.points(), format=size) for s in (mine, theirs)]
-    gain, how = theirs.bytes_per_image / mine.bytes_per_image, f"{mine.label}; {theirs.label}"
-    return _of_costs(SIZE, _over(sweep), *cells, gain, how, "scale_engines", True)
-
-
-def _worst_speed(sweep: Sweep, call: Call) -> Finding | None:
-    """The lowest speedup over the fastest dense engine of equal R@1, among all top-k."""
-    rows = [row for row in ratios_at_equal_recall(sweep) if row.call == call and not row.speedup["any"].missing]
-    if not rows:
-        return None
-    worst = min(rows, key=lambda row: row.speedup["any"].value)
-    search, ratio = worst.search, worst.speedup["any"]
-    mine = Cell(search.rate(call), n=_at_recall(search), points=search.points(call), format=integer)
-    theirs = Cell(search.rate(call) / ratio.value, n=ratio.n, points=ratio.points, format=integer)
-    how = f"{search.label}; {ratio.n.partition(':')[0]}"
-    return _of_costs(WORST_SPEED, _over(sweep), mine, theirs, ratio.value, how, "scale")
-
-
-def _worst_size(sweep: Sweep) -> Finding | None:
-    """The lowest ratio of the bytes of a dense store to those of the index, among all top-k and stores."""
-    cells = [(one, store, cell) for one in lexicon_side(sweep) for store, cell in sizes(sweep, one).items()]
-    cells = [(one, store, cell) for one, store, cell in cells if not cell.missing]
-    if not cells:
-        return None
-    search, store, ratio = min(cells, key=lambda one: one[2].value)
-    mine = Cell(search.bytes_per_image, n=_at_recall(search), points=search.points(), format=size)
-    theirs = Cell(search.bytes_per_image * ratio.value, n=ratio.n, points=ratio.points, format=size)
-    how = f"{search.label}; {store}, whatever its R@1"
-    return _of_costs(WORST_SIZE, _over(sweep), mine, theirs, ratio.value, how, "scale")
-
-
-def _over(sweep: Sweep) -> str:
-    return f"{integer(sweep.largest)} images"
-
-
-def _at_recall(search: Search) -> str:
-    return f"R@1 {percent(search.recall)} %" if search.recall is not None else ""
+def _range(fastest: dict[str, Search], winner: str, call: Call) -> str:
+    """The ratio of the slowest round of one side to the fastest of the other, and the reverse; "" without rounds."""
+    ends = {
+        name: [search.timed(call, f"qps_{end}").value for end in ("min", "max")] for name, search in fastest.items()
+    }
+    if any(not value for rounds in ends.values() for value in rounds):
+        return ""
+    first, second = sorted(ends, key=lambda name: name != (winner or next(iter(ends))))
+    low, high = ends[first][0] / ends[second][1], ends[first][1] / ends[second][0]
+    return f" ({significant(low)} to {significant(high)} over rounds)"

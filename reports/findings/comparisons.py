@@ -15,6 +15,10 @@ from reports.statistics import corrections, intervals
 from reports.statistics.intervals import Estimate
 
 SIGNIFICANT = "*"
+NOTE = (
+    f"{SIGNIFICANT} significant after Holm's correction, with at least {intervals.LEAST_SEEDS} seeds. "
+    "Detects: the least difference, in points, that the test finds with a probability of 80%."
+)
 PLANNED, EXPLORATORY, SCREENED = FAMILIES = ("planned", "exploratory", "screened")
 TESTED = ("recall@1", "recall@10")  # text to image, test split; the first is planned
 SPLIT, DIRECTION = "test", "text_to_image"

@@ -1,33 +1,29 @@
-"""Parts of the pages. A part is a module with `section(evidence) -> Section | None` and a template of the same name.
+"""Pages of the site. A page is a module with `sections(evidence)` and an entry in `reports.pages.site.PAGES`.
 
-A part without any records may return None and is left out. `reports.pages.site.PAGES` lists the parts of each page; a
-new part is a module, a template and an entry there.
+A section has fixed text, charts and tables; the general template shows them in this order, and tables of `folded`
+behind a switch. A section with `template` is shown by that template instead.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench.store.metrics import METRICS
-from reports.render.figures import Figure
+from reports.render.charts import Chart
 from reports.render.tables import Table
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page. `name`: anchor and name of the template; `data`: values for the template; `folder`: of it."""
+    """name: anchor. text: fixed paragraphs. data: values for `template`. empty: said in place of charts and tables."""
 
     name: str
     title: str
+    text: tuple[str, ...] = ()
+    charts: list[Chart] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    folded: list[Table] = field(default_factory=list)
     data: dict = field(default_factory=dict)
-    folder: str = ""
+    template: str = "section.html"
+    empty: str = ""
 
     @property
-    def template(self) -> str:
-        return f"{self.folder}/{self.name}.html".removeprefix("/")
-
-
-def definitions(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Label and definition of metrics, from the registry."""
-    return [(METRICS[name].label, METRICS[name].definition) for name in names]
+    def all_tables(self) -> list[Table]:
+        return [*self.tables, *self.folded]

@@ -1,99 +1,120 @@
-"""The first page: reference against baseline, losses first; which parts matter; limits of the records."""
+"""The first page: one chart, three sentences, five rows, the lexicons of three images, what was not measured."""
 
 from reports.findings import answer, comparisons
-from reports.findings.verdict import LOSES, OPEN, ORDER, WINS
-from reports.pages import Section, limits
-from reports.pages.ablations import table as ablations
+from reports.pages import Section, limits, look
+from reports.pages.ablations import LEXICONS_OF, word_columns, words_of
+from reports.records.corpora import OWN
 from reports.records.evidence import Evidence
-from reports.render.tables import Cell, Column, Table, integer, percent, points
+from reports.records.search import KINDS, Search
+from reports.render.charts import Axis, Chart, Mark, Panel, Series
+from reports.render.tables import Cell, Column, Table, integer, percent, points, significant, size
 
-WORDS = {LOSES: "loses", OPEN: "open", WINS: "wins"}
-
-
-def section(evidence: Evidence) -> Section:
-    found = answer.findings(evidence)
-    data = {
-        "counts": {verdict: sum(one.verdict == verdict for one in found) for verdict in ORDER},
-        "tiles": [one for one in found if one.headline],
-        "missing": limits.not_measured(evidence),
-        "caveats": limits.caveats(evidence),
-    }
-    tables = [table(evidence, found), parts(evidence), *words(evidence)]
-    return Section("answer", "The answer", tables=tables, data=data)
+NAMED = ("no_bottleneck", "strong_decoder", "no_momentum")  # the ablations that the paper's claim rests on
+QUALITIES = {"recall@10": "R@10, %", "engine_recall@10": "engine recall@10, %"}
+MEANINGS = {
+    "recall@10": "Share of captions whose image is among the first ten results",
+    "engine_recall@10": "Share of the exact first ten results that an engine finds",
+}
+IMAGES_SHOWN = 3
+WIDTH, HEIGHT = 730, 330  # pixels: beside the sentences on a laptop
 
 
-def table(evidence: Evidence, found: list[answer.Finding]) -> Table:
-    """One row for each comparison, losses first."""
+def sections(evidence: Evidence) -> list[Section]:
+    found, shown = answer.sentences(evidence), []
+    drawn = chart(evidence, answer.title(found))
+    if evidence.corpus.startswith("scenes"):  # licences of photographs forbid to pass them on
+        shown = look.images(evidence)[:IMAGES_SHOWN]
+    tables = [rows(evidence), limits.not_measured(evidence)]
+    data = {"sentences": found, "images": shown}
+    charts = [drawn] if drawn else []
+    return [Section("answer", "The answer", charts=charts, tables=tables, data=data, template="answer.html")]
+
+
+def chart(evidence: Evidence, title: str) -> Chart | None:
+    """Quality against queries per second in the largest gallery that both kinds were timed in; None without any."""
+    found = answer.field(evidence)
+    if not found:
+        return None
+    metric = next(name for name in QUALITIES if name == "engine_recall@10" or _measured(found.searches, name))
+    series = tuple(
+        Series(names_of(found.searches, kind), marks(found.searches, kind, metric, found.call), place, line="front")
+        for place, kind in enumerate(KINDS)
+    )
+    panel = Panel("", Axis("queries per second", log=True), Axis(QUALITIES[metric]), series)
+    best = [one for one in panel.series for one in one.marks if one.label]
+    alt = "; ".join(f"{mark.label}: {significant(mark.y)} %, {significant(mark.x)} queries per second" for mark in best)
+    subtitle = f"{MEANINGS[metric]}, against speed, over {integer(found.images)} images. Marks: an index, by its size. "
+    subtitle += f"Up and right is better. Queries: {found.call.label}."
+    return Chart(
+        "answer", title, subtitle, found.source, f"{QUALITIES[metric]} against queries per second. {alt}.", (panel,), 1,
+        "Line: settings that no other of its kind beats in both. Point at a mark for its record.",
+        width=WIDTH, height=HEIGHT,
+    )  # fmt: skip
+
+
+def _measured(searches: tuple[Search, ...], metric: str) -> bool:
+    return all(any(s.kind == kind and s.cell(metric).value for s in searches) for kind in KINDS)
+
+
+def names_of(searches, kind: str) -> str:
+    """The models of a kind of vectors, for a legend."""
+    models = sorted({search.variant for search in searches if search.kind == kind} - {""})
+    return f"{models[0]}, {kind} vectors" if len(models) == 1 else f"{kind} vectors"
+
+
+def marks(searches, kind: str, metric: str, call) -> tuple[Mark, ...]:
+    """One mark for each search of a kind with the metric and a rate."""
+    mine = [s for s in searches if s.kind == kind and s.rate(call) and s.cell(metric).value is not None]
+    return tuple(
+        Mark(s.rate(call), 100 * s.cell(metric).value, tip(s, call), size=s.bytes_per_image, label=label(s))
+        for s in mine
+    )
+
+
+def label(search: Search) -> str:
+    """Engine and top-k, short enough to stand in a chart."""
+    return f"{search.engine}{f' top-{search.top_k}' if search.top_k else ''}"
+
+
+def tip(search: Search, call=None) -> str:
+    """A search and its records, line by line."""
+    shown = [("R@1 {} %", "recall@1", percent), ("R@10 {} %", "recall@10", percent)]
+    shown += [("engine recall@10 {} %", "engine_recall@10", percent), ("{} an image", "bytes_per_image", size)]
+    cells = [(text, search.cell(metric), written) for text, metric, written in shown]
+    if call:
+        cells.append((f"{{}} queries per second, {call.label}", search.timed(call), significant))
+    lines = [f"{search.variant}: {search.label}", f"{integer(search.images)} images"]
+    lines += [text.format(written(cell.value)) for text, cell, written in cells if not cell.missing]
+    records = dict.fromkeys(point for _, cell, _ in cells for point in cell.points)
+    return "\n".join([*lines, f"records: {', '.join(list(records)[:6])}"])
+
+
+def rows(evidence: Evidence) -> Table:
+    """Reference, baseline and the named ablations; the variant of words if it was measured."""
     r = evidence.reading
-    rows = [
-        {
-            "what": Cell(one.what), "over": Cell(one.over or "–"), "verdict": Cell(WORDS[one.verdict]),
-            "reference": one.reference, "baseline": one.baseline, "difference": one.difference, "how": Cell(one.how),
-        }
-        for one in found
-    ]  # fmt: skip
+    names = (r.reference, r.baseline, *(() if evidence.corpus.startswith(OWN) else NAMED))
+    names += (r.words,) if r.words in evidence.variants and r.words not in names else ()
     columns = (
-        Column("what", "Compared"),
-        Column("verdict", f"Verdict for {r.reference}"),
-        Column("difference", "Difference, points or times"),
-        Column("reference", r.reference),
-        Column("baseline", r.baseline),
-        Column("over", "Gallery"),
-        Column("how", "Searched by"),
-    )
-    notes = (
-        "Shares in %: difference in points with its 95% interval, paired by query and seed. Rates and sizes: how many "
-        f"times better {r.reference} is; below 1× it is worse. They have no interval; within 5% they count as equal.",
-        "At equal R@1: the fastest, or smallest, search of each side at the highest R@1 that both sides reach. "
-        "Worst top-k: each top-k against the fastest dense search of equal R@1, or the smallest store; lowest ratio.",
-    )
-    return Table("answer", f"{r.reference} against {r.baseline}, losses first", columns, rows, notes)
-
-
-def parts(evidence: Evidence) -> Table:
-    """Differences of the ablations to the reference: significant gains of an ablation first, then its losses."""
-    reference, tests = evidence.reading.reference, comparisons.tests(evidence)
-    minus, rows = f"Minus {reference}, points", []
-    for variant in comparisons.ablations(evidence):
-        mine = [test for metric in comparisons.TESTED if (test := tests.get((variant, metric)))]
-        clear = [test.estimate.value for test in mine if test.significant]
-        group = 3 if not mine else 2 if not clear else 1 if min(clear) < 0 else 0
-        cells = {metric: comparisons.difference_cell(evidence, variant, metric) for metric in comparisons.TESTED}
-        rows.append((group, -abs(mine[0].estimate.value) if mine else 0.0, variant, cells))
-    made = [
-        {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant)))} | cells
-        for *_, variant, cells in sorted(rows, key=lambda row: row[:3])
-    ]
-    columns = (
-        Column("variant", "Ablation"),
+        Column("variant", "Model"),
         Column("seeds", "Seeds", integer),
-        *(Column(metric, metric.replace("recall", "R"), points, minus) for metric in comparisons.TESTED),
+        *(Column(f"recall@{k}", f"R@{k}", percent, "Text to image, %") for k in (1, 10)),
+        Column("difference", f"R@1 minus {r.reference}, points", points),
+        *word_columns(evidence),
+        Column("bytes", "Index, an image", size),
     )
+    at, made = evidence.retrieval(), []
+    for name in names:
+        operating = evidence.operating_point(name)
+        cells = {"variant": Cell(name), "seeds": Cell(len(evidence.seeds(name)))}
+        if name in evidence.variants:
+            cells |= {f"recall@{k}": evidence.cell(name, f"recall@{k}", **at, **operating) for k in (1, 10)}
+            cells |= {"difference": comparisons.difference_cell(evidence, name, "recall@1")} | words_of(evidence, name)
+            sized = at | operating | {"task": ("retrieval", "index")}
+            cells["bytes"] = evidence.cell(name, "bytes_per_image", **sized)
+        made.append(cells)
+    images = integer(at["images"]) if at["images"] else "no"
     notes = (
-        f"{comparisons.SIGNIFICANT} significant after Holm's correction; detects: the least difference that the test "
-        "finds with a probability of 80%. Nothing is tested with fewer than three seeds.",
+        f"Over {images} test images. R@K: share of captions whose image is among the first K. Below: 95% intervals. "
+        f"{comparisons.NOTE}",
     )
-    return Table("answer_parts", f"Ablations against {reference}, those better than it first", columns, made, notes)
-
-
-def words(evidence: Evidence) -> list[Table]:
-    """R@1 of every variant beside the measures of words; no table without any measurement of them."""
-    r1 = Column("recall@1", "R@1, text to image, %", percent)
-    columns = (Column("variant", "Variant"), Column("seeds", "Seeds", integer), r1)
-    rows = [
-        {
-            "variant": Cell(variant),
-            "seeds": Cell(len(evidence.seeds(variant))),
-            r1.key: evidence.cell(variant, r1.key, **evidence.retrieval() | evidence.operating_point(variant)),
-        }
-        | ablations.word_cells(evidence, variant)
-        for variant in evidence.variants
-    ]
-    notes = (
-        "Words of an image's captions: the share of its weight on them, and of images whose strongest lexicon is one. "
-        "Typed words: the caption's words as the query, without the text encoder. Dense vectors have no words.",
-    )
-    words = tuple(ablations.word_columns(evidence.reading))
-    made = Table("answer_words", "R@1 beside the words of an image", (*columns, *words), rows, notes)
-    made = made.measured(ablations.WORDS)
-    return [made] if len(made.columns) > len(columns) else []
+    return Table("answer", "The models", columns, made, notes).measured(LEXICONS_OF)

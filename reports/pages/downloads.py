@@ -30,7 +30,7 @@ def section(evidence: Evidence) -> Section:
         "commits": sorted({commit[:SHORT] for commit in evidence.rows.git_commit if commit}),
         "year": max((started[:4] for started in evidence.rows.started if started), default=""),
     }
-    return Section("downloads", "Downloads, and how to cite", data=data)
+    return Section("downloads", "Downloads, and how to cite", data=data, template="downloads.html")
 
 
 def write(evidence: Evidence, folder: Path) -> list[dict]:

@@ -1,34 +1,33 @@
-"""Limits of the records: what was not measured, and what makes them worth less than they seem. Fixed sentences."""
+"""Limits of the records: what was not measured, and what makes them worth less than they seem; both as tables."""
 
 from collections.abc import Iterator
 
 from bench.store.metrics import METRICS
-from reports.findings import convergence, speed
+from reports.findings import convergence
 from reports.findings.paper import LARGE_SCALE
-from reports.findings.ratios import LUCENE
 from reports.records.corpora import OWN
 from reports.records.evidence import UNTRAINED, Evidence
-from reports.render.tables import clean, integer, points
+from reports.render.tables import Cell, Column, Table, clean, integer, points
 
 EXPECTED = ("no_bottleneck", "strong_decoder", "no_momentum")
-FEW_SEEDS = 5
+FEW_SEEDS = 3
 LOADED = "loaded machine"
 MIXED = {"code_id": "versions of the code", "machine_id": "machines"}
+NAMED = 5  # points named in a cell
 
 
-def not_measured(evidence: Evidence) -> list[str]:
-    """What a reader may expect and the records lack."""
-    return list(_not_measured(evidence))
+def not_measured(evidence: Evidence) -> Table:
+    """What a reader may expect and the records lack, each with what there is instead."""
+    rows = [{"what": Cell(what), "instead": Cell(instead)} for what, instead in _not_measured(evidence)]
+    columns = (Column("what", "Not measured"), Column("instead", "What there is"))
+    return Table("not_measured", "What was not measured", columns, rows)
 
 
-def caveats(evidence: Evidence) -> list[str]:
+def caveats(evidence: Evidence) -> Table:
     """Failures, loaded machines, early ends, contradictions and mixtures among the records."""
-    return list(_caveats(evidence))
-
-
-def unknown_metrics(evidence: Evidence) -> list[str]:
-    """Names in the records that the registry does not define."""
-    return [clean(name) for name in sorted(set(evidence.rows.metric) - {""}) if metric(name) is None]
+    rows = [{"what": Cell(what), "which": Cell(which)} for what, which in _caveats(evidence)]
+    columns = (Column("what", "Caveat"), Column("which", "Records"))
+    return Table("caveats", "Caveats of the records", columns, rows)
 
 
 def metric(name: str):
@@ -39,75 +38,70 @@ def metric(name: str):
         return None
 
 
-def _not_measured(evidence: Evidence) -> Iterator[str]:
+def _not_measured(evidence: Evidence) -> Iterator[tuple[str, str]]:
     r, rows = evidence.reading, evidence.rows
     absent = [name for name in (r.reference, r.baseline, *EXPECTED) if name not in evidence.variants]
     if absent and not evidence.corpus.startswith(OWN):
-        yield f"Variants without records: {', '.join(absent)}."
-    fewest = min((len(evidence.seeds(name)) for name in _compared(evidence)), default=FEW_SEEDS)
-    if fewest < FEW_SEEDS:
-        yield f"Variation between trainings: at least one variant has only {fewest} seed{'s' if fewest > 1 else ''}."
+        yield f"Models: {', '.join(absent)}", f"{len(evidence.variants)} models"
+    trained = [name for name in evidence.variants if not name.startswith(UNTRAINED)]
+    few = [name for name in trained if len(evidence.seeds(name)) < FEW_SEEDS]
+    if few:
+        yield "Variation between trainings of every model", f"{len(few)} of {len(trained)} have under {FEW_SEEDS} seeds"
     largest = rows[rows.task.isin(("retrieval", "scale"))].images.max()
     if not largest >= LARGE_SCALE:
-        yield f"Galleries of 1M images or more; the largest has {integer(largest) if largest == largest else 0}."
+        yield "Galleries of 1M images or more", f"at most {integer(largest) if largest == largest else 0} images"
     if evidence.corpus not in ("coco", "flickr30k"):
-        yield f"COCO and Flickr30k; the corpus here is “{evidence.corpus or 'unknown'}”."
-    if LUCENE not in set(rows.engine):
-        yield "Lucene, the engine of the paper."
-    if not all(speed.speed(evidence, mode) for mode in ("single", "batched")):
-        yield f"Speed of {r.reference} and {r.baseline} on one machine with equal threads, in at least one call."
+        yield "COCO and Flickr30k, the corpora of the paper", evidence.corpus or "no corpus"
+    if "lucene" not in set(rows.engine):
+        yield "Lucene, the engine of the paper", ", ".join(sorted(set(rows.engine) - {""})) or "no engine"
     if rows[rows.metric == "encode_texts_per_second"].empty:
-        yield "Time to encode queries and images; rates are of search only."
+        yield "Time to encode queries and images", "rates of search only"
+    if not (rows.gpu != "").any():
+        yield "GPU engines", "CPU only"
+
+
+def _caveats(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    rows = evidence.rows
+    for row in evidence.failures().itertuples():
+        seed = "" if row.seed != row.seed else f"seed {row.seed:.0f}"
+        unsure = f"on one of the data sets named “{row.corpus}”" if row.corpus in evidence.corpora.split else ""
+        place = ", ".join(filter(None, (row.variant, row.task, row.engine, seed, unsure)))
+        yield row.status.replace("_", " ").capitalize(), f"{place}{f' ({row.note})' if row.note else ''}"
+    timed = rows[rows.metric == "qps"]
+    if loaded := int(timed.note.str.contains(LOADED, regex=False).sum()):
+        yield "Timed on a loaded machine", f"{loaded} of {len(timed)} rates"
+    trained = rows[(rows.task == "training") & (rows.metric == "train_seconds") & rows.step.isna()]
+    if loaded := sorted(set(trained[trained.note.str.contains(LOADED, regex=False)].variant)):
+        yield "Trained on a loaded machine: seconds are too high", ", ".join(loaded)
+    if gains := convergence.still_learning(evidence):
+        least, most = points(min(gains.values())), points(max(gains.values()))
+        which = f"{len(gains)} of {len(evidence.variants)} gained {least} to {most} points of R@1 in the last quarter"
+        yield "Not converged", which
+    if broken := evidence.contradictions():
+        yield "R@1 contradicts the per-query results", f"{len(broken)} points: {', '.join(broken[:NAMED])}"
+    retrieval = rows[rows.task == "retrieval"]
+    for column, words in MIXED.items():
+        if (n := len(set(retrieval[column]) - {""})) > 1:
+            yield f"Retrieval from several {words}", str(n)
+    if evidence.superseded:
+        yield (
+            "Left out: earlier trainings of the same models",
+            f"{evidence.superseded} points{_named(evidence.earlier)}",
+        )
+    for name, several in evidence.corpora.split.items():
+        if evidence.corpus in several:
+            yield f"“{name}” names {len(several)} data sets", ", ".join(several)
+    if evidence.others:
+        names = ", ".join(
+            f"{profile or 'no profile'} on {corpus or 'no corpus'}" for profile, corpus in evidence.others
+        )
+        yield "Not on these pages (report --profile, --corpus)", names
+    if unknown := [clean(name) for name in sorted(set(rows.metric) - {""}) if metric(name) is None]:
+        yield "Unknown metrics, in no table", ", ".join(unknown)
 
 
 def _named(checkpoints: set[tuple]) -> str:
     """Variant, seed and id of checkpoints, in words; "" for none."""
     seeded = sorted((variant, str(seed), checkpoint) for variant, seed, checkpoint in checkpoints)
     named = [f"{variant}{f' seed {seed}' if seed else ''}, checkpoint {id}" for variant, seed, id in seeded]
-    return f": {'; '.join(named)}; measured under another --variant, they are shown" if named else ""
-
-
-def _compared(evidence: Evidence) -> list[str]:
-    """Trained variants with R@1 at the operating point."""
-    at = evidence.retrieval()
-    trained = [name for name in evidence.variants if not name.startswith(UNTRAINED)]
-    return [n for n in trained if not evidence.cell(n, "recall@1", **at, **evidence.operating_point(n)).missing]
-
-
-def _caveats(evidence: Evidence) -> Iterator[str]:
-    rows = evidence.rows
-    for row in evidence.failures().itertuples():
-        seed = "" if row.seed != row.seed else f"seed {row.seed:.0f}"
-        unsure = f"on one of the data sets named “{row.corpus}”" if row.corpus in evidence.corpora.split else ""
-        place = ", ".join(filter(None, (row.variant, row.task, row.engine, seed, unsure)))
-        yield f"{row.status.replace('_', ' ').capitalize()}: {place}{f' ({row.note})' if row.note else ''}."
-    timed = rows[rows.metric == "qps"]
-    if loaded := int(timed.note.str.contains(LOADED, regex=False).sum()):
-        yield f"Timings on a loaded machine: {loaded} of {len(timed)}; the efficiency table marks them."
-    trained = rows[(rows.task == "training") & (rows.metric == "train_seconds") & rows.step.isna()]
-    if loaded := sorted(set(trained[trained.note.str.contains(LOADED, regex=False)].variant)):
-        yield f"Trained on a loaded machine, so training seconds are too high: {', '.join(loaded)}."
-    if gains := convergence.still_learning(evidence):
-        least, most = points(min(gains.values())), points(max(gains.values()))
-        yield (
-            f"Not converged: {len(gains)} of {len(evidence.variants)} variants gained {least} to {most} points of "
-            "validation R@1 over the last quarter of training."
-        )
-    if broken := evidence.contradictions():
-        yield f"Recorded R@1 contradicts the per-query results of {len(broken)} points: {', '.join(broken[:5])}."
-    retrieval = rows[rows.task == "retrieval"]
-    for column, words in MIXED.items():
-        if (n := len(set(retrieval[column]) - {""})) > 1:
-            yield f"The retrieval records come from {n} {words}."
-    if evidence.superseded:
-        which = _named(evidence.earlier)
-        yield f"Left out: {evidence.superseded} points of earlier trainings of the same variants{which}."
-    for name, several in evidence.corpora.split.items():
-        if evidence.corpus in several:
-            yield f"“{name}” names {len(several)} data sets, told apart by their fingerprints: {', '.join(several)}."
-    if evidence.others:
-        names = (f"{profile or 'no profile'} on {corpus or 'no corpus'}" for profile, corpus in evidence.others)
-        how = "`lexlip-bench report --profile PROFILE --corpus CORPUS` shows them"
-        yield f"Not on these pages, but among the records: {', '.join(names)}; {how}."
-    if unknown := unknown_metrics(evidence):
-        yield f"Unknown metrics, not used in any table: {', '.join(unknown)}."
+    return f": {'; '.join(named)}; another --variant shows them" if named else ""

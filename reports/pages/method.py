@@ -1,44 +1,164 @@
-"""Protocol, machines, software, metric definitions, and the command behind every row."""
+"""Protocol, definitions, the paper's claims, reliability, caveats, machines, versions, commands and downloads."""
 
-from reports.pages import Section, limits
+from collections.abc import Iterable
+
+import pandas as pd
+
+from reports.findings import paper
+from reports.findings.ratios import FLAT, NOT_REACHED, comparisons, lexicon_side, sizes
+from reports.pages import Section, downloads, limits
 from reports.records.evidence import Evidence
 from reports.records.rows import parsed
-from reports.render.tables import Cell, Column, Table, integer, significant
+from reports.records.sweep import machine_of, sweeps
+from reports.render.tables import NOT_APPLICABLE, NOT_MEASURED, Cell, Column, Table, integer, significant, size, times
+
+RUN = {
+    "inputs": "python -m tests.fuzz --target all --executions 100000 --home runs",
+    "faults": "python -m pytest -m fault tests/faults --reliability-home runs",
+    "soaks": "lexlip-bench soak --minutes 60 --home runs",
+}
+"""The command that measures each part of the reliability."""
 
 
-def section(evidence: Evidence) -> Section:
-    tables = [_machines(evidence), _versions(evidence), _definitions(evidence), _commands(evidence)]
-    rows = evidence.rows
+def sections(evidence: Evidence) -> list[Section]:
+    caveats, rows = limits.caveats(evidence), evidence.rows
     data = {
         "commits": sorted(set(rows.git_commit) - {""}),
         "threads": sorted({int(threads) for threads in rows.threads.dropna()}),
         "started": sorted(set(rows.started) - {""}),
         "points": rows.point_id.nunique(),
     }
-    return Section("method", "Method, machines and reproduction", tables=tables, data=data)
+    quoted = "Quoted from Luo et al., 2023 (arXiv 2302.02908): 1M distractor images in Lucene against flat search."
+    found = [
+        Section("protocol", "Protocol", data=data, template="protocol.html"),
+        Section("claims", "The paper's claims against the measurement", (quoted,), tables=[claims(evidence)]),
+        Section("caveats", "Caveats", tables=[caveats]) if caveats.rows else None,
+        Section("reliability", "Broken input, faults and load", tables=[reliability(evidence)]),
+        Section("machines", "Machines, software, commands", (), tables=[_machines(evidence)],
+                folded=[_versions(evidence), _commands(evidence)]),
+        Section("definitions", "Definitions", folded=[_definitions(evidence)]),
+        downloads.section(evidence),
+    ]  # fmt: skip
+    return [section for section in found if section]
+
+
+def claims(evidence: Evidence) -> Table:
+    """Speed and size against flat search as ranges over top-k, in the largest sweep with a task; then the others."""
+    rows, sweep = [], next((one for one in sweeps(evidence) if one.has_task), None)
+    found = comparisons(sweep) if sweep else []
+    for engine in ("impact", "lucene"):
+        call = sweep.call("single") if sweep else None
+        speed = [one.speedup["flat single"] for one in found if one.call == call and one.search.engine == engine]
+        side = [search for search in lexicon_side(sweep) if search.engine == engine] if sweep else []
+        stored = [sizes(sweep, search)["flat float32"] for search in side]
+        said = paper.SPEED, paper.SIZE
+        for (claim, v1, iccv), cells in zip(said, (speed, stored), strict=True):
+            rows.append(_claim(f"{claim}, {engine}", v1, iccv, cells, sweep.largest if sweep else None))
+    rows += [_claim(*claim, [], None) for claim in paper.OTHERS]
+    columns = (
+        Column("claim", "Claim"),
+        Column("v1", "arXiv v1"),
+        Column("iccv", "ICCV version"),
+        Column("least", "least", times, f"Measured against {FLAT}, over top-k"),
+        Column("most", "most", times, f"Measured against {FLAT}, over top-k"),
+        Column("images", "Images", integer),
+    )
+    notes = (
+        "Speed: single queries of one thread, where flat search reaches the same R@1. Below 1×, flat search is better.",
+    )
+    return Table("claims", "The paper against the records", columns, rows, notes)
+
+
+def _claim(claim: str, v1: str, iccv: str, cells: list[Cell], images: int | None) -> dict[str, Cell]:
+    known = [cell for cell in cells if not cell.missing]
+    behind = tuple(dict.fromkeys(point for cell in known for point in cell.points))
+    why = next((cell.missing for cell in cells), NOT_MEASURED)
+    ends = {end: Cell(of(cell.value for cell in known), points=behind) if known else Cell(missing=why or NOT_REACHED)
+            for end, of in (("least", min), ("most", max))}  # fmt: skip
+    over = Cell(images) if cells else Cell(missing=NOT_MEASURED)
+    return {"claim": Cell(claim), "v1": Cell(v1), "iccv": Cell(iccv), "images": over} | ends
+
+
+# --- reliability
+
+
+def reliability(evidence: Evidence) -> Table:
+    """One row for each part: how much was tried, what went wrong, the command. Of repeated faults the newest counts."""
+    points = _points(evidence.all[evidence.all.task == "reliability"])
+    inputs, faults, soaks = (_of(points, knob) for knob in ("target", "fault", "soak"))
+    tests = faults.knobs.map(lambda knobs: knobs.get("test")) if len(faults) else faults.knobs
+    faults = faults.assign(test=tests).drop_duplicates(["what", "test"], keep="last")
+    rows = [
+        _part("Broken inputs", inputs, "inputs", "fuzz_executions", "fuzz_mishandled", "mishandled"),
+        _part("Injected faults", faults, "faults", "faults_injected", None, "not survived"),
+        _part("Finished work lost to faults", faults, "faults", "fault_bytes_lost", None, "", size),
+        _part("Queries under sustained load", soaks, "soaks", "soak_queries", "soak_wrong", "changed answers"),
+        _part("Minutes of sustained load", soaks, "soaks", "soak_minutes", None, ""),
+        _part("Largest growth of memory in an hour", soaks, "soaks", "soak_growth_private", None, "", size, max),
+    ]  # fmt: skip
+    injected, survived = (_total(faults, f"faults_{what}") for what in ("injected", "survived"))
+    if not injected.missing and not survived.missing:
+        rows[1]["wrong"] = Cell(injected.value - survived.value, points=survived.points)
+    columns = (
+        Column("what", "Tried"),
+        Column("tried", "Amount", significant),
+        Column("wrong", "Went wrong", integer),
+        Column("of", "That is"),
+        Column("command", "Measured by"),
+    )
+    notes = ("Mishandled: a traceback, a hang, a crash or wrong values in place of a one-line error.",)
+    return Table("reliability", "Reliability", columns, rows, notes)
+
+
+def _points(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per point, oldest first, with metrics as columns and parsed knobs."""
+    if rows.empty:
+        return pd.DataFrame(columns=["point_id", "knobs"])
+    values = rows[rows.metric != ""].pivot(index="point_id", columns="metric", values="value")
+    about = rows.drop_duplicates("point_id").set_index("point_id")[["engine", "knobs", "started"]]
+    knobs = about.knobs.map(lambda text: found if isinstance(found := parsed(text), dict) else {})
+    return about.assign(knobs=knobs).join(values).sort_values(["started", "engine"]).reset_index()
+
+
+def _of(points: pd.DataFrame, knob: str) -> pd.DataFrame:
+    """Points that have a knob, as column `what`."""
+    what = points.knobs.map(lambda knobs: knobs.get(knob))
+    return points.assign(what=what)[what.notna()]
+
+
+def _part(what, found, part, tried, wrong, problem, written=None, over=sum) -> dict[str, Cell]:
+    cells = {
+        "tried": _total(found, tried, over, written),
+        "wrong": _total(found, wrong) if wrong else Cell(NOT_APPLICABLE),
+    }
+    said = {"what": Cell(what), "of": Cell(problem or NOT_APPLICABLE), "command": Cell(RUN[part])}
+    return said | cells
+
+
+def _total(found: pd.DataFrame, metric: str, over=sum, written=None) -> Cell:
+    values: Iterable[float] = found[metric].dropna() if metric in found else ()
+    if not len(values):
+        return Cell(missing=NOT_MEASURED)
+    return Cell(float(over(values)), points=tuple(found.point_id), format=written)
+
+
+# --- machines, versions, definitions, commands
 
 
 def _machines(evidence: Evidence) -> Table:
-    columns = (
-        Column("machine", "Machine"),
-        Column("cpu", "CPU"),
-        Column("cores", "Cores", integer),
-        Column("memory", "Memory, GiB", significant),
-        Column("gpu", "GPU"),
-        Column("points", "Points measured", integer),
-    )
-    rows = []
-    for machine_id, group in evidence.rows.groupby("machine_id"):
-        last = group.iloc[-1]
-        cells = {
+    rows = [
+        {
             "machine": Cell(machine_id or "unknown"),
-            "cpu": Cell(last.cpu or "unknown"),
-            "gpu": Cell(last.gpu or "none"),
+            "what": Cell(machine_of(group)),
             "points": Cell(int(group.point_id.nunique())),
         }
-        for key, value in (("cores", last.cores), ("memory", last.memory_gb)):
-            cells[key] = Cell(float(value)) if value == value else Cell(missing="unknown")
-        rows.append(cells)
+        for machine_id, group in evidence.rows.groupby("machine_id")
+    ]
+    columns = (
+        Column("machine", "Machine"),
+        Column("what", "Processor, memory, GPU"),
+        Column("points", "Points measured", integer),
+    )
     return Table("machines", "Machines", columns, rows)
 
 
@@ -53,24 +173,19 @@ def _versions(evidence: Evidence) -> Table:
 
 
 def _definitions(evidence: Evidence) -> Table:
-    better = {"higher": "higher is better", "lower": "lower is better", "": ""}
-    rows = []
+    better, rows = {"higher": "higher", "lower": "lower", "": NOT_APPLICABLE}, []
     for name in sorted(set(evidence.rows.metric) - {""}):
-        row = {"name": Cell(name), "label": Cell(""), "unit": Cell(""), "better": Cell("")}
         if metric := limits.metric(name):
-            row |= {"label": Cell(metric.label), "unit": Cell(metric.unit), "better": Cell(better[metric.direction])}
-            rows.append(row | {"definition": Cell(metric.definition)})
-        else:
-            rows.append(row | {"definition": Cell(missing="unknown metric, not used in any table")})
+            cells = {"label": Cell(metric.label), "better": Cell(better[metric.direction]), "unit": Cell(metric.unit)}
+            rows.append({"name": Cell(name), "definition": Cell(metric.definition)} | cells)
     labels = {"name": "Metric", "label": "Label", "unit": "Unit", "better": "Better", "definition": "Definition"}
-    return Table("metrics", "Metric definitions", tuple(Column(*one) for one in labels.items()), rows)
+    return Table("metrics", "Definitions of the metrics", tuple(Column(*one) for one in labels.items()), rows)
 
 
 def _commands(evidence: Evidence) -> Table:
-    """The commands behind the rows of each variant, each once, training first."""
-    order = {"training": 0, "encoding": 1, "index": 2, "retrieval": 3}
-    rows = []
-    for variant in evidence.variants:
+    """The commands behind the rows of each model, each once, training first."""
+    order, rows = {"training": 0, "encoding": 1, "index": 2, "retrieval": 3}, []
+    for variant in [*evidence.variants, *sorted(set(evidence.rows.variant) - {*evidence.variants, ""})]:
         mine = evidence.rows[(evidence.rows.variant == variant) & (evidence.rows.command != "")]
         mine = mine.assign(order=mine.task.map(order).fillna(9)).sort_values(["order", "seed", "started"])
         for command, group in mine.groupby("command", sort=False):
@@ -78,18 +193,16 @@ def _commands(evidence: Evidence) -> Table:
             cells = {
                 "variant": Cell(variant),
                 "tasks": Cell(", ".join(dict.fromkeys(group.task))),
-                "seeds": Cell(", ".join(str(int(seed)) for seed in sorted(group.seed.dropna().unique()))),
-                "seconds": Cell(missing="not recorded") if seconds != seconds else Cell(float(seconds)),
                 "command": Cell(command),
             }
+            cells["seconds"] = Cell(missing="not recorded") if seconds != seconds else Cell(float(seconds))
             rows.append(cells)
         if mine.empty:
             rows.append({"variant": Cell(variant), "command": Cell(missing="not recorded")})
     columns = (
-        Column("variant", "Variant"),
+        Column("variant", "Model"),
         Column("tasks", "Tasks"),
-        Column("seeds", "Seeds"),
-        Column("seconds", "Seconds", integer),
+        Column("seconds", "Seconds", significant),
         Column("command", "Command"),
     )
     return Table("commands", "Commands that reproduce the rows", columns, rows)

@@ -11,6 +11,7 @@ like the results folder of a home, and holds the same values.
 
 - A column is one page of one row group: every point has the same queries, and a compressor sees that only in a page.
 - Ranks are split into their bytes, most of which are zero.
+- Images of other corpora than the embedded ones are left out: their licences may forbid to pass them on.
 """
 
 import functools
@@ -22,6 +23,7 @@ from bench.store import cli
 from bench.store.records import RecordStore
 from models.errors import InputError
 from models.files import atomic_folder
+from reports.records.corpora import is_photographs
 from reports.records.evidence import Evidence
 from reports.records.rows import filtered
 
@@ -112,6 +114,7 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
         seen |= set(rows.point_id)
     everything = pd.concat([rows for _, rows in parts], ignore_index=True)
     everything["command"] = everything.command.str.replace(HOME, "", regex=True)
+    private = set(everything[everything.corpus.fillna("").map(is_photographs)].point_id)
     with atomic_folder(folder) as partial:
         _write(everything, partial / ROWS)
         for name in SIDECARS:
@@ -122,7 +125,10 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
             ]
             found = [part.assign(point_id=point_id) for point_id, part in found if part is not None and len(part)]
             if found:
-                _write(pd.concat(found, ignore_index=True), partial / f"{name}.parquet")
+                made = pd.concat(found, ignore_index=True)
+                if "image" in made:
+                    made.loc[made.point_id.isin(private), "image"] = None
+                _write(made, partial / f"{name}.parquet")
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:

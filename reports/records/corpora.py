@@ -13,6 +13,7 @@ SYNTHETIC = "synthetic:"
 OWN = "vectors:"
 """Prefix of corpora of the user's own vectors."""
 DIGITS = 8  # of a fingerprint
+COMPOSED = ("scenes", "pictures")  # the embedded corpora, whose licences allow to pass their images on
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class Corpora:
     def given(self, shown: str) -> set[str]:
         """The names in the records of a corpus on pages, and its own."""
         return {shown, *(name for name, several in self.of_name.items() if shown in several)}
+
+
+def is_photographs(corpus: str) -> bool:
+    """Whether the images of a corpus are of a user: real photographs, whose licences may forbid to pass them on."""
+    return bool(corpus) and not corpus.startswith((OWN, SYNTHETIC)) and corpus.partition("@")[0] not in COMPOSED
 
 
 def fitted_to(corpus: str) -> str:

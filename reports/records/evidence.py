@@ -76,8 +76,8 @@ class Evidence:
         if self.corpus.startswith(OWN):  # vectors of the user have no variants
             self.reading = replace(self.asked, reference="lexicon", baseline="dense")
         trained = self.corpora.of_training(named, self.corpus)
-        self.trained = named[trained]
         measured = (named.corpus == self.corpus) & (named.task != "training") | (named.corpus == "")
+        self.trained = named[trained]
         ours = named[(named.profile == self.profile) & (measured | trained)]
         self.rows = newest_checkpoints(ours)
         self.superseded = ours.point_id.nunique() - self.rows.point_id.nunique()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from bench.tasks.views.heat import HOT, heat_map, shares
-from reports.render.tables import clean, significant
+from reports.render.tables import clean
 
 LARGEST_IMAGE = 400_000  # bytes: a page of ten queries must stay small
 MOST_TOKENS = 4096  # of a heat map
@@ -16,29 +16,31 @@ SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 def lexicons(entries) -> list[dict]:
-    """Matching lexicons from parsed JSON: name, weights in query and image, share of the score in %."""
-    return [
-        {"name": clean(name), "query": _weight(query), "image": _weight(document), "share": f"{100 * share:.0f}"}
-        for name, query, document, share in filter(_is_match, entries if isinstance(entries, list) else [])
-    ]
+    """Matching lexicons from parsed JSON: name, and share of the score."""
+    entries = entries if isinstance(entries, list) else []
+    return [{"name": clean(name), "share": float(share)} for name, *_, share in filter(_is_match, entries)]
 
 
 def words(entries) -> list[dict]:
-    """Lexicons of an image from parsed JSON: name, weight, width of its bar in % of the largest, `is_said`: a word of
-    its captions, `is_shown`: a word for what it shows (None: unknown).
+    """Lexicons of an image from parsed JSON: name, width of its bar in % of the largest, `is_said`: a word of its
+    captions, `is_shown`: a word for what it shows (None: unknown).
     """
     found = list(filter(_is_word, entries if isinstance(entries, list) else []))
-    of_largest = 100 / max((entry[1] for entry in found), default=1)
+    largest = max((entry[1] for entry in found), default=1)
     return [
         {
             "name": clean(name),
-            "weight": significant(weight),
-            "width": f"{of_largest * weight:.0f}",
+            "width": bar(weight, largest),
             "is_said": said > 0,
             "is_shown": None if shows is None else shows > 0,
         }
         for name, weight, said, shows in found
     ]
+
+
+def bar(value: float, largest: float) -> str:
+    """Width of a bar, in % of the largest."""
+    return f"{100 * value / largest:.0f}" if largest > 0 else "0"
 
 
 def _is_word(entry) -> bool:
@@ -52,11 +54,6 @@ def _is_match(entry) -> bool:
     if not isinstance(entry, list) or len(entry) != 4:
         return False
     return all(isinstance(value, int | float) and math.isfinite(value) for value in entry[1:])
-
-
-def _weight(value: float) -> str:
-    """Impacts are whole numbers, float weights are not."""
-    return f"{value:.0f}" if value == round(value) else significant(value)
 
 
 def data_uri(image) -> str:

@@ -78,13 +78,6 @@ class Table:
     rows: list[dict[str, Cell]]
     notes: tuple[str, ...] = field(default=())
 
-    def select(self, name: str, caption: str, keys: Iterable[str], notes: tuple[str, ...] = ()) -> "Table":
-        """A new table with the same rows and only the columns `keys`."""
-        keys = list(keys)
-        return replace(
-            self, name=name, caption=caption, columns=tuple(c for c in self.columns if c.key in keys), notes=notes
-        )
-
     def measured(self, keys: Iterable[str]) -> "Table":
         """The table without those of the columns `keys` that have no number in any row."""
         keys = set(keys)
@@ -208,8 +201,8 @@ def significant(value: float) -> str:
         return f"{abs(value) if value == 0 else value:g}"
     if abs(value) < 1e-6:
         return f"{value:.2e}"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}"
+    value = float(f"{value:.3g}")
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def times(value: float) -> str:

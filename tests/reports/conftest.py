@@ -1,14 +1,12 @@
 """Homes and sites of made-up records, each made once for all tests."""
 
 import shutil
-import sys
 
 import pytest
 
 from bench.store.records import RecordStore
 from reports.build import build
 from reports.pages.site import PAGES
-from reports.render import figures
 from tests.reports.html import Page
 from tests.reports.made import SKILL, Made
 from tests.reports.scale.records import FLAT
@@ -38,7 +36,7 @@ def swept(home, tmp_path_factory):
 
 
 @pytest.fixture
-def page_of(whole, undrawn):
+def page_of(whole):
     """Builds a site and parses all of its pages as one."""
     return lambda home, out: Page(whole(build(home, out)))
 
@@ -69,26 +67,6 @@ def whole():
 def made(tmp_path) -> Made:
     """An empty store to write made-up points to."""
     return Made(RecordStore(tmp_path / "home"))
-
-
-@pytest.fixture(scope="session")
-def undraw():
-    """Replaces drawing by nothing, given a MonkeyPatch: for tests that read numbers only."""
-
-    def patch(monkeypatch) -> None:
-        def draw(name, caption, alt, panels, columns=3):
-            return figures.Figure(name, caption, alt, b"svg", b"png", tuple(panels))
-
-        for module in [module for name, module in sys.modules.items() if name.startswith("reports.pages.")]:
-            if hasattr(module, "draw"):
-                monkeypatch.setattr(module, "draw", draw)
-
-    return patch
-
-
-@pytest.fixture
-def undrawn(monkeypatch, undraw):
-    undraw(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         self.hidden -= tag in ("style", "script")
+        if tag == "table":
+            self.rows = []  # what follows belongs to no cell
         if tag == "caption":
             self.tables["".join(self.words).rpartition("caption: ")[2].strip()] = self.rows
 

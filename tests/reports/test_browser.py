@@ -1,14 +1,11 @@
 """The site in a browser: wide, on a phone, dark, on paper, without scripts. Needs chromium or chrome on the path."""
 
-import io
-import json
 import shutil
 import zipfile
 from importlib import resources
 
 import pandas as pd
 import pytest
-from PIL import Image
 
 from bench.store.records import RecordStore
 from reports.build import build
@@ -19,13 +16,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 SITUATIONS = {
-    "wide": (1366, "light"),
-    "dark": (1366, "dark"),
+    "wide": (1280, "light"),
+    "dark": (1280, "dark"),
     "phone": (390, "light"),
     "phone in the dark": (390, "dark"),
 }
 PAPER = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
-DRAWN = "() => !document.querySelector('figure[data-plot]') || document.documentElement.dataset.plots === 'drawn'"
+READY = "() => document.documentElement.dataset.ready === 'yes'"
 # WCAG 2.2, 1.4.3: text against its background; that of a plot has its colour in `fill`.
 LEAST_CONTRAST = 4.5
 CONTRASTS = """() => {
@@ -40,7 +37,8 @@ CONTRASTS = """() => {
     return [255, 255, 255];
   };
   const low = [];
-  for (const e of document.querySelectorAll('body *:not(script):not(svg, svg :not(text))')) {
+  for (const e of document.querySelectorAll('body *:not(script):not(svg, svg :not(text)):not(option)')) {
+    if (!e.checkVisibility()) continue;
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
     const [a, b] = [light(parse(getComputedStyle(e)[e.tagName === 'text' ? 'fill' : 'color'])), light(behind(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
@@ -48,7 +46,11 @@ CONTRASTS = """() => {
   }
   return low;
 }""".replace("LEAST", str(LEAST_CONTRAST))
-POINTS = "#figure-explorer .live svg .mark-symbol.role-mark path"
+CUT = """() => [...document.querySelectorAll('table')].filter(table => {
+  const box = table.closest('.scroll'), first = table.querySelector('tbody th');
+  return table.offsetWidth > box.clientWidth + 1 && first && getComputedStyle(first).position !== 'sticky';
+}).map(table => table.caption.textContent)"""
+MARKS = "#figure-explore_{} svg.wide [data-k]:not([hidden])"
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +82,11 @@ def browser():
 
 @pytest.fixture
 def opened_in(browser):
-    """Opens a page of a site with its plots drawn; returns it with console messages and requested URLs."""
+    """Opens a page of a site; returns it with console messages and requested URLs."""
     contexts = []
 
-    def open_(site, name: str, width: int = 1366, **options):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+    def open_(site, name: str, width: int = 1280, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **options))
         page = contexts[-1].new_page()
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
@@ -92,7 +94,7 @@ def opened_in(browser):
         page.on("request", lambda request: asked.append(request.url))
         page.goto((site / f"{name}.html").as_uri())
         if options.get("java_script_enabled", True):
-            page.wait_for_function(DRAWN)
+            page.wait_for_function(READY)
         return page, said, asked
 
     yield open_
@@ -118,15 +120,15 @@ def hard_to_read(page) -> list[str]:
 def check(site, page, said, asked) -> None:
     """Readable in every situation, accessible, without console messages and without requests beyond the site."""
     axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
-    plots = page.locator("figure[data-plot]").count()
-    assert page.locator("figure.alive .live svg").count() >= plots, "every figure has an interactive plot"
     for width, scheme in SITUATIONS.values():
-        page.set_viewport_size({"width": width, "height": 900})
+        page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, (
             "the page itself must not scroll sideways"
         )
         assert hard_to_read(page) == []
+        assert page.evaluate(CUT) == [], "a table that does not fit scrolls by itself, with its first column fixed"
+        assert page.locator(f"svg.chart.{'narrow' if width > 700 else 'wide'}:visible").count() == 0
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER[scheme]
     assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
     page.evaluate(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
@@ -138,11 +140,11 @@ def check(site, page, said, asked) -> None:
 
 
 def test_a_page_opens_readable_and_offline(opened_in, site):
-    check(site, *opened_in(site, "efficacy"))
+    check(site, *opened_in(site, "explore"))
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["index", "corpus-birds/index", "corpus-birds/efficacy", "corpus-scenes/scale"])
+@pytest.mark.parametrize("name", ["index", "corpus-birds/index", "corpus-birds/explore"])
 def test_several_corpora_open_readable_and_offline(opened_in, site_of_two, name):
     check(site_of_two, *opened_in(site_of_two, name))
 
@@ -156,7 +158,7 @@ def test_opens_readable_and_offline(opened, site_of_all, name):
 @pytest.mark.nightly
 def test_the_policy_holds(opened):
     """What it forbids does not happen: a script in the page, code from text, a request."""
-    page, said, _ = opened("efficacy")
+    page, said, _ = opened("explore")
     page.evaluate("""() => {
       const script = document.createElement('script');
       script.textContent = 'document.title = "ran"';
@@ -168,123 +170,63 @@ def test_the_policy_holds(opened):
     assert any("script" in line for line in said) and any("connect" in line for line in said)
 
 
-def count(page, points: int) -> None:
-    """Waits until a number of points is drawn."""
-    page.wait_for_function(
-        f"() => document.querySelectorAll({POINTS!r}).length === {points}"
-    )  # a function: the policy forbids code from text
-    assert page.locator("#figure-explorer output").text_content() == f"{points} points shown"
+@pytest.mark.nightly
+def test_the_first_screen_holds_the_question_the_chart_and_the_sentences(opened):
+    page, _, _ = opened("index")
+    for selector in ("h1", "#figure-answer svg.wide", ".sentences li:last-child"):
+        box = page.locator(selector).bounding_box()
+        assert box["y"] + box["height"] <= 800, selector
 
 
 @pytest.mark.nightly
-def test_choices_change_the_plot(opened):
-    page, said, _ = opened("efficacy")
-    views = page.locator("#figure-explorer .view:visible svg")
-    count(page, 12)  # the sweep at three sizes, each a view: two numbers of lexicons kept, two dense engines
-    assert views.count() == 3
-    page.select_option("#figure-explorer-images", "100000")
-    count(page, 4)
-    assert views.count() == 1
-    before = page.locator(POINTS).evaluate_all("paths => paths.map(path => path.getAttribute('transform'))")
-    page.select_option("#figure-explorer-x", "1")
-    page.wait_for_function(
-        "() => document.querySelector('#figure-explorer .live').textContent.includes('index bytes per image')"
-    )
-    count(page, 4)
-    assert page.locator(POINTS).evaluate_all("paths => paths.map(path => path.getAttribute('transform'))") != before
-    page.select_option("#figure-explorer-top_k", "64")
-    count(page, 1)
-    page.select_option("#figure-explorer-images", "1000")
-    count(page, 1)
-    page.select_option("#figure-explorer-top_k", "")
-    count(page, 4)
-    page.select_option("#figure-explorer-source", index=1)
-    assert page.locator("#figure-explorer-images option").all_text_contents() == ["all", "60"], (
-        "the gallery of the variants"
-    )
-    packed = json.loads(page.locator("#figure-explorer script").text_content())
-    columns = {field: packed["columns"][field] for field in ("images", "mode", "same", "bytes_per_image", "recall@1")}
-    rows = [{field: values[i] for field, values in columns.items()} for i in range(packed["rows"])]
-    mine = [
-        row | {"same": tuple(row["same"])}
-        for row in rows
-        if row["images"] == 60 and row["mode"] == [packed["texts"].index("one query at a time")]
-    ]
-    count(page, len({(row["same"], row["bytes_per_image"], row["recall@1"]) for row in mine if row["bytes_per_image"]}))
+def test_choices_change_chart_and_table_together(opened):
+    page, said, _ = opened("explore")
+    rows = page.locator("#table-explore tbody tr:visible")
+    assert rows.count() == 4 and page.locator(MARKS.format(1)).count() == 8, "two panels: the task and the engine"
+    assert page.locator(".controls output").text_content() == "4 searches"
+    selects = page.locator(".controls select")
+    assert selects.first.locator("option").all_text_contents()[:2] == ["100,000 images", "60 images, all models"]
+    page.select_option(".controls label:has-text('Vectors') select", "dense")
+    assert rows.count() == 2 and page.locator(MARKS.format(1)).count() == 4
+    page.select_option(".controls label:has-text('Gallery') select", "60 images, all models")
+    assert page.locator("#figure-explore_1").is_hidden() and page.locator("#figure-explore_2").is_visible()
+    assert set(rows.locator("td:nth-child(2)").all_text_contents()) == {"dense"}
     assert said == []
 
 
 @pytest.mark.nightly
+def test_a_heading_sorts(opened):
+    page, _, _ = opened("explore")
+    heading = page.locator("#table-explore th:has-text('Queries/s')")
+    cells = page.locator("#table-explore tbody tr:visible td:nth-child(7)")
+
+    def rates() -> list[float]:
+        return [float(value) for value in cells.evaluate_all("cells => cells.map(cell => cell.dataset.v)")]
+
+    heading.click()
+    assert rates() == sorted(rates(), reverse=True) and heading.get_attribute("aria-sort") == "descending"
+    heading.press("Enter")
+    assert rates() == sorted(rates())
+
+
+@pytest.mark.nightly
 def test_pointing_shows_the_record(opened, swept):
-    page, _, _ = opened("efficacy")
-    page.select_option("#figure-explorer-source", index=1)
-    page.select_option("#figure-explorer-engine", "faiss-flat")
-    count(page, 1)
-    page.locator(POINTS).hover()
+    page, _, _ = opened("index")
+    page.locator("#figure-answer svg.wide .c1 .m").first.hover()
     tip = page.locator(".tip")
     tip.wait_for(state="visible")
     rows = RecordStore(swept).read()
-    mine = rows[
-        (rows.variant == "clip")
-        & (rows.split == "test")
-        & (rows.direction == "text_to_image")
-        & (rows.task == "retrieval")
-    ]
-    exact = mine[(mine.metric == "recall@1")].iloc[0]
-    timed = mine[(mine.metric == "qps") & (mine.batch_mode == "single")].iloc[0]
-    text = tip.inner_text()
-    assert exact.point_id in text and timed.point_id in text
-    assert (
-        f"R@1 {100 * exact.value:.1f} %" in text and "300 queries on 60 images, 1 seed" in text and "queries/s" in text
-    )
+    named = tip.inner_text().partition("records: ")[2].split(", ")
+    assert len(named) == 2 and set(named) <= set(rows[rows.variant == "clip"].point_id)
     page.mouse.move(2, 2)
     tip.wait_for(state="hidden")
 
 
 @pytest.mark.nightly
-def test_small_multiples_share_the_axis_of_cost(opened):
-    page, _, _ = opened("efficacy")
-    count(page, 12)
-    axes = page.locator("#figure-explorer .view:visible .role-axis-label").evaluate_all(
-        "groups => groups.map(group => [...group.querySelectorAll('text')].map(text => text.textContent).join(' '))"
-    )
-    assert len(axes) == 6 and axes[0] == axes[2] == axes[4], "an x and a y for each of three sizes"
-
-
-@pytest.mark.nightly
-def test_pointing_at_a_learning_curve_says_what_it_is(opened, swept):
-    page, _, _ = opened("ablations")
-    page.locator("#figure-learning .live .view").first.locator(
-        ".mark-symbol.role-mark path"
-    ).last.hover()  # no other covers it
-    tip = page.locator(".tip")
-    tip.wait_for(state="visible")
-    rows = RecordStore(swept).read()
-    rows = rows[
-        (rows.task == "training")
-        & (rows.split == "val")
-        & (rows.metric == "recall@1")
-        & (rows.direction == "text_to_image")
-    ]
-    lines = tip.inner_text().splitlines()
-    mine = rows[(rows.variant == lines[0]) & (rows.step == 400)].iloc[0]
-    assert lines[1:] == ["optimiser step: 400", f"R@1, text to image, %: {100 * mine.value:,.4g}", "seed 0"]
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("scheme", PAPER)
-def test_the_still_figures_follow_the_scheme(opened, scheme):
-    page, _, _ = opened("efficacy", java_script_enabled=False, color_scheme=scheme)
-    picture = Image.open(io.BytesIO(page.locator("#figure-explorer .still img").screenshot())).convert("RGB")
-    assert picture.getpixel((10, 10)) == tuple(int(part) for part in PAPER[scheme][4:-1].split(","))
-
-
-@pytest.mark.nightly
-def test_without_scripts_the_figures_stay(opened):
-    page, _, _ = opened("efficacy", java_script_enabled=False)
-    assert page.locator(".live").count() == 0
-    assert page.locator("figure[data-plot] .still img").count() >= 3
-    assert page.locator("#figure-explorer .still img").is_visible()
+def test_without_scripts_charts_and_tables_are_whole(opened):
+    page, _, _ = opened("explore", java_script_enabled=False)
+    assert page.locator("#figure-explore_1 svg.wide").is_visible() and page.locator(".controls").is_hidden()
+    assert page.locator("#table-explore tbody tr:visible").count() > 12
 
 
 @pytest.mark.nightly
@@ -300,26 +242,23 @@ def test_records_can_be_downloaded(opened, swept, tmp_path):
 
 
 @pytest.mark.nightly
-def test_prints_the_still_figures(opened):
-    page, _, _ = opened("efficacy")
+def test_prints(opened):
+    page, _, _ = opened("explore")
     page.emulate_media(media="print")
-    assert (
-        page.locator("#figure-explorer .still img").is_visible()
-        and not page.locator("#figure-explorer .live").is_visible()
-    )
+    assert page.locator("#figure-explore_1 svg.wide").is_visible() and page.locator(".controls").is_hidden()
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
 @pytest.mark.nightly
 def test_keyboard(opened):
     """The first stop leads past the navigation, a choice can be made, and a wide table can be scrolled."""
-    page, _, _ = opened("efficacy", width=390)
+    page, _, _ = opened("explore", width=390)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#main"
-    page.locator("#figure-explorer-engine").focus()
+    choice = page.locator(".controls select").last
+    choice.focus()
     page.keyboard.press("ArrowDown")
-    assert page.locator("#figure-explorer-engine").input_value()
-    table = page.locator("figure.table .scroll[tabindex='0']").first
-    table.focus()
+    assert choice.input_value()
+    page.locator("figure.table .scroll[tabindex='0']").first.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("() => document.querySelector('figure.table .scroll').scrollLeft > 0")

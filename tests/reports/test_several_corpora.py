@@ -46,47 +46,32 @@ def three(home, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def site_of_three(three, undraw, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        undraw(patch)
-        return build(three, tmp_path_factory.mktemp("of_three") / "site").parent
+def site_of_three(three, tmp_path_factory):
+    return build(three, tmp_path_factory.mktemp("of_three") / "site").parent
 
 
 def read(path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_first_page_names_each_corpus_with_its_size_and_answer(site_of_three):
+def test_the_first_page_is_that_of_the_largest_and_names_the_others(site_of_three):
     html = (site_of_three / "index.html").read_text(encoding="utf-8")
-    sections = dict(re.findall(r'<section id="(corpus-[^"]*)".*?>(.*?)</section>', html, re.DOTALL))
-    assert set(sections) == {"corpus-scenes", "corpus-birds", "corpus-vectors-mine"}
-    assert f"{60:,} images, {60 * CAPTIONS} queries" in sections["corpus-scenes"]
-    assert f"{BIRDS} images, {BIRDS * CAPTIONS} queries" in sections["corpus-birds"]
-    assert "1,234 images, 77 queries" in sections["corpus-vectors-mine"]
-    for folder, text in sections.items():
-        both = ("lexicon", "dense") if folder == "corpus-vectors-mine" else ("lexlip", "clip")
-        assert f"{both[0]} against {both[1]}: <b>" in text
-        answered = (site_of_three / folder / "index.html").read_text(encoding="utf-8")
-        counts = re.search(r"<b>\d+</b> comparisons lost, <b>\d+</b> open, <b>\d+</b> won", answered)[0]
-        assert counts in text and text.count('<p class="headline">') == answered.count('<p class="headline">') > 0
+    others = html.partition("Other corpora")[2].partition("</ul>")[0]
+    assert f"birds</bdi></a>: {BIRDS} images, {BIRDS * CAPTIONS} queries" in others
+    assert "vectors:mine</bdi></a>: 1,234 images, 77 queries" in others and "scenes" not in others
+    assert read(site_of_three / "index.html").row("The models", "no_momentum")
 
 
 def test_each_corpus_has_its_own_pages_only(site_of_three):
-    """Before, vectors of the user were beside whatever corpus was reported, and the other corpora nowhere."""
-    sizes = {"corpus-scenes": "60 images", "corpus-birds": f"{BIRDS} images", "corpus-vectors-mine": "1,234 images"}
+    sizes = {"": "60", "corpus-birds": str(BIRDS), "corpus-vectors-mine": "1,234"}
     for folder, size in sizes.items():
-        pages = [(site_of_three / folder / f"{page.name}.html").read_text(encoding="utf-8") for page in PAGES]
-        text = "\n".join(re.search(r"<main.*</main>", html, re.DOTALL)[0] for html in pages)
-        assert size in text
-        assert not [other for other in set(sizes.values()) - {size} if other in text]
-        assert "Not on these pages" not in text
-        for html in pages:
-            assert (
-                f'<p class="meta">Corpus <b><bdi>{folder.removeprefix("corpus-").replace("s-m", "s:m")}</bdi>' in html
-            )
-    variants = read(site_of_three / "corpus-birds" / "ablations.html")
-    assert "no_momentum" not in variants.text
-    assert {path.name for path in site_of_three.iterdir()} == {*sizes, "index.html", "static", "data"}
+        explore = read(site_of_three / folder / "explore.html")
+        assert f"{size} images" in explore.text
+        assert not [other for other in set(sizes.values()) - {size} if f" {other} images" in explore.text]
+        assert "Not on these pages" not in read(site_of_three / folder / "method.html").text
+    assert "no_momentum" not in read(site_of_three / "corpus-birds" / "ablations.html").text
+    names = {path.name for path in site_of_three.iterdir() if path.is_dir()}
+    assert names == {"corpus-birds", "corpus-vectors-mine", "static", "data", "tables", "figures"}
 
 
 def test_every_link_of_every_page_leads_somewhere(site_of_three):
@@ -103,21 +88,23 @@ def test_every_link_of_every_page_leads_somewhere(site_of_three):
 
 def test_the_corpora_are_in_the_navigation(site_of_three):
     html = (site_of_three / "corpus-birds" / "scale.html").read_text(encoding="utf-8")
-    links = re.findall(r'<a href="\.\./([^"]+)/scale\.html"( aria-current="true")?>', html)
-    assert dict(links) == {"corpus-scenes": "", "corpus-birds": ' aria-current="true"', "corpus-vectors-mine": ""}
+    links = re.findall(r'<a href="\.\./([^"]*?)scale\.html"( aria-current="true")?>', html)
+    assert dict(links) == {"": "", "corpus-birds/": ' aria-current="true"', "corpus-vectors-mine/": ""}
+    html = (site_of_three / "scale.html").read_text(encoding="utf-8")
+    assert '<a href="corpus-birds/scale.html">' in html and '<a href="scale.html" aria-current="true">' in html
 
 
-def test_one_corpus_has_a_site_without_folders(site, tmp_path, three, undrawn):
+def test_one_corpus_has_a_site_without_folders(site, tmp_path, three):
     assert {path.name for path in site.iterdir()} == {
         *(f"{page.name}.html" for page in PAGES), "static", "data", "tables", "figures",
     }  # fmt: skip
     assert 'aria-label="Corpora"' not in (site / "index.html").read_text(encoding="utf-8")
     main(parser().parse_args(["--home", str(three), "--corpus", "birds", "--out", str(tmp_path / "site")]))
-    assert (tmp_path / "site" / "efficacy.html").exists() and not list((tmp_path / "site").glob("corpus-*"))
-    assert "quick on scenes" in read(tmp_path / "site" / "index.html").text, "it says what is not shown"
+    assert (tmp_path / "site" / "explore.html").exists() and not list((tmp_path / "site").glob("corpus-*"))
+    assert "quick on scenes" in read(tmp_path / "site" / "method.html").text, "it says what is not shown"
 
 
-def test_one_data_set_under_two_titles_is_one_corpus(made, tmp_path, undrawn):
+def test_one_data_set_under_two_titles_is_one_corpus(made, tmp_path):
     for variant, corpus in (("lexlip", "mine"), ("clip", "copy")):
         made.retrieval(made.point(variant, corpus=corpus), 0.5)
     assert not list(build(made.store.folder.parent, tmp_path / "site").parent.glob("corpus-*"))
@@ -125,16 +112,15 @@ def test_one_data_set_under_two_titles_is_one_corpus(made, tmp_path, undrawn):
     assert found.variants == ["lexlip", "clip"] and len(found.by_corpus()) == 1
 
 
-def test_two_corpora_of_one_title_are_two(made, tmp_path, undrawn):
+def test_two_corpora_of_one_title_are_two(made, tmp_path):
     for variant, data_id in (("lexlip", "a" * 16), ("clip", "b" * 16)):
         made.retrieval(made.point(variant, data_id=data_id), 0.5)
-    page = build(made.store.folder.parent, tmp_path / "site")
-    for letter, variant, other in (("a", "lexlip", "clip"), ("b", "clip", "lexlip")):
-        assert f"scenes@{8 * letter}" in read(page).text
-        table = (page.parent / f"corpus-scenes-{8 * letter}" / "tables" / "ablations.csv").read_text(encoding="utf-8")
-        assert f"\n{variant}," in table and f"\n{other}," not in table
-    told = "“scenes” names 2 data sets, told apart by their fingerprints: "
-    assert told in read(page.parent / "corpus-scenes-aaaaaaaa" / "index.html").text
+    site, found = build(made.store.folder.parent, tmp_path / "site").parent, set()
+    for path in (site, *site.glob("corpus-scenes-*")):
+        table = (path / "tables" / "ablations.csv").read_text(encoding="utf-8")
+        found.add(("\nlexlip," in table, "\nclip," in table))
+        assert read(path / "method.html").row("Caveats", "“scenes” names 2 data sets")[1]
+    assert found == {(True, False), (False, True)}
 
 
 def test_generated_vectors_are_with_the_corpus_that_they_were_fitted_to(three):

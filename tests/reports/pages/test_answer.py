@@ -1,96 +1,169 @@
-"""The first page: which searches are compared, the verdicts, and the caveats."""
+"""The first page: each sentence is one of the fixed templates, and each of its numbers is computed by hand."""
 
+import numpy as np
 import pytest
 
-from bench.store.records import Point, RecordStore
+from bench.store.records import RecordStore
 from reports.findings import answer as findings
-from reports.findings import convergence
-from reports.findings.verdict import LOSES, OPEN, ORDER, WINS
+from reports.findings import comparisons
 from reports.pages import answer, limits
 from reports.records.evidence import Evidence
-from reports.render.tables import points
+from tests.reports.scale.records import FLAT, IMPACT, LEXICON, ONE
+from tests.reports.scale.records import Made as Sweep
 
 
-def at_scale(sweep) -> dict[str, findings.Finding]:
-    return {one.what: one for one in findings.at_scale(sweep.evidence)}
+def text_of(evidence, name: str) -> findings.Sentence:
+    return next(one for one in findings.sentences(evidence) if one.template.partition(" ")[0] == name)
 
 
-def test_the_pair_is_the_fastest_and_the_smallest_at_the_highest_recall_that_both_reach(sweep):
-    """The level is 50 %: of the lexicon side top-64 is fastest and smallest, of the dense side only flat is as good."""
-    found = at_scale(sweep)
-    speed, size, best = found[findings.SPEED], found[findings.SIZE], found[findings.BEST]
-    assert (speed.verdict, speed.difference.value) == (WINS, pytest.approx(20.0))
-    assert (speed.reference.value, speed.baseline.value) == (200.0, 10.0)
-    assert (size.verdict, size.difference.value) == (WINS, pytest.approx(2048 / 120))
-    assert (best.verdict, best.difference.value) == (OPEN, pytest.approx(0.10)), "without an interval nothing is won"
-    assert speed.how.startswith("impact, top-64, 8 bits; faiss-flat blas_from=4; one query at a time")
-    assert len(speed.points) == 4 and set(speed.points) <= set(sweep.store.read().point_id)
+def test_no_template_is_long():
+    assert len(findings.TEMPLATES) <= 10
+    for name, template in findings.TEMPLATES.items():
+        assert len(template.replace("{range}", "(23.7 to 26.2 over rounds)").split()) <= findings.MOST_WORDS, name
 
 
-def test_the_level_is_that_of_the_weaker_side(sweep):
-    """With a dense engine of 70 %, the best lexicon R@1 is the level, and only top-256 reaches it."""
-    sweep.search("dense", 0.70, 1000.0, 100.0, engine="usearch")
-    found = at_scale(sweep)
-    speed, size = found[findings.SPEED], found[findings.SIZE]
-    assert (speed.verdict, speed.difference.value) == (LOSES, pytest.approx(0.1))
-    assert (size.verdict, size.difference.value) == (LOSES, pytest.approx(0.25))
+def test_quality_is_the_paired_difference(home):
+    evidence = Evidence(RecordStore(home))
+    sides = [(n, evidence.retrieval() | evidence.operating_point(n)) for n in ("lexlip", "clip")]
+    e, behind = comparisons.difference(evidence, *sides, "recall@1")
+    found = text_of(evidence, "quality")
+    assert e.value < 0 and set(found.points) == set(behind)
+    if e.high < 0:
+        gap, low, high = (f"{100 * value:.1f}" for value in (-e.value, -e.high, -e.low))
+        expected = f"clip finds the right image first more often: {gap} points of R@1 over 60 images (95% interval "
+        assert found.text == f"{expected}{low} to {high}, 1 seed)." and found.winner == "clip"
+    else:
+        assert found.text.startswith("No clear difference in R@1 over 60 images: −") and found.winner == ""
 
 
-def test_about_equal_is_open(sweep):
-    sweep.search("dense", 0.60, 98.0, 405.0, engine="usearch")
-    found = at_scale(sweep)
-    for what, ratio in ((findings.SPEED, 100 / 98), (findings.SIZE, 405 / 400)):
-        assert (found[what].verdict, found[what].difference.value) == (OPEN, pytest.approx(ratio))
+def test_a_clear_winner_and_no_clear_difference(made):
+    sweep = Sweep(made.store)
+    hits = np.arange(1000) < 600
+    common = {"task": "retrieval", "images": 1000, "seed": 0}
+    sweep.answered("lexicon", hits, **IMPACT | {"top_k": 32, "knobs": LEXICON} | common)
+    sweep.answered("dense", hits & (np.arange(1000) >= 100), **FLAT | common)
+    clear = text_of(Evidence(made.store), "quality")
+    assert clear.winner == "lexlip" and "more often: 10.0 points of R@1 over 1,000 images" in clear.text
+    other = Sweep(RecordStore(made.store.folder.parent.parent / "other"))
+    other.answered("lexicon", hits, **IMPACT | {"top_k": 32, "knobs": LEXICON} | common)
+    other.answered("dense", np.roll(hits, 5), **FLAT | common)
+    equal = text_of(other.evidence, "quality")
+    assert equal.winner == "" and equal.text.startswith("No clear difference in R@1 over 1,000 images: 0.0 points")
 
 
-def test_one_side_only_has_no_pair(tmp_path, sweep_of):
-    made = sweep_of(RecordStore(tmp_path / "home"))
+def test_a_sweep_alone_compares_the_best_of_both_kinds(tmp_path):
+    made = Sweep(RecordStore(tmp_path / "home"))
+    hits = np.arange(1000) < 600
+    own = {"corpus": "vectors:mine", "profile": "", "variant": "", "checkpoint_id": ""}
+    made.answered("lexicon", hits, {ONE: 50.0}, **IMPACT | {"top_k": 64, "knobs": LEXICON} | own)
+    made.answered("dense", hits & (np.arange(1000) >= 100), {ONE: 100.0}, **FLAT | own)
+    quality, speed, _ = findings.sentences(made.evidence)
+    assert quality.text.startswith("lexicon finds the right image first more often: 10.0 points of R@1 over 10,000")
+    assert "dense answers 2.00× as many" in speed.text, "top-64 stands in for the operating point"
+
+
+def test_speed_and_size_are_of_equal_engine_recall(tmp_path):
+    """Engines find 87.5 %: the level is 80 %. top-4 is faster and smaller, but its vectors are not those compared."""
+    made = Sweep(RecordStore(tmp_path / "home"))
+    made.impact_single(4, 0.0, 9000.0, 8.0)
+    made.impact_single(32, 0.4, 600.0, 64.0)
+    made.search("dense", 0.5, 10.0, 2048.0, **FLAT)
+    made.search("dense", 0.3, 3000.0, 32.0, engine="faiss-ivf-pq", knobs={"nprobe": 16})
+    poor = made.point("dense", engine="scann", knobs={"leaves": 1})
+    made.write(poor, {"engine_recall@10": 0.7, "recall@1": 0.2, "bytes_per_image": 9.0})
+    timed = made.point("dense", engine="scann", knobs={"leaves": 1}, batch_mode="single", threads=1)
+    made.write(timed, {"qps": 1e6})
+    speed, size = text_of(made.evidence, "speed"), text_of(made.evidence, "size")
+    assert speed.text == "At 80% engine recall over 10,000 images, clip answers 5.00× as many queries per second."
+    assert (
+        size.text == "At that engine recall, the smallest index of clip is 2.00× smaller: 32 B an image against 64 B."
+    )
+    assert (speed.winner, size.winner) == ("clip", "clip") and len(set(speed.points)) == 4
+    assert set(speed.points + size.points) <= set(made.store.read().point_id)
+
+
+def test_rounds_give_a_range_and_about_equal_is_open(tmp_path):
+    made = Sweep(RecordStore(tmp_path / "home"))
     made.impact_single(32, 0.4, 100.0, 64.0)
-    assert findings.at_scale(made.evidence) == []
+    made.search("dense", 0.5, 100.0, 65.0, **FLAT)
+    at = {"batch_mode": "single", "threads": 1}
+    made.write(
+        made.point("lexicon", **IMPACT | at | {"top_k": 32, "knobs": LEXICON}),
+        {"qps": 103.0, "qps_min": 90.0, "qps_max": 110.0},
+    )
+    made.write(made.point("dense", **FLAT | at), {"qps": 100.0, "qps_min": 80.0, "qps_max": 120.0})
+    speed, size = text_of(made.evidence, "speed"), text_of(made.evidence, "size")
+    assert speed.winner == size.winner == ""
+    assert speed.text.endswith("about as many queries per second (0.750 to 1.38 over rounds).")  # 90 / 120, 110 / 80
+    assert size.text == "At that engine recall, the smallest indexes are about equal: 64 B and 65 B an image."
 
 
-def test_losses_come_first(home, sweep):
-    for evidence in (Evidence(RecordStore(home)), sweep.evidence):
-        verdicts = [one.verdict for one in findings.findings(evidence)]
-        assert verdicts and verdicts == sorted(verdicts, key=ORDER.index)
-        table = answer.section(evidence).tables[0]
-        assert [row["verdict"].value for row in table.rows] == [answer.WORDS[verdict] for verdict in verdicts]
+def test_what_was_not_measured_has_sentences_of_its_own(tmp_path):
+    made = Sweep(RecordStore(tmp_path / "home"))
+    made.impact_single(32, 0.4, 100.0, 64.0)
+    found = findings.sentences(made.evidence)
+    assert [one.template for one in found] == ["quality missing", "speed missing", "size missing"]
+    assert all(one.winner is None for one in found) and answer.chart(made.evidence, "") is None
+    assert findings.title(found) == "Quality not compared, speed not compared"
 
 
-def test_the_first_page_shows_tiles_then_the_table(site):
+@pytest.mark.parametrize(
+    ("quality", "speed", "title"),
+    [
+        ("lexlip", "clip", "lexlip finds more, clip answers faster"),
+        ("clip", "clip", "clip finds more and answers faster"),
+        ("", "lexlip", "Equal quality, lexlip answers faster"),
+        ("lexlip", "", "lexlip finds more, equal speed"),
+    ],
+)
+def test_the_title_states_the_finding(quality, speed, title):
+    assert findings.title([findings.Sentence("", "", quality), findings.Sentence("", "", speed)]) == title
+
+
+def test_the_chart_holds_the_searches_of_the_largest_gallery(sweep):
+    sweep.impact_single(32, 0.9, 77.0, 64.0, images=1_000)
+    sweep.search("dense", 0.9, 88.0, 2048.0, images=1_000, **FLAT)
+    (panel,) = answer.chart(sweep.evidence, "").panels
+    marks = {series.name: [(mark.x, mark.y, mark.size) for mark in series.marks] for series in panel.series}
+    assert sorted(marks["clip, dense vectors"]) == [
+        (10.0, 70.0, 2048.0), (300.0, pytest.approx(69.0), 2304.0), (800.0, 65.0, 2304.0)
+    ]  # fmt: skip
+    assert (900.0, pytest.approx(60.0), 64.0) in marks["lexlip, lexicon vectors"] and len(
+        marks["lexlip, lexicon vectors"]
+    ) == 4
+    tips = [mark.tip for series in panel.series for mark in series.marks]
+    ids = set(sweep.store.read().point_id)
+    for tip in tips:
+        assert set(tip.partition("records: ")[2].split(", ")) <= ids
+
+
+def test_the_first_page_has_the_chart_then_sentences_then_the_models(site):
     html = (site / "index.html").read_text(encoding="utf-8")
-    assert html.index('class="tiles"') < html.index("<table>") < html.index("Which parts matter")
+    order = ['id="figure-answer"', 'class="sentences"', "The models", "What was not measured"]
+    assert [html.index(part) for part in order] == sorted(html.index(part) for part in order)
+    assert html.count('<svg class="chart wide"') == html.count('<svg class="chart narrow"') == 1
 
 
-def test_hard_negatives_that_are_lost_stand_first(tmp_path):
-    store = RecordStore(tmp_path / "home")
-    for variant, right in (("lexlip", 40), ("clip", 80)):
-        point = Point(
-            task="hard_negatives",
-            corpus="scenes",
-            split="test",
-            images=100,
-            queries=100,
-            variant=variant,
-            seed=0,
-            checkpoint_id=variant,
-        )
-        rows = [
-            {"query_id": f"{i}-count", "group": f"{i:04}", "kind": "count", "correct": i < right} for i in range(100)
-        ]
-        store.write(point, {"hard_negative_accuracy": right / 100}, rows)
-    first = findings.findings(Evidence(store))[0]
-    assert (first.verdict, first.what) == (LOSES, findings.HARD_NEGATIVES)
-    assert (first.reference.value, first.baseline.value) == (0.4, 0.8)
-    assert first.difference.value == pytest.approx(-0.4) and first.difference.high < 0
-    assert set(first.points) == set(store.read().point_id)
+def test_the_models_are_five_and_that_of_words_where_it_was_measured(home, made):
+    shown = [row["variant"].value for row in answer.rows(Evidence(RecordStore(home))).rows]
+    assert shown == ["lexlip", "clip", "no_bottleneck", "strong_decoder", "no_momentum"]
+    made.retrieval(made.point("lexlip_words"), 0.5)
+    assert answer.rows(Evidence(made.store)).rows[-1]["variant"].value == "lexlip_words"
+
+
+def test_pictures_of_scenes_only(made, tmp_path, page_of):
+    for corpus in ("scenes", "flickr8k"):
+        made.retrieval(made.point("lexlip", corpus=corpus, data_id=corpus), 0.5, made.examples("lexlip"))
+    by_corpus = {one.corpus: answer.sections(one)[0].data["images"] for one in Evidence(made.store).by_corpus()}
+    assert len(by_corpus["scenes"]) == 3 and by_corpus["flickr8k"] == []
 
 
 def test_a_training_that_ended_early_is_a_caveat(home):
-    evidence = Evidence(RecordStore(home))
-    gains = convergence.still_learning(evidence)
-    assert gains == pytest.approx(
-        {"clip": 0.55 / 4, "lexlip": 0.45 / 4, "no_bottleneck": 0.44 / 4, "no_momentum": 0.15 / 4}
-    )  # a straight line
-    (caveat,) = [one for one in limits.caveats(evidence) if one.startswith("Not converged")]
-    assert f"4 of 4 variants gained {points(gains['no_momentum'])} to {points(gains['clip'])} points" in caveat
+    rows = limits.caveats(Evidence(RecordStore(home))).texts()
+    (gained,) = [which for what, which in rows if what == "Not converged"]
+    assert gained == "4 of 4 gained +3.8 to +13.8 points of R@1 in the last quarter"  # a straight line: skill / 4
+
+
+def test_rates_are_those_of_one_call(sweep):
+    found = findings.field(sweep.evidence)
+    assert (found.call, found.images) == (ONE, 10_000)

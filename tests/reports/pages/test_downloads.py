@@ -38,5 +38,5 @@ def test_results_per_query_that_are_too_large_are_left_out(home, tmp_path, monke
 def test_seconds_that_no_record_has_are_none(tmp_path, sweep_of):
     made = sweep_of(RecordStore(tmp_path / "home"))
     made.impact_single(32, 0.5, 100.0, 64.0, command="python -m bench.scale")
-    commands = next(table for table in method.section(made.evidence).tables if table.name == "commands")
+    commands = next(t for section in method.sections(made.evidence) for t in section.all_tables if t.name == "commands")
     assert [row["seconds"].missing for row in commands.rows] == ["not recorded"]

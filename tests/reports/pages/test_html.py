@@ -7,7 +7,7 @@ from reports.pages.site import PAGES, STATIC
 from tests.reports.html import Page
 
 
-def test_hostile_text_is_text(made, tmp_path, whole, undrawn):
+def test_hostile_text_is_text(made, tmp_path, whole):
     name = "lexlip<img src=x onerror=alert(1)>"
     made.variant("lexlip", 0.4)
     made.variant("clip", 0.4)
@@ -18,13 +18,9 @@ def test_hostile_text_is_text(made, tmp_path, whole, undrawn):
     html = whole(build(made.store.folder.parent, tmp_path / "site"))
     page = Page(html)
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    assert all(
-        a.get("type") == "application/json" or a.get("src", "").removeprefix("static/") in STATIC for a in scripts
-    )
+    assert scripts and all(a["src"].removeprefix("static/") in STATIC for a in scripts)
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on") or a == "style"]
-    assert all(
-        re.match(r"data:image/|figures/\w+\.svg$", attributes["src"]) for tag, attributes in page.tags if tag == "img"
-    )
+    assert all(attributes["src"].startswith("data:image/") for tag, attributes in page.tags if tag == "img")
     assert name in page.text
     assert "<script>alert('x')</script>" in page.text
     assert "\u202e" not in html and "\\u202e" not in html
@@ -36,9 +32,7 @@ def test_policy_allows_scripts_of_the_site_only_and_no_request(each):
     )
     assert policy.startswith("default-src 'none'; img-src 'self' data:; style-src 'sha256-")
     assert "unsafe" not in policy and "connect-src" not in policy
-    drawn = [a for tag, a in each.tags if tag == "figure" and "data-plot" in a]
-    assert ("script-src 'self'" in policy) == bool([a for tag, a in each.tags if tag == "script" and "src" in a])
-    assert len(drawn) == len([a for tag, a in each.tags if tag == "script" and a.get("type") == "application/json"])
+    assert "script-src 'self';" in policy
 
 
 def test_malformed_images_are_left_out(made, tmp_path, page_of):

@@ -10,19 +10,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.store.records import RecordStore
 from bench.tasks.rank_gap import RANK_GAP
 from bench.tasks.views.heat import HOT
-from reports.pages import site
-from reports.pages.inside import examples as inside
-from reports.pages.inside import failures, retrieved, words
+from reports.pages import look, site
 from reports.pages.site import PAGES
 from reports.records import bundle
 from reports.records.evidence import Evidence
 from reports.records.rows import parsed
 from reports.render import images
 
-COMMANDS = "were not kept with the records; <code>lexlip-bench disagreement</code> adds them"
+COMMANDS = "Images of these queries were not kept with the records; <code>lexlip-bench disagreement</code> adds them."
 MATCHED = [["<b>cat", 36.0, 40.0, 0.75], ["night", 0.125, 0.5, 0.25]]
 # [CLS] and 2 x 2 patches: the highest is in row 2, column 1; then a lexicon whose highest is [CLS].
 MAPS = [["<b>cat", 0, [0.5, -1.0, 1.0, 4.0, 2.0]], ["night", 0, [3.0, 1.0, -2.0, -1.0, 0.0]]]
@@ -81,7 +78,7 @@ def looked_into(without):
             if rank > 1:
                 rows.append(row(query.query_id, text, 1, False, matched, heat))
             rows.append(row(query.query_id, text, rank, True, matched))
-        point = dataclasses.replace(without.point(name), task=inside.DISAGREEMENT, knobs={"recall": point_id})
+        point = dataclasses.replace(without.point(name), task="disagreement", knobs={"recall": point_id})
         without.disagreements[name] = point.id
         store.write(point, {"median_rank": 1.0}, examples=rows)
     return without
@@ -89,62 +86,54 @@ def looked_into(without):
 
 def html_of(store) -> str:
     evidence = Evidence(store)
-    sections = [part.section(evidence) for part in LOOK.parts]
-    return site.render(evidence, LOOK, sections, files=[], all_tables=[], places={"downloads": "method.html"})
+    return site.render(evidence, LOOK, look.sections(evidence), files=[], all_tables=[], root="", switch=())
 
 
 # --- failures
 
 
 def test_each_failure_has_its_caption_its_picture_and_what_each_model_put_first(looked_into):
-    evidence = Evidence(looked_into.store)
-    section = failures.section(evidence)
+    section = look.failures(Evidence(looked_into.store))
     cases = [case for direction in section.data["directions"] for case in direction["cases"]]
     worst = worst_by_pandas(looked_into.store, looked_into.points)
-    assert [case["id"] for case in cases] == worst.query_id.tolist() and len(cases) == 10
     stored = {
         name: looked_into.store.examples(point_id).query("chosen == @RANK_GAP")
         for name, point_id in looked_into.disagreements.items()
     }
+    assert len(cases) == 10
     for case, query in zip(cases, worst.itertuples(), strict=True):
-        assert case["text"] == stored["clip"].query("query_id == @case['id']")["query"].iloc[0]
         right, ours, theirs = case["images"]
-        assert right["name"] == case["id"][:4] and right["relevant"]
-        assert right["ranks"] == [("lexlip", f"rank {query.lexlip}"), ("clip", f"rank {query.clip}")]
+        assert right["name"] == query.query_id[:4] and right["relevant"]
+        assert right["ranks"] == [f"lexlip: rank {query.lexlip}", f"clip: rank {query.clip}"]
         for name, first in (("lexlip", ours), ("clip", theirs)):
             assert first["label"] == f"First result of {name}" and first["relevant"] == (getattr(query, name) == 1)
-            image = stored[name].query("query_id == @case['id'] and rank == 1").image.item()
+            image = stored[name].query("query_id == @query.query_id and rank == 1").image.item()
             assert first["image"] == f"data:image/webp;base64,{base64.b64encode(image).decode()}"
-        assert [lexicon["name"] for lexicon in ours["lexicons"]] == ["<b>cat", "night"] and not theirs["lexicons"]
-    for table, direction in zip(section.tables, section.data["directions"], strict=True):
-        assert [line["text"].value for line in table.rows] == [case["text"] for case in direction["cases"]]
-    assert section.data["without"] == 0
+        assert [word["name"] for word in ours["words"]] == ["<b>cat", "night"] and not theirs["words"]
+    gaps = [row["gap"].value for table in section.folded for row in table.rows]
+    assert gaps == worst.gap.abs().tolist()
+    assert sum(section.data["counts"].values()) == 300
 
 
 def test_the_page_says_the_rule_how_many_and_shows_them(looked_into):
     html = html_of(looked_into.store)
-    assert "of 300 test captions, the 5 with the largest gap in each direction" in html
+    assert "Of 300 test captions, the 5 with the largest rank gap in each direction" in html
     assert html.count('alt="Relevant image, id ') == 10 and html.count('alt="First result of clip, id ') == 10
-    assert "75%, 36×40" in html and "25%, 0.125×0.500" in html
-    assert COMMANDS not in html
+    assert '<rect width="100" height="1"/>' in html and '<rect width="33" height="1"/>' in html  # 0.75 and 0.25
+    assert COMMANDS not in html and "75%" not in html
 
 
 def test_a_hostile_caption_and_lexicon_are_text(looked_into):
     html = html_of(looked_into.store)
     assert "<script>alert" not in html and "<b>cat" not in html and "\u202e" not in html
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &#34;quoted&#34; | a &amp; b second line" in html
-    assert (
-        'aria-label="Heat map of the lexicon &lt;b&gt;cat over image 0059: '
-        'highest in row 2, column 1 of 2 by 2 patches"' in html
-    )
+    where = "highest in row 2, column 1 of 2 by 2 patches"
+    assert f'aria-label="Heat map of the lexicon &lt;b&gt;cat over image 0059: {where}"' in html
 
 
 def test_records_of_earlier_versions_make_a_page_that_says_what_is_missing(without):
     html = html_of(without.store)
-    assert f"Images and heat maps of 10 of 10 queries {COMMANDS}" in html
-    assert f"Heat maps of lexlip {COMMANDS}" in html
-    assert "<svg" not in html and "“a cat of number 0”" in html
-    assert html.count("not kept with the records") >= 10, "captions"
+    assert html.count(COMMANDS) == 2 and "Heat map" not in html and "“a cat of number 0”" in html
 
 
 def test_a_bundle_shows_the_same(looked_into, tmp_path):
@@ -152,41 +141,30 @@ def test_a_bundle_shows_the_same(looked_into, tmp_path):
     assert html_of(bundle.Bundle(tmp_path / "bundle")) == html_of(looked_into.store)
 
 
-def test_failures_of_one_model_that_were_kept_are_shown(looked_into):
-    """The other model's results are of an earlier version: its relevant image, and the first result of this one."""
-    for suffix in ("parquet", "examples.parquet"):
-        (looked_into.store.folder / f"{looked_into.disagreements['clip']}.{suffix}").unlink(missing_ok=True)
-    html = html_of(looked_into.store)
-    assert html.count('alt="Relevant image, id ') == html.count('alt="First result of lexlip, id ') == 10
-    assert "First result of clip" not in html
+def test_failures_without_ranks_are_left_out(sweep):
+    assert look.failures(sweep.evidence) is None
 
 
 # --- heat maps
 
 
 def test_a_heat_map_is_red_where_the_logit_is_high(looked_into):
-    data = retrieved.section(Evidence(looked_into.store)).data
-    assert data["with_heat"] == 1
+    data = look.retrieved(Evidence(looked_into.store)).data
     shown = [image for query in data["queries"] for side in query["sides"] for image in side["images"]]
     first, second = next(image["heat_maps"] for image in shown if image["heat_maps"])
     red = np.asarray(Image.open(io.BytesIO(base64.b64decode(first["image"].removeprefix("data:image/png;base64,")))))
     assert red.shape == (2, 2, 4) and (red[..., :3] == HOT).all()
-    assert red[..., 3].tolist() == [[0, round(255 * 0.6 / 4)], [round(255 * 0.6), round(255 * 0.6 / 2)]], (
-        "a negative logit is no heat"
-    )
+    shades = [[0, round(255 * 0.6 / 4)], [round(255 * 0.6), round(255 * 0.6 / 2)]]
+    assert red[..., 3].tolist() == shades, "a negative logit is no heat"
     assert (first["row"], first["column"]) == (2, 1)
-    assert first["match"] == {"name": "<b>cat", "query": "0.500", "image": "0.400", "share": "61"}
     assert (second["row"], second["column"], second["token"]) == (None, None, 1)
 
 
 def test_the_page_frames_the_winning_patch_and_names_cls(looked_into):
     html = html_of(looked_into.store)
-    assert html.count("<svg") == 4, "two lexicons of the first image, two of the first result of lexlip"
-    assert html.count('<rect x="0" y="1" width="1" height="1"/>') == html.count("<rect") == 2
-    assert (
-        html.count("highest at token 1, which is not a patch") == html.count("<small>[CLS], not a patch</small>") == 2
-    )
-    assert "Heat maps (1 query)" in html
+    assert html.count('<rect x="0" y="1" width="1" height="1"/>') == 2, "of the first image, and the first result"
+    assert html.count("highest at token 1, which is not a patch") == 2
+    assert html.count("<small>[CLS], not a patch</small>") == 2
 
 
 @pytest.mark.parametrize(
@@ -211,14 +189,23 @@ def test_what_is_no_match_is_left_out(stored):
 def test_a_heat_map_without_its_picture_is_not_drawn(looked_into):
     store = looked_into.store
     for point_id in (looked_into.points["lexlip"], looked_into.disagreements["lexlip"]):
-        rows = store.examples(point_id).assign(image=b"<svg onload=alert(1)>")
-        store.replace_examples(point_id, rows)
-    assert "<svg" not in html_of(store)
+        store.replace_examples(point_id, store.examples(point_id).assign(image=b"<svg onload=alert(1)>"))
+    html = html_of(store)
+    assert "Heat map" not in html and "onload" not in html and "image not kept" in html
 
 
-def test_a_store_reads_examples_without_the_younger_columns(without):
-    examples, _ = inside.recall_examples(Evidence(RecordStore(without.store.folder.parent)), "lexlip")
-    assert examples.chosen.isna().all() and examples.heat_maps.isna().all() and len(examples) == 72
+def test_results_of_each_model_are_those_of_the_records(without):
+    data = look.retrieved(Evidence(without.store)).data
+    assert (len(data["queries"]), data["of"]) == (10, 12)
+    for query in data["queries"]:
+        ours, theirs = query["sides"]
+        assert [image["rank"] for image in ours["images"]] == [1, 2, 3, 4, 5] and ours["images"][1]["relevant"]
+        assert ours["rank"] in ("rank 1", "rank 2") and [side["variant"] for side in query["sides"]] == [
+            "lexlip",
+            "clip",
+        ]
+        assert [word["name"] for word in ours["images"][0]["words"]] == ["<b>cat", "night"]
+        assert not theirs["images"][0]["words"]
 
 
 # --- images as words
@@ -249,32 +236,29 @@ def as_words(made):
     return made
 
 
-def test_each_image_has_its_words_captions_and_typed_results(as_words):
-    first, second = words.section(Evidence(as_words.store)).data["images"]
+def test_each_image_has_its_words_and_captions(as_words):
+    first, second = look.images(Evidence(as_words.store))
     assert (first["name"], second["name"]) == ("0001", "0002") and first["captions"][0] == "a red cat"
     assert [side["variant"] for side in first["sides"]] == ["lexlip", "lexlip_words"]
-    side = first["sides"][0]
+    side, other = first["sides"][0], second["sides"][0]
     assert [(word["name"], word["width"], word["is_said"], word["is_shown"]) for word in side["words"]] == [
         ("red", "100", True, True), ("<b>of", "50", False, False), ("cat", "25", True, False)
     ]  # fmt: skip
-    other = second["sides"][0]
-    assert (side["said"], side["shown"], other["shown"]) == (2, 1, None)
-    assert (side["rank"], [result["rank"] for result in side["results"]]) == (2, [1, 2])
-    assert side["results"][1]["relevant"] and side["results"][0]["matched"] == ["red", "<b>of"]
-    assert (other["rank"], other["results"], len(other["words"])) == (None, [], 1), "malformed words are left out"
+    assert (side["query"], side["rank"], other["rank"]) == ("a red cat", 2, None)
+    assert len(other["words"]) == 1, "malformed words are left out"
 
 
 def test_the_page_shows_images_as_words(as_words):
     html = html_of(as_words.store)
-    assert "2 of the 3 strongest are caption words, 1 name what it shows" in html
     assert 'rect width="50" height="1"' in html
     assert "this image at rank 2" in html and "this image is not found" in html
-    assert "70.0 % of the weight on caption words" in html and "strongest lexicon is one for 90.0 %" in html
     assert "&lt;b&gt;of" in html and "<b>of" not in html and "<script>alert" not in html
 
 
-def test_records_without_words_say_how_to_add_them(without):
-    assert "<code>lexlip-bench sparsity --top-k 32</code>" in html_of(without.store)
+def test_without_words_the_lexicons_that_a_caption_shares_stand_in(without):
+    shown = look.images(Evidence(without.store))
+    assert len(shown) == 10 and not shown[0]["sides"][0]["is_whole"]
+    assert [word["width"] for word in shown[0]["sides"][0]["words"]] == ["100", "64"]  # 0.61 and 0.39 of the score
 
 
 def test_a_compact_bundle_keeps_the_words(as_words, tmp_path):

@@ -4,12 +4,10 @@ import dataclasses
 
 import pytest
 
-from bench.store.records import Point
 from models.errors import InputError
 from reports.build import main, parser
 from reports.findings import comparisons
 from reports.pages import limits
-from reports.pages.ablations import presets
 from reports.records.evidence import Evidence, Reading
 from reports.records.sweep import sweeps
 
@@ -162,7 +160,7 @@ def test_a_failed_training_without_a_fingerprint_says_so(made):
         measured(made, "lexlip", data_id)
     failed(made, "")
     for one in Evidence(made.store).by_corpus():
-        (said,) = [line for line in limits.caveats(one) if line.startswith("Failed")]
+        (said,) = [which for what, which in limits.caveats(one).texts() if what == "Failed"]
         assert said == (
             "Failed: clip, training, seed 0, on one of the data sets named “captions” (loss is not finite)."
         )
@@ -177,20 +175,6 @@ def test_a_failed_training_of_one_data_set_is_on_its_pages(made):
     assert only.corpus == "copy" and only.variants == ["lexlip", "clip", "no_momentum"]
 
 
-def test_presets_of_two_data_sets_of_one_name_do_not_meet(made):
-    """The table of presets took trainings by name."""
-    for profile, data_id in (("quick", A), ("smoke", B)):
-        point = made.point("lexlip", corpus="captions", profile=profile, data_id=data_id, config_id=f"run {profile}")
-        made.store.write(point, {"recall@1": 0.5}, made.queries(0.5), started=LATER)
-        fields = {"corpus": "captions", "profile": profile, "variant": "lexlip", "seed": 0, "data_id": f"of {data_id}"}
-        common = Point("training", **fields, config_id=f"run {profile}")
-        cost = {"train_seconds": 1.0, "train_cpu_seconds": 1.0, "train_samples": 9.0, "chosen_step": 1.0}
-        made.store.write(dataclasses.replace(common, split="train"), cost, started=LATER)
-        val = dataclasses.replace(common, split="val", step=1, direction="text_to_image", images=9)
-        made.store.write(val, {"recall@1": 0.5, "recall@10": 0.75}, started=LATER)
-    assert [presets.section(one) for one in Evidence(made.store).by_corpus()] == [None, None]
-
-
 def test_own_vectors_have_a_lexicon_and_a_dense_side_and_other_corpora_their_variants(made, sweep_of):
     """Their variants have no names, so lexlip and clip would be wrong ones."""
     measured(made, "lexlip", A, started="2025-02-01T00:00:00+00:00")
@@ -198,4 +182,4 @@ def test_own_vectors_have_a_lexicon_and_a_dense_side_and_other_corpora_their_var
     sweep_of(made.store).search("dense", 0.5, 100.0, engine="faiss-flat", **own)
     found = [(one.corpus, one.reading.reference, one.reading.baseline) for one in Evidence(made.store).by_corpus()]
     assert found == [("vectors:mine", "lexicon", "dense"), ("captions", "lexlip", "clip")]
-    assert not [line for line in limits.not_measured(Evidence(made.store)) if line.startswith("Variants")]
+    assert not [row for row in limits.not_measured(Evidence(made.store)).texts() if row[0].startswith("Models")]

@@ -3,7 +3,6 @@
 import numpy as np
 
 from bench.store.records import Point, RecordStore
-from reports.pages.scale import engines as scale_engines
 from reports.records.evidence import Evidence
 from reports.records.search import Call
 from reports.render.tables import text
@@ -99,7 +98,3 @@ def cell(table, column: str, **where):
     ]
     assert len(rows) == 1
     return text(table.cell(rows[0], columns[column]), columns[column])
-
-
-def engines_of(made):
-    return next(table for table in scale_engines.section(made.evidence).tables if table.name == "scale_engines_10000")

@@ -5,9 +5,8 @@ import pytest
 
 from reports.findings.paired import as_good
 from reports.findings.ratios import comparisons, lexicon_side, range_of, sizes
-from reports.pages.scale import claim
 from reports.records.sweep import sweeps
-from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE, cell
+from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE
 
 
 def test_the_lexicon_side_is_impact_by_lexicons_kept(small):
@@ -60,8 +59,9 @@ def test_flat_batched_with_equal_threads_stands_beside_single_queries(small):
 def test_an_engine_that_ended_badly_says_how(small):
     for status, note in (("timeout", "build: 3,600 s"), ("out_of_memory", "search: 8 GiB")):
         small.ended("lexicon", status, note, engine="lucene", top_k=32, bits=8)
-        table = next(table for table in claim.section(small.evidence).tables if table.name == "scale_speed")
-        assert cell(table, "any", search="lucene", called=ONE.label) == f"{status.replace('_', ' ')}: {note}"
+        rows = comparisons(sweeps(small.evidence)[0])
+        found = next(row for row in rows if row.search.engine == "lucene" and row.call == ONE)
+        assert found.speedup["any"].missing == f"{status.replace('_', ' ')}: {note}"
 
 
 def test_sizes(small):
@@ -72,20 +72,6 @@ def test_sizes(small):
     assert at[4]["PQ"].value == pytest.approx(1.6)
     assert (at[32]["PQ"].value, at[32]["PQ"].mark) == (pytest.approx(0.5), "†")  # half the size, and 25 % against 40 %
     assert at[32]["SQ8"].missing == "not measured"
-
-
-def test_the_claim_has_both_versions_and_the_range(small):
-    table = claim.section(small.evidence).tables[0]
-    speed, keys = (
-        "Speed against flat, one query at a time, 1 thread",
-        ("equal least", "equal most", "count", "above most"),
-    )
-    assert cell(table, "v1", what=speed) == "5.5× to 221.3× faster"
-    assert cell(table, "iccv", what=speed) == "5.8× faster"
-    assert [cell(table, key, what=speed) for key in keys] == ["60.0×", "200×", "2 of 3", "10.0×"]
-    index = [cell(table, key, what="Index against flat float32") for key in keys]
-    assert index == ["5.12×", "102×", "3 of 3", "–"]
-    assert cell(table, "v1", what="Index against PQ") == "not stated"
 
 
 def test_a_range_without_ratios(small):

@@ -1,0 +1,337 @@
+"""Each part of LexLIP: its effect in a forest plot, a table of all measures, learning curves, and words."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from bench.store.metrics import METRICS
+from reports.findings import comparisons
+from reports.findings.convergence import curves_by_seed, late_gain
+from reports.pages import Section
+from reports.records.evidence import UNTRAINED, Evidence
+from reports.records.rows import parsed
+from reports.render.charts import Axis, Chart, Mark, Panel, Series
+from reports.render.tables import (
+    NOT_APPLICABLE,
+    Cell,
+    Column,
+    Table,
+    integer,
+    percent,
+    points,
+    signed,
+    significant,
+    size,
+)
+from reports.statistics.intervals import LEAST_SEEDS
+
+T2I, I2T = "text_to_image", "image_to_text"
+GROUPS = {
+    comparisons.PLANNED: f"Planned: {LEAST_SEEDS} seeds or more",
+    comparisons.SCREENED: f"Screened: fewer than {LEAST_SEEDS} seeds",
+}
+PAUSE = pd.Timedelta(hours=1)  # without training, after which a new period begins
+LEXICONS_OF = {"words weight": "caption_precision_weighted", "words typed": "typed_recall@1"}
+SPARSITY = {
+    "Words of the captions": ("caption_precision_weighted", "strongest_is_word", "caption_recall"),
+    "Search by typed words": ("typed_recall@1", "typed_recall@10"),
+    "What the image shows": ("truth_precision", "truth_recall", "truth_precision@8", "truth_recall@8"),
+    "Lexicons": ("active_mean", "query_active_mean", "dead_lexicons", "always_on_lexicons", "piece_weight"),
+}
+TRAINING = {
+    "train_cpu_seconds": ("CPU s", significant), "train_seconds": ("seconds", significant),
+    "train_samples_per_second": ("pairs/s", significant), "parameters": ("parameters", significant),
+    "chosen_step": ("chosen step", integer),
+}  # fmt: skip
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    r, whole = evidence.reading, table(evidence)
+    effects, curves = forest(evidence), learning(evidence)
+    made = [
+        Section(
+            "effects", "What each part does",
+            (f"Each line is one change to {r.reference}, on the same queries. Left of zero: it makes it worse.",),
+            [effects] if effects else [], [], empty="No change can be compared: per-query results are missing.",
+        ),
+        Section("ablations", "Every measure", (), [], whole[:1], whole[1:]),
+    ]  # fmt: skip
+    if words := words_chart(evidence):
+        text = "A lexicon is readable if the weights of an image lie on words of its captions. Typed words: the first "
+        text += "caption's words are the query, without the text encoder."
+        made.append(Section("words", "Are the lexicons words?", (text,), [words]))
+    if curves:
+        made.append(Section("learning", "Learning curves", (), [curves]))
+    return made
+
+
+def forest(evidence: Evidence) -> Chart | None:
+    """R@1 of every change minus that of the reference, largest loss first; planned comparisons apart."""
+    tests = [
+        t
+        for (_, metric), t in comparisons.tests(evidence).items()
+        if metric == "recall@1" and t.estimate.low is not None
+    ]
+    panels, alt = [], []
+    for family, title in GROUPS.items():
+        mine = [test for test in tests if test.family == family]
+        mine.sort(key=lambda test: (test.estimate.value, test.variant))
+        names = tuple(test.variant for test in mine)
+        series = [
+            Series(label, tuple(_effect(t, names) for t in mine if t.significant == (colour == 4)),
+                   colour, hollow=colour != 4)
+            for label, colour in (("significant after Holm's correction", 4), ("not significant, or not tested", 7))
+        ]  # fmt: skip
+        if mine:
+            axis = Axis("R@1, points", zero=True, format=lambda value: signed(value, 1).removesuffix(".0"))
+            panels.append(Panel(title, axis, Axis("", names=names), tuple(one for one in series if one.marks)))
+            alt.append(f"{title}: " + "; ".join(f"{t.variant} {points(t.estimate.value)}" for t in mine))
+    if not panels:
+        return None
+    r = evidence.reading
+    clear = [test for test in tests if test.significant and test.variant != r.baseline]
+    worst = min(clear, key=lambda test: test.estimate.value, default=None)
+    title = "No change makes a significant difference"
+    if worst:
+        way = "loses" if worst.estimate.value < 0 else "gains"
+        title = f"{worst.variant} {way} {percent(abs(worst.estimate.value))} points of R@1"
+    return Chart(
+        "forest", title, f"R@1 of each model minus that of {r.reference}, paired by query and seed; 95% intervals.",
+        evidence.corpus, ". ".join(alt), tuple(panels), 2,
+        "Screened models have too few seeds for a test: their intervals hold for these trainings only.",
+    )  # fmt: skip
+
+
+def _effect(test: comparisons.Test, names: tuple[str, ...]) -> Mark:
+    e = test.estimate
+    p = "" if test.adjusted is None else f"\np {test.adjusted:.2g} after Holm's correction"
+    tip = f"{test.variant}: {points(e.value)} points\n95% interval {points(e.low)} to {points(e.high)}{p}\n"
+    tip += f"{comparisons.paired_queries(e)}, seeds: {e.seeds}\nrecords: {', '.join(test.points[:6])}"
+    return Mark(100 * e.value, float(names.index(test.variant)), tip, 100 * e.low, 100 * e.high)
+
+
+# --- the table
+
+
+def table(evidence: Evidence) -> list[Table]:
+    """At most eight columns, then the others by subject."""
+    r = evidence.reading
+    of = {name: row(evidence, name) for name in evidence.variants}
+    made, model = list(of.values()), [Column("variant", "Model"), Column("seeds", "Seeds", integer)]
+    recalls = lambda way, ks: [Column(f"recall@{k} {way}", f"R@{k}", percent, _way(way)) for k in ks]  # noqa: E731
+    main = [
+        *model, *recalls(T2I, (1, 10)), Column("difference recall@1", f"R@1 minus {r.reference}", points),
+        *word_columns(evidence), Column("train_cpu_seconds", "Training, CPU s", significant),
+    ]  # fmt: skip
+    hard = [
+        Column(f"hard {kind}".strip(), kind or "all", percent, "Hard negatives, %")
+        for kind in ("", "attribute", "count", "relation")
+    ]
+    views = {
+        "quality": ("Text to image", [
+            *recalls(T2I, (1, 5, 10)), Column("true@1", "True@1, %", percent),
+            Column("median", "Median rank", significant),
+            Column("compositional", "Unseen combinations, R@1", percent),
+            Column("difference recall@10", f"R@10 minus {r.reference}", points),
+        ]),
+        "reverse": ("Image to text, and hard negatives", [*recalls(I2T, (1, 10)), *hard]),
+        "sparsity": (f"Lexicons and words, {r.top_k} lexicons kept", [
+            Column(metric, METRICS[metric].label, percent if METRICS[metric].unit == "share" else significant, group)
+            for group, metrics in SPARSITY.items() for metric in metrics
+        ]),
+        "cost": ("Size and training", [
+            Column("bytes", "Index, an image", size), Column("flops", "FLOPs a pair", significant),
+            Column("lexicons image", "image", significant, "Active lexicons"),
+            Column("lexicons text", "text", significant, "Active lexicons"),
+            *(Column(metric, *rest, "Training") for metric, rest in TRAINING.items()),
+            Column("gain", "R@1 gained in the last quarter", points, "Training"),
+        ]),
+        "zero_shot": ("Zero-shot classification, top-1", [
+            Column(f"zero_shot {kind}", kind, percent, "Accuracy, %") for kind in kinds(evidence).values()
+        ]),
+    }  # fmt: skip
+    notes = (
+        f"Test images of {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}; below a value its "
+        f"95% interval. {comparisons.NOTE}",
+    )
+    tables = [Table("ablations", "All models", tuple(main), made, notes).measured(LEXICONS_OF)]
+    for name, (caption, columns) in views.items():
+        view = Table(f"ablations_{name}", caption, (*model, *columns), made)
+        kept = view.measured([column.key for column in columns])
+        tables += [kept] if len(kept.columns) > len(model) else []
+    return tables
+
+
+def _way(way: str) -> str:
+    return "Text to image, %" if way == T2I else "Image to text, %"
+
+
+def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
+    """All cells of a model."""
+    operating, dense = evidence.operating_point(variant), evidence.kinds.get(variant) == "dense"
+    cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant)))}
+    for way in (T2I, I2T):
+        at = evidence.retrieval("test", way) | operating
+        cells |= {f"recall@{k} {way}": evidence.cell(variant, f"recall@{k}", **at) for k in (1, 5, 10)}
+    at = evidence.retrieval() | operating
+    cells |= {"median": evidence.cell(variant, "median_rank", **at), "true@1": evidence.cell(variant, "true@1", **at)}
+    cells["compositional"] = evidence.cell(variant, "recall@1", **evidence.retrieval("compositional"), **operating)
+    cells |= {
+        f"difference {metric}": comparisons.difference_cell(evidence, variant, metric) for metric in comparisons.TESTED
+    }
+    for kind in ("", "attribute", "count", "relation"):
+        cells[f"hard {kind}".strip()] = _hard_negatives(evidence, variant, f"hard_negative_accuracy_{kind}".rstrip("_"))
+    cells |= words_of(evidence, variant)
+    kept = {"task": "sparsity", "split": "test", "top_k": evidence.reading.top_k}
+    cells |= {
+        metric: Cell("dense") if dense else evidence.cell(variant, metric, **kept)
+        for of in SPARSITY.values()
+        for metric in of
+    }
+    at = {"images": evidence.gallery.get(("test", T2I)), "split": "test", "direction": (T2I, "")} | operating
+    for key, metric in (("lexicons image", "active_lexicons_image"), ("lexicons text", "active_lexicons_text")):
+        cells[key] = Cell("dense") if dense else evidence.cell(variant, metric, **at)
+    cells |= {
+        "flops": evidence.cell(variant, "flops_per_pair", **at),
+        "bytes": evidence.cell(variant, "bytes_per_image", **at),
+    }
+    last = cost_seeds(evidence, variant)
+    for metric in TRAINING:
+        cells[metric] = evidence.cell(
+            variant, metric, task="training", step=None, **(last if metric.startswith("train_") else {})
+        )
+    grid = curves_by_seed(evidence, variant, "recall@1", "val").mean(axis=1)
+    if len(grid) > 1:
+        cells["gain"] = Cell(late_gain(grid.index.to_numpy(float), grid.to_numpy()))
+    for knobs, kind in kinds(evidence).items():
+        cells[f"zero_shot {kind}"] = evidence.cell(
+            variant, "zero_shot_top1", task="zero_shot", split="test", knobs=knobs
+        )
+    return cells
+
+
+def word_columns(evidence: Evidence) -> list[Column]:
+    """Columns of the words of an image, at the operating point."""
+    group = f"Words, {evidence.reading.top_k} lexicons, %"
+    return [
+        Column("words weight", "weight on caption words", percent, group),
+        Column("words typed", "R@1, typed words", percent, group),
+    ]
+
+
+def words_of(evidence: Evidence, variant: str) -> dict[str, Cell]:
+    """Cells of `word_columns`; a dash for dense vectors."""
+    if evidence.kinds.get(variant) == "dense":
+        return dict.fromkeys(LEXICONS_OF, Cell(NOT_APPLICABLE))
+    at = {"task": "sparsity", "split": "test", "top_k": evidence.reading.top_k}
+    return {key: evidence.cell(variant, metric, **at) for key, metric in LEXICONS_OF.items()}
+
+
+def kinds(evidence: Evidence) -> dict[str, str]:
+    """Knobs of the records of zero-shot classification -> the kind of class that they name."""
+    rows = evidence.rows[evidence.rows.task == "zero_shot"]
+    named = {knobs: values.get("classes") for knobs in set(rows.knobs) if isinstance(values := parsed(knobs), dict)}
+    return dict(sorted(((knobs, str(kind)) for knobs, kind in named.items() if kind), key=lambda one: one[1]))
+
+
+def _hard_negatives(evidence: Evidence, variant: str, metric: str) -> Cell:
+    """At the operating point if measured there, else on float vectors."""
+    at = {"task": "hard_negatives", "split": "test"}
+    operating = evidence.cell(variant, metric, **at, **evidence.operating_point(variant))
+    return evidence.cell(variant, metric, **at) if operating.missing else operating
+
+
+@functools.lru_cache(maxsize=8)
+def _trained(evidence: Evidence) -> pd.DataFrame:
+    """variant, seed and `period` of each training; a new period begins after a `PAUSE`."""
+    ended = [evidence.measured(name, "train_cpu_seconds", task="training", step=None) for name in evidence.variants]
+    rows = pd.concat([rows[["variant", "seed", "started", "seconds"]] for rows in ended]) if ended else pd.DataFrame()
+    if rows.empty:
+        return rows
+    stop = pd.to_datetime(rows.started)  # a training is recorded when it ends
+    rows = rows.assign(start=stop - pd.to_timedelta(rows.seconds, "s"), stop=stop).sort_values("start")
+    return rows.assign(period=(rows.start > rows.stop.cummax().shift() + PAUSE).cumsum())
+
+
+def cost_seeds(evidence: Evidence, variant: str) -> dict:
+    """Filter for the seeds of the last period of a model: the machine may have been faster or freer before."""
+    rows = _trained(evidence)
+    mine = rows[rows.variant == variant] if len(rows) else rows
+    return {"seed": tuple(mine[mine.period == mine.period.max()].seed)} if len(mine) else {}
+
+
+# --- words, learning curves
+
+
+def words_chart(evidence: Evidence) -> Chart | None:
+    """Share of weight on caption words and R@1 of typed words; of un-pruned images where nothing else was measured."""
+    lexicon = [
+        name for name in evidence.variants if evidence.kinds.get(name) == "lexicon" and not name.startswith(UNTRAINED)
+    ]
+    titles = {
+        "caption_precision_weighted": "Weight on words of the captions, %",
+        "typed_recall@1": "R@1 of typed words, %",
+    }
+    panels, alt = [], []
+    for metric, title in titles.items():
+        for top_k in (evidence.reading.top_k, None):
+            at = {"task": "sparsity", "split": "test", "top_k": top_k}
+            found = [(name, evidence.cell(name, metric, **at)) for name in lexicon]
+            found = sorted(((n, cell) for n, cell in found if not cell.missing), key=lambda one: -one[1].value)
+            if found:
+                break
+        if not found:
+            continue
+        names = tuple(name for name, _ in found)
+        kept = f"{top_k} lexicons kept" if top_k else "un-pruned"
+        tips = [f"{n}: {percent(c.value)} %\n{c.n}\nrecords: {', '.join(c.points)}" for n, c in found]
+        marks = tuple(Mark(100 * cell.value, float(i), tips[i]) for i, (_, cell) in enumerate(found))
+        panels.append(Panel(f"{title} ({kept})", Axis("", zero=True), Axis("", names=names), (Series("", marks),)))
+        alt.append(f"{title}: " + "; ".join(f"{name} {percent(cell.value)}" for name, cell in found))
+    if not panels:
+        return None
+    best = max(panels[0].series[0].marks, key=lambda mark: mark.x)
+    name = panels[0].y.names[int(best.y)]
+    title = f"Most of the weight on caption words: {name}, {significant(best.x)}%"
+    return Chart("words", title, "Mean over test images and seeds.", evidence.corpus, ". ".join(alt), tuple(panels))
+
+
+def learning(evidence: Evidence) -> Chart | None:
+    """Validation R@1 by step and by seconds of training; models that were compared by name, others in grey."""
+    r, by_step, by_time, ends = evidence.reading, [], [], []
+    named = [r.reference, r.baseline, r.words]
+    for variant in sorted(
+        evidence.variants, key=lambda name: named.index(name) - 9 if name in named else 0, reverse=True
+    ):
+        grid = curves_by_seed(evidence, variant, "recall@1", "val")
+        if grid.empty:
+            continue
+        colour = named.index(variant) if variant in named else 7
+        name = variant if variant in named else "other models"
+        steps, values = grid.index.to_numpy(float), 100 * grid.mean(axis=1).to_numpy()
+        tips = [
+            f"{variant}\nstep {step:,.0f}: R@1 {value:.3g} %\nseeds: {grid.shape[1]}"
+            for step, value in zip(steps, values, strict=True)
+        ]
+        at = zip(steps, values, tips, strict=True)
+        by_step.append(
+            Series(name, tuple(Mark(x, y, tip) for x, y, tip in at), colour, "all", quiet=variant not in named)
+        )
+        seconds = curves_by_seed(evidence, variant, "train_seconds", "val")
+        seconds = seconds if len(seconds) > 1 else curves_by_seed(evidence, variant, "train_seconds", "train")
+        if len(seconds) > 1:
+            elapsed = np.interp(steps, seconds.index.to_numpy(float), seconds.mean(axis=1).to_numpy())
+            marks = tuple(Mark(x, y, tip) for x, y, tip in zip(elapsed, values, tips, strict=True))
+            by_time.append(replace(by_step[-1], marks=marks))
+        ends.append(f"{variant} ends at {values[-1]:.3g} %")
+    if not by_step:
+        return None
+    title = f"Validation R@1 at the end: {ends[-1].replace(' ends at', '')}"
+    panels = [Panel("By step", Axis("optimiser step"), Axis("R@1, %"), tuple(by_step))]
+    panels += [Panel("By time", Axis("seconds of training"), Axis("R@1, %"), tuple(by_time))] if by_time else []
+    return Chart(
+        "learning", title, "Validation R@1, text to image, by brute force on un-pruned vectors; mean over seeds.",
+        evidence.corpus, "; ".join(ends), tuple(panels),
+    )  # fmt: skip

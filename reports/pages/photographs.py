@@ -1,0 +1,99 @@
+"""Corpora of real photographs: recall beside published values, words, and graded judgements.
+
+Pictures are shown by "Look inside" of a user's own build only: bundles leave those of photographs out.
+"""
+
+from dataclasses import replace
+
+from bench.store.metrics import METRICS
+from reports.findings import published
+from reports.pages import Section
+from reports.pages.ablations import LEXICONS_OF, word_columns, words_of
+from reports.records.corpora import is_photographs
+from reports.records.evidence import Evidence
+from reports.render.tables import NOT_APPLICABLE, Cell, Column, Table, integer, percent, signed
+
+WAYS = {"text_to_image": "Text to image, %", "image_to_text": "Image to text, %"}
+RECALLS = (1, 5, 10)
+TAUS = {"judgements_tau_c": "tau-c, experts", "judgements_tau_b": "tau-b, crowd"}
+JUDGED = {"task": "judgements", "split": "test"}
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    """None for a corpus of other images."""
+    if not is_photographs(evidence.corpus):
+        return []
+    name, tables = "".join(c if c.isalnum() else "_" for c in evidence.corpus.lower()), [recall(evidence)]
+    if (evidence.rows.task == JUDGED["task"]).any():
+        tables.append(judgements(evidence))
+    tables = [replace(table, name=f"{table.name}_{name}") for table in tables]
+    text = (
+        "Real photographs, described by people. Rows marked as published are quoted from their source: their texts, "
+        "images and models may be prepared differently, and they enter no comparison.",
+    )
+    return [Section(f"photographs_{name}", evidence.corpus, text, tables=tables)]
+
+
+def recall(evidence: Evidence) -> Table:
+    """One row for each model at its operating point, then the published values."""
+    columns = [Column("variant", "Model"), Column("seeds", "Seeds", integer)]
+    columns += [Column(f"recall@{k} {way}", f"R@{k}", percent, group) for way, group in WAYS.items() for k in RECALLS]
+    columns += [*word_columns(evidence), Column("source", "Source")]
+    rows = []
+    for variant in evidence.variants:
+        cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant))), "source": Cell("measured")}
+        for way in WAYS:
+            at = evidence.retrieval("test", way) | evidence.operating_point(variant)
+            cells |= {f"recall@{k} {way}": evidence.cell(variant, f"recall@{k}", **at) for k in RECALLS}
+        rows.append(cells | words_of(evidence, variant))
+    keys = [column.key for column in columns]
+    rows += [
+        published_row(one, keys, {f"{metric} text_to_image": value for metric, value in one.values.items()})
+        for one in published.of_corpus(published.RECALL, evidence.corpora.given(evidence.corpus))
+    ]
+    images = evidence.gallery.get(("test", "text_to_image"))
+    notes = (f"Over {integer(images) if images else 'no'} test images; below a value its 95% interval.",)
+    return Table("photographs", f"Recall on {evidence.corpus}", tuple(columns), rows, notes).measured(LEXICONS_OF)
+
+
+def judgements(evidence: Evidence) -> Table:
+    """Kendall's tau of each model with people's grades, as encoded and pruned; then the published values."""
+    r = evidence.reading
+    groups = {"": "Vectors as encoded, tau × 100", "pruned ": f"Top-{r.top_k}, {r.bits} bits, tau × 100"}
+    columns = [Column("variant", "Model"), Column("seeds", "Seeds", integer)]
+    columns += [
+        Column(f"{key}{m}", label, hundredfold, group) for key, group in groups.items() for m, label in TAUS.items()
+    ]
+    columns += [Column("pairs", "Pairs", integer), Column("source", "Source")]
+    rows = []
+    for variant in evidence.variants:
+        cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant))), "source": Cell("measured")}
+        for metric in TAUS:
+            cells[metric] = _tau(evidence, variant, metric, top_k=None, bits=None)
+            pruned = _tau(evidence, variant, metric, top_k=r.top_k, bits=r.bits)
+            cells[f"pruned {metric}"] = Cell("dense") if evidence.kinds.get(variant) == "dense" else pruned
+        rows.append(cells | {"pairs": evidence.cell(variant, "judgements_rows", **JUDGED, top_k=None)})
+    keys = [column.key for column in columns]
+    beside = published.of_corpus(published.JUDGEMENTS, evidence.corpora.given(evidence.corpus))
+    rows += [published_row(one, keys, one.values) for one in beside]
+    notes = tuple(f"{label}: {METRICS[metric].definition}" for metric, label in TAUS.items())
+    return Table(
+        "judgements", "Agreement with people's grades: how well does a caption fit?", tuple(columns), rows, notes
+    )
+
+
+def published_row(one: published.Published, keys: list[str], values: dict[str, float]) -> dict[str, Cell]:
+    """The cells of a published value, marked as such."""
+    about = {"variant": Cell(one.model), "source": Cell(f"published, {one.source}")}
+    return dict.fromkeys(keys, Cell(NOT_APPLICABLE)) | about | {key: Cell(value) for key, value in values.items()}
+
+
+def hundredfold(value: float) -> str:
+    """Tau times 100, as CLIPScore prints it."""
+    return signed(100 * value, 1).removeprefix("+")
+
+
+def _tau(evidence: Evidence, variant: str, metric: str, **at) -> Cell:
+    """The sample of tau is images: its per-image results are no queries."""
+    cell = evidence.cell(variant, metric, **JUDGED, **at)
+    return replace(cell, n=cell.n.partition(" on ")[2] or cell.n)

@@ -1,0 +1,243 @@
+"""Growth with the gallery: the best at each size, exponents, end-to-end latency, generated against encoded vectors."""
+
+from bench.store.metrics import METRICS
+from reports.findings.growth import LEAST_SIZES, fit
+from reports.pages import Section
+from reports.pages.answer import QUALITIES, marks, names_of
+from reports.records.evidence import Evidence
+from reports.records.search import KINDS, Call, Search
+from reports.records.sweep import Sweep, chosen, encoded_controls, sweeps
+from reports.render.charts import Axis, Chart, Mark, Panel, Series
+from reports.render.tables import (
+    NOT_MEASURED,
+    Cell,
+    Column,
+    Table,
+    brief,
+    integer,
+    percent,
+    signed,
+    significant,
+    size,
+    times,
+)
+
+IMAGES = "images in the gallery"
+SATISFYING = {"satisfying_mean": "mean", "satisfied_share": "captions with any, %"}
+STATISTICS = (
+    "vectors_dimension", "vectors_lexicons_used", "vectors_active_mean", "vectors_query_active_mean",
+    "vectors_zipf_exponent", "vectors_pair_shared_lexicons", "vectors_flops_per_pair",
+)  # fmt: skip
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    return [one for place, sweep in enumerate(sweeps(evidence), 1) for one in _of(sweep, f"sweep{place}")]
+
+
+def _of(sweep: Sweep, name: str) -> list[Section]:
+    several = len(sweep.sizes) > 1
+    charts = [front_chart(sweep)] if sweep.call("single") or sweep.main_calls else []
+    charts += [growth_chart(sweep)] if several else []
+    tables = [growth_table(sweep)] if several else []
+    tables += [table for table in (distractor_table(sweep), generated_table(sweep)) if table and table.rows]
+    folded = [end_to_end(sweep)] if sweep.encoding and sweep.call("single") else []
+    folded += [statistics_table(sweep)] if sweep.statistics else []
+    return [Section(name, sweep.title, (), charts, tables, folded, {"commands": sweep.commands})]
+
+
+def front_chart(sweep: Sweep) -> Chart:
+    """Quality against speed at each size: of the task, or of the engine for vectors without a task."""
+    metric = "recall@10" if any(s.cell("recall@10").value for s in sweep.searches) else "engine_recall@10"
+    call, panels, alt = sweep.call("single") or sweep.main_calls[0], [], []
+    for images in sweep.sizes:
+        series = [
+            Series(names_of(sweep.at(images), k), marks(sweep.at(images), k, metric, call), i, "front")
+            for i, k in enumerate(KINDS)
+        ]
+        axes = Axis("queries per second", log=True), Axis(QUALITIES[metric])
+        panels.append(Panel(f"{integer(images)} images", *axes, tuple(one for one in series if one.marks)))
+        for one in panels[-1].series:
+            best = max(one.marks, key=lambda mark: mark.y)
+            alt.append(f"{integer(images)} images, {one.name}: best {significant(best.y)} % at {significant(best.x)}/s")
+    title = f"What is reached at each size, {QUALITIES[metric].partition(',')[0]} against speed"
+    subtitle = f"{call.label.capitalize()}. Size of a mark: bytes of index."
+    return Chart(
+        sweep.named("fronts"), title, subtitle, sweep.title, "; ".join(alt), tuple(panels), 2,
+        "Line: no other search of its kind beats these in both. Each panel has its own axes.", height=230,
+    )  # fmt: skip
+
+
+def growth_chart(sweep: Sweep) -> Chart:
+    """Rates, bytes, the exact top 10 found and R@1 of one setting of each engine, against the gallery size."""
+    settings, single = sweep.by_setting(), sweep.call("single")
+    several = len({searches[-1].engine for searches in settings}) < len(settings)
+    names = [f"{s[-1].engine} ({s[-1].variant})" if several else s[-1].engine for s in settings]
+    shown = [("Queries per second", lambda s: s.timed(single), {"log": True}, 1)] if single else []
+    shown += [
+        ("Index on disk", lambda s: s.cell("index_bytes"), {"log": True, "format": size}, 1),
+        ("Exact top 10 found, %", lambda s: s.cell("engine_recall@10"), {}, 100),
+        ("R@1 of the task, %", lambda s: s.cell("recall@1"), {}, 100),
+    ]
+    panels, alt = [], []
+    for title, cell, axis, factor in shown:
+        series = []
+        for name, searches in zip(names, settings, strict=True):
+            found = [(s, at) for s in searches if (at := cell(s)).value and at.value > 0]
+            if found:
+                points = tuple(_growth_mark(name, s, at, factor, s is found[-1][0]) for s, at in found)
+                kind = searches[-1].kind
+                series.append(Series(f"{kind} vectors", points, KINDS.index(kind), "all"))
+                alt.append(f"{title}, {name}: {significant(points[0].y)} to {significant(points[-1].y)}")
+        if series:
+            panels.append(Panel(title, Axis(IMAGES, log=True), Axis(title, **axis), tuple(series)))
+    title = f"From {integer(sweep.sizes[0])} to {integer(sweep.largest)} images"
+    subtitle = (
+        "One setting of each engine: measured at most sizes, then of the highest R@1. A straight line is a power law."
+    )
+    return Chart(sweep.named("growth"), title, subtitle, sweep.title, "; ".join(alt), tuple(panels), 2, height=290)
+
+
+def _growth_mark(name: str, search: Search, cell: Cell, factor: float, is_last: bool) -> Mark:
+    tip = f"{name}: {search.label}\n{integer(search.images)} images: {significant(factor * cell.value)}"
+    return Mark(
+        search.images, factor * cell.value, f"{tip}\nrecords: {', '.join(cell.points)}", label=name if is_last else ""
+    )
+
+
+def growth_table(sweep: Sweep) -> Table:
+    """Exponents of one setting of each engine, and its recall in the smallest and the largest gallery."""
+    single, rows = sweep.call("single"), []
+    fitted = {"qps": lambda s: s.timed(single), "p95": lambda s: s.timed(single, "latency_p95_us")} if single else {}
+    fitted |= {"bytes": lambda s: s.cell("index_bytes"), "build": lambda s: s.cell("build_seconds")}
+    for searches in sweep.by_setting():
+        cells = {"search": Cell(searches[-1].label), "kind": Cell(searches[-1].kind)}
+        for key, cell in fitted.items():
+            found = fit(searches, cell)
+            cells[key] = Cell(missing=f"fewer than {LEAST_SIZES} sizes")
+            if found:
+                over = f"over {', '.join(integer(images) for images in found.sizes)} images"
+                cells[key] = Cell(found.exponent, n=over, points=found.points)
+        ends = {"least": searches[0], "most": searches[-1]}
+        rows.append(cells | {end: brief(search.cell("engine_recall@10")) for end, search in ends.items()})
+    labels = {"qps": "queries/s", "p95": "p95 latency", "bytes": "index bytes", "build": "build time"}
+    columns = [Column("search", "Engine and settings"), Column("kind", "Vectors")]
+    columns += [Column(key, labels[key], signed, "Exponent of growth") for key in fitted]
+    columns += [Column(end, f"{word} gallery", percent, "Exact top 10 found, %") for end, word in
+                (("least", "smallest"), ("most", "largest"))]  # fmt: skip
+    notes = ("Exponent a of value ~ images^a: 1 grows with the gallery, 0 stays. By least squares of the logarithms.",)
+    return Table(sweep.named("scale_growth"), f"Growth: {sweep.title}", tuple(columns), rows, notes)
+
+
+def distractor_table(sweep: Sweep) -> Table | None:
+    """R@1 of exact search at each gallery size, and the false negatives among the distractors."""
+    sides: dict[str, list[Search]] = {}
+    for searches in sweep.by_setting():
+        last = searches[-1]
+        if last.exact and any(search.recall is not None for search in searches):
+            sides.setdefault(f"{last.kind}, {last.label}", searches)
+    if not sides:
+        return None
+    rows = []
+    for images in sweep.sizes:
+        cells = {"images": Cell(images)}
+        for name, searches in sides.items():
+            found = (sweep.recall_cell(search) for search in searches if search.images == images)
+            cells[name] = next(found, Cell(missing=NOT_MEASURED))
+        if images in sweep.satisfying:
+            cells |= {metric: sweep.satisfying[images].cell(metric) for metric in SATISFYING}
+        rows.append(cells)
+    kinds: dict[str, str] = {}
+    for name in sides:  # one exact engine of each kind of vectors
+        kinds.setdefault(name.partition(",")[0], name)
+    columns = [Column("images", "Images", integer)]
+    columns += [Column(name, name, percent, "R@1 of exact search, %") for name in kinds.values()]
+    if sweep.satisfying:
+        columns += [Column("satisfying_mean", "mean", significant, "Other images that satisfy a caption")]
+        columns += [
+            Column("satisfied_share", SATISFYING["satisfied_share"], percent, "Other images that satisfy a caption")
+        ]
+    notes = ("Same queries at every size. Other images that satisfy a caption count as wrong on both sides.",)
+    return Table(
+        sweep.named("scale_distractors"), f"Quality with more distractors: {sweep.title}", tuple(columns), rows, notes
+    )
+
+
+def encoded_control(sweep: Sweep) -> Sweep | None:
+    """The sweep over the encoded vectors that generated ones were fitted to, on the same machine; same rounds first."""
+    found = [one for one in encoded_controls(sweep.evidence) + sweeps(sweep.evidence)
+             if (one.corpus, one.machine_id) == (sweep.fitted_to, sweep.machine_id)]  # fmt: skip
+    return next((one for one in found if sweep.checkpoints <= one.checkpoints), None)
+
+
+def generated_table(sweep: Sweep) -> Table | None:
+    """QPS over generated and over encoded vectors: same machine, size, setting and call."""
+    control = encoded_control(sweep) if sweep.fitted_to else None
+    if not control:
+        return None
+    known = {(search.images, search.setting): search for search in control.searches}
+    rows = [
+        _compared(search, known[search.images, search.setting], call)
+        for search in sweep.searches
+        if (search.images, search.setting) in known
+        for call in sweep.calls(search.images)
+    ]
+    columns = (
+        Column("search", "Engine and settings"),
+        Column("images", "Images", integer),
+        Column("called", "Call"),
+        Column("encoded", "encoded", significant, "Queries/s over vectors that are"),
+        Column("generated", "generated", significant, "Queries/s over vectors that are"),
+        Column("factor", "Generated / encoded", times),
+    )
+    stretched = f"The vocabulary was stretched to {sweep.stretched_to} lexicons: the factor is its effect."
+    notes = (stretched if sweep.stretched_to else "A factor near 1: generated vectors cost what encoded ones cost.",)
+    return Table(
+        sweep.named("scale_generated"), f"Generated against encoded vectors: {sweep.corpus}", columns, rows, notes
+    )
+
+
+def _compared(search: Search, other: Search, call: Call) -> dict[str, Cell]:
+    ours, theirs = search.timed(call), other.timed(call)
+    factor = Cell(missing=ours.missing or theirs.missing or NOT_MEASURED)
+    if other.rate(call) and search.rate(call):
+        factor = Cell(search.rate(call) / other.rate(call), points=ours.points + theirs.points)
+    about = {"search": Cell(search.label), "images": Cell(search.images), "called": Cell(call.label)}
+    return about | {"encoded": brief(theirs), "generated": brief(ours), "factor": brief(factor)}
+
+
+def end_to_end(sweep: Sweep) -> Table:
+    """Median latency from text to vector, from vector to results, and their sum; one setting of each engine."""
+    single, rows = sweep.call("single"), []
+    for search in (search for search in chosen(sweep) if search.images == sweep.largest):
+        encoded = sweep.encoding.get((search.variant, single.threads))
+        encode = brief(encoded.cell("encode_text_latency_p50_us")) if encoded else Cell(missing=NOT_MEASURED)
+        found = brief(search.timed(single, "latency_p50_us"))
+        whole = Cell(missing=NOT_MEASURED)
+        if not encode.missing and not found.missing:
+            whole = Cell(encode.value + found.value, points=encode.points + found.points)
+        about = {"search": Cell(search.label), "variant": Cell(search.variant)}
+        rows.append(about | {"encode": encode, "found": found, "whole": whole})
+    group = "Median latency, µs"
+    columns = (
+        Column("search", "Engine and settings"),
+        Column("variant", "Encoder"),
+        Column("encode", "text to vector", significant, group),
+        Column("found", "search", significant, group),
+        Column("whole", "sum", significant, group),
+    )
+    return Table(sweep.named("scale_end_to_end"), f"From text to results, {single.label}: {sweep.title}", columns, rows)
+
+
+def statistics_table(sweep: Sweep) -> Table:
+    """Statistics of the lexicon vectors at the largest size; of generated ones beside the encoded ones."""
+    sides = {}
+    for found, what in ((sweep.fitted, "encoded"), (sweep.statistics, "generated" if sweep.fitted_to else "encoded")):
+        for variant in sorted({variant for variant, _ in found}):
+            images = max(images for one, images in found if one == variant)
+            sides[f"{variant}, {what}, {integer(images)} images"] = found[variant, images]
+    rows = [
+        {"statistic": Cell(METRICS[name].label)} | {side: measured.cell(name) for side, measured in sides.items()}
+        for name in STATISTICS
+    ]
+    columns = (Column("statistic", "Statistic"), *(Column(side, side, significant) for side in sides))
+    return Table(sweep.named("scale_vectors"), f"Lexicon vectors: {sweep.title}", columns, rows)

@@ -1,0 +1,112 @@
+"""Photographs: measured cells are those of records, published rows say so, pictures stay out of bundles."""
+
+import dataclasses
+
+import pytest
+
+from bench.store.records import RecordStore
+from reports.build import build
+from reports.findings import published
+from reports.pages import photographs
+from reports.records import bundle
+from reports.records.corpora import is_photographs
+from reports.records.evidence import Evidence
+from tests.reports.html import Page
+
+TAUS = {"judgements_tau_c": ("expert", 0.3), "judgements_tau_b": ("crowd", 0.2)}
+
+
+@pytest.fixture
+def judged(made):
+    """Recall and judgements on flickr8k, lexlip of two seeds, clip of one; and scenes."""
+    for variant, seeds in (("lexlip", (0, 1)), ("clip", (0,))):
+        for seed in seeds:
+            searched = made.point(variant, seed=seed, corpus="flickr8k", data_id="photos")
+            made.retrieval(searched, 0.4, made.examples(variant))
+            plain = dataclasses.replace(searched, task="judgements", engine="", direction="", depth=None, queries=None)
+            for metric, (kind, value) in TAUS.items():
+                for top_k, bits in ((None, None), (32, 8)) if variant == "lexlip" else ((None, None),):
+                    point = dataclasses.replace(plain, knobs={"judgements": kind}, top_k=top_k, bits=bits)
+                    write(
+                        made,
+                        dataclasses.replace(point, data_id=f"photos-{kind}"),
+                        metric,
+                        value + 0.1 * seed - 0.05 * bool(top_k),
+                    )
+    return made
+
+
+def write(made, point, metric, value):
+    spread = made.rng.normal(0, 0.5, made.images)
+    outcomes = value + spread - spread.mean()
+    rows = [{"query_id": str(i), "group": str(i), "outcome": outcome} for i, outcome in enumerate(outcomes)]
+    made.store.write(point, {metric: value, "judgements_rows": 5_664}, rows, started="2026-01-02T03:04:05+00:00")
+
+
+def row(table, model):
+    return next(row for row in table.rows if row["variant"].value == model)
+
+
+def test_tau_is_that_of_the_records_with_an_interval(judged):
+    table = photographs.judgements(Evidence(judged.store))
+    rows = judged.store.read()
+    for metric, (_, value) in TAUS.items():
+        for key, top_k, less in ((metric, None, 0), (f"pruned {metric}", 32, 0.05)):
+            cell = row(table, "lexlip")[key]
+            assert cell.value == pytest.approx(value + 0.05 - less) and cell.low < cell.value < cell.high
+            mine = rows[(rows.metric == metric) & (rows.variant == "lexlip")]
+            mine = mine[mine.top_k.isna() if top_k is None else mine.top_k == top_k]
+            assert set(cell.points) == set(mine.point_id) and cell.n == "60 images, 2 seeds"
+    assert row(table, "clip")["pruned judgements_tau_c"].value == "dense"
+
+
+def test_published_values_are_marked_and_are_no_records(judged):
+    evidence = Evidence(judged.store)
+    recalls, taus = photographs.sections(evidence)[0].tables
+    beside = row(recalls, "CLIP ViT-B/32, zero-shot")
+    assert beside["source"].value.startswith("published, ") and not beside["recall@1 text_to_image"].points
+    assert beside["recall@1 image_to_text"].value == "–" and beside["recall@1 text_to_image"].value == 0.511
+    assert row(taus, "CLIPScore (CLIP ViT-B/32)")["judgements_tau_c"].value == 0.512
+    measured = evidence.cell("lexlip", "recall@1", **evidence.retrieval(), **evidence.operating_point("lexlip"))
+    assert row(recalls, "lexlip")["recall@1 text_to_image"] == measured
+    names = {one.model for one in (*published.RECALL, *published.JUDGEMENTS)}
+    assert not names & {*evidence.variants, *judged.store.read().variant}
+
+
+def test_the_site_of_another_corpus_has_them_beside_its_own(judged, tmp_path):
+    for variant in ("lexlip", "clip"):
+        judged.variant(variant, 0.5)
+    site = build(judged.store.folder.parent, tmp_path / "site").parent
+    for page in (site / "photographs.html", site / "corpus-flickr8k" / "photographs.html"):
+        shown = Page(page.read_text(encoding="utf-8"))
+        assert shown.row("Recall on flickr8k", "CCA on VGG features")[2:5] == ["19.1", "45.3", "60.4"]
+        assert shown.row("Agreement with people", "CLIPScore (CLIP ViT-B/32)")[2:4] == ["51.2", "34.4"]
+        assert (page.parent / "tables" / "photographs_flickr8k.csv").is_file()
+
+
+def test_a_site_of_photographs_alone(judged, tmp_path):
+    site = build(judged.store.folder.parent, tmp_path / "site").parent
+    assert "Recall on flickr8k" in (site / "photographs.html").read_text(encoding="utf-8")
+    assert "data:image/webp" in (site / "look.html").read_text(encoding="utf-8"), "a user's own build has pictures"
+
+
+def test_pictures_of_photographs_stay_out_of_bundles(judged, tmp_path):
+    judged.retrieval(judged.point("lexlip"), 0.5, judged.examples("lexlip"))  # on scenes
+    bundle.write([judged.store], tmp_path / "bundle")
+    shared = bundle.Bundle(tmp_path / "bundle")
+    rows = judged.store.read()
+    kept = {c: rows[(rows.corpus == c) & (rows.task == "retrieval") & (rows.variant == "lexlip")].point_id.iloc[0]
+            for c in ("scenes", "flickr8k")}  # fmt: skip
+    assert shared.examples(kept["scenes"]).image.notna().all()
+    photos = shared.examples(kept["flickr8k"])
+    assert len(photos) == 72 and ("image" not in photos or photos.image.isna().all())
+
+
+def test_composed_and_own_vectors_are_no_photographs(home):
+    assert photographs.sections(Evidence(RecordStore(home))) == []
+    names = {"scenes": False, "scenes@12345678": False, "vectors:x": False, "": False, "coco": True, "my photos": True}
+    assert {name: is_photographs(name) for name in names} == names
+
+
+def test_tau_is_written_times_100_with_a_real_minus():
+    assert [photographs.hundredfold(value) for value in (0.512, -0.027, -0.0001, 0)] == ["51.2", "−2.7", "0.0", "0.0"]
