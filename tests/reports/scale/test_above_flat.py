@@ -80,7 +80,7 @@ def test_the_claim_has_the_ratios(ahead):
 
 
 def test_some_at_equal_quality_and_some_above(ahead):
-    ahead.answered("lexicon", hits(20), {ONE: 400.0}, engine="impact", top_k=4, bits=8, knobs=LEXICON)
+    ahead.answered("lexicon", hits(40), {ONE: 400.0}, engine="impact", top_k=4, bits=8, knobs=LEXICON)
     paper, *_ = claim.section(ahead.evidence).tables
     of = {"what": f"Speed against flat, {ONE.label}", "engine": "impact"}
     keys = "equal least", "equal most", "count", "above least", "above most"
