@@ -1,6 +1,6 @@
 """Indexes on disk: built once, reused by id (a hash of vectors, engine, knobs and code), refused when a file is broken.
 
-Items are indexed in a fixed pseudo-random order (`bench.vectors.shuffled`), so that equal scores favour none. Results
+Items are indexed in a fixed pseudo-random order (`bench.engines.shuffled`), so that equal scores favour none. Results
 hold the row numbers of the vectors. Indexes of older versions, in the order of the vectors, can still be opened.
 
 `open_index` reads every file once and compares its CRC-32 before the engine opens it, outside of the timed search.
@@ -19,9 +19,9 @@ import numpy as np
 
 from bench.engines import registry
 from bench.engines.contract import NO_RESULT, Engine, index_files
+from bench.engines.shuffled import ORDER, order, shuffled
 from bench.store import config
 from bench.vectors.scales import check_scale
-from bench.vectors.shuffled import ORDER, order, shuffled
 from models.files import BrokenFileError, atomic_folder, crc32, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_fro
 @functools.cache
 def _code(engine: str, kind: str) -> str:
     pruning = ("bench.vectors.impacts",) if kind == "lexicon" else ()
-    return registry.code_id(engine, "bench.vectors.read", "bench.vectors.shuffled", *pruning)
+    return registry.code_id(engine, "bench.vectors.read", "bench.engines.shuffled", *pruning)
 
 
 def _cpu_seconds() -> float:

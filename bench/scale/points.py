@@ -23,7 +23,7 @@ CODE = (
     "bench.tasks.relevance",
     "bench.corpora.scenes.claims",
     "bench.vectors.impacts",
-    "bench.vectors.shuffled",
+    "bench.engines.shuffled",
     "bench.engines.exact",
     "bench.engines.ranking",
 )

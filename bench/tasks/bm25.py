@@ -45,6 +45,7 @@ STOP_WORDS = (
 DEPTH = 1000  # results retrieved per query, as in `bench.tasks.recall`
 CODE = (
     "bench.tasks.bm25",
+    "bench.corpora.scenes.claims",
     "bench.corpora.scenes.facts",
     "bench.tasks.relevance",
     "bench.tasks.evaluation",

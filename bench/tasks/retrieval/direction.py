@@ -29,7 +29,7 @@ CODE = (
     "bench.tasks.timing",
     "bench.tasks.evaluation",
     "bench.vectors.impacts",
-    "bench.vectors.shuffled",
+    "bench.engines.shuffled",
     "bench.vectors.statistics",
     "bench.engines.ranking",
 )

@@ -6,9 +6,9 @@ import scipy
 
 from bench.engines import indexes
 from bench.engines.indexes import build_index, open_index
+from bench.engines.shuffled import Shuffled, order, shuffled
 from bench.vectors.impacts import Impacts
 from bench.vectors.read import DenseVectors, LexiconVectors
-from bench.vectors.shuffled import Shuffled, order, shuffled
 from models.files import read_json, write_json
 
 
