@@ -41,10 +41,10 @@ def run(arguments) -> None:
             "min_count": arguments.min_count,
             "code": store_config.code_fingerprint(*CODE),
         }
-        _settle(out, made_from, arguments.force)
         names = tuple(map(str, files))
         pairs = data.read_pairs(*map(data.open_dense, files), arguments.captions, names)
         data.check_finite(pairs, names)
+        _settle(out, made_from, arguments.force)
         encoder, words, about = _encoder(out, arguments, config, pairs, made_from)
         origin = {"checkpoint": checkpoint.fingerprint(out / CHECKPOINT)}
         sides = {"image": (pairs.images_ND, pairs.image_ids, None), "text": (pairs.texts_MD, *_of_texts(pairs))}
