@@ -21,6 +21,8 @@ def compressed_rankings(
     bits = CODE_BITS if len(train_nD) >= CENTROIDS * PER_CENTROID else CODE_BITS // 2
     most = int(wanted * CODE_BITS / bits)
     parts = max(part for part in range(1, min(dimension, max(1, most)) + 1) if dimension % part == 0)
+    if len(train_nD) < 2 ** (CODE_BITS // 2):  # repeated with both signs
+        train_nD = np.resize(np.concatenate([train_nD, -train_nD]), (2 ** (CODE_BITS // 2), dimension))
     found = {}
     for name, factory in (("PQ", f"PQ{parts}x{bits}"), ("RaBitQ", f"RR{dimension},RaBitQ")):
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)

@@ -9,6 +9,7 @@ the hash of the path decides (`bench.corpora.readers.stored.hash_split`), and te
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -85,33 +86,51 @@ def rows_of(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def read_pairs(images: np.ndarray, texts: np.ndarray, captions: Path, names: tuple[str, str]) -> Pairs:
     """The pairs of a captions file. names: of the vectors' files, for messages. Raises InputError."""
-    from bench.corpora.readers import table
-    from bench.corpora.readers.folder import CAPTIONS, PATHS, SPLIT
-    from bench.corpora.readers.stored import hash_split
-
     if images.shape[1] != texts.shape[1]:
         raise InputError(f"{names[1]}: vectors of length {texts.shape[1]}; expected {images.shape[1]} as in {names[0]}")
-    header = table.header(_present(captions))
-    columns = [_one(captions, header, PATHS, "a path"), _one(captions, header, CAPTIONS, "a caption")]
-    has_split = SPLIT in header
-    rows = [row for _, row in table.rows(captions, columns + [SPLIT] * has_split)]
+    rows = read_captions(captions)
     if len(rows) != len(texts):
         raise InputError(f"{captions}: {len(rows):,} rows; expected {len(texts):,}, one for each vector of {names[1]}")
-    places = {path: place for place, path in enumerate(dict.fromkeys(row[0] for row in rows if row[0].strip()))}
+    places = {path: place for place, path in enumerate(dict.fromkeys(row.path for row in rows if row.path))}
     if len(places) != len(images):
         expected = f"expected {len(images):,}, one for each vector of {names[0]}"
         raise InputError(f"{captions}: {len(places):,} distinct paths; {expected}")
-    image_of_M = np.array([places.get(row[0], NONE) for row in rows], np.int64)
-    splits = np.array([row[2] if has_split else hash_split(row[0]) if row[0].strip() else TRAIN for row in rows])
+    image_of_M = np.array([places.get(row.path, NONE) for row in rows], np.int64)
+    splits = np.array([row.split for row in rows])
     held_M, used_M = (splits == TEST) & (image_of_M != NONE), splits == TRAIN
     held_N = np.zeros(len(images), bool)
     held_N[image_of_M[held_M]] = True
     if (mixed := used_M & (image_of_M != NONE) & held_N[image_of_M]).any():
-        raise InputError(f"{captions}: {rows[int(np.argmax(mixed))][0]!r} is in the splits {TRAIN} and {TEST}")
-    found = Pairs(images, texts, [row[1] for row in rows], image_of_M, list(places), held_N, held_M, used_M)
+        raise InputError(f"{captions}: {rows[int(np.argmax(mixed))].path!r} is in the splits {TRAIN} and {TEST}")
+    found = Pairs(images, texts, [row.caption for row in rows], image_of_M, list(places), held_N, held_M, used_M)
     for what, count in ((f"{TRAIN} (trained on)", len(found.pairs)), (f"{TEST} (held out)", int(held_N.sum()))):
         if count < 2:
             raise InputError(f"{captions}: {count} pairs of split {what}; expected at least 2")
+    return found
+
+
+class Row(NamedTuple):
+    """A row of the captions file. path: "" for a text without an image. split: given, or by the hash of the path."""
+
+    path: str
+    caption: str
+    split: str
+
+
+def read_captions(file: Path) -> list[Row]:
+    """The rows of a captions file. Raises InputError for missing columns."""
+    from bench.corpora.readers import table
+    from bench.corpora.readers.folder import CAPTIONS, PATHS, SPLIT
+    from bench.corpora.readers.stored import hash_split
+
+    header = table.header(_present(file))
+    columns = [_one(file, header, PATHS, "a path"), _one(file, header, CAPTIONS, "a caption")]
+    if SPLIT in header:
+        columns.append(SPLIT)
+    found = []
+    for _, (path, caption, *split) in table.rows(file, columns):
+        path = path.strip()
+        found.append(Row(path, caption, split[0] if split else hash_split(path) if path else TRAIN))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The table of several finished runs: objectives as rows, the mean over seeds, and what is better than lexicons first."""
+"""The table of several finished runs: a row for each objective, means over seeds, and first what beats lexicons."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.errors import require
+from models.errors import InputError, require
 from models.export.common import PROBES, in_batches, largest_difference
 from models.export.onnx import session, write_graph
 from models.sparsify.heads import SIDES, SparseEncoder
@@ -28,8 +28,11 @@ class OneSide(nn.Module):
 def write(encoder: SparseEncoder, folder: Path) -> dict[str, float]:
     """Writes both graphs of an encoder in eval mode, and checks them; returns the largest difference of each side.
 
-    Raises AbsentError for a missing package, InputError for an export that differs (`models.export.common`).
+    Raises AbsentError for a missing package, InputError for SpLiCE, which solves a lasso for each vector and has no
+    head, and for an export that differs (`models.export.common`).
     """
+    if encoder.config.objective == "splice":
+        raise InputError("splice has no head to export to onnx: it solves a lasso for each vector")
     for package in ("onnx", "onnxscript", "onnxruntime"):
         require(package, "export")
     probes = torch.randn(PROBES, encoder.dense, generator=torch.Generator().manual_seed(0))

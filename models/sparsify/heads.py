@@ -164,7 +164,7 @@ def lasso(
     steps: int = FISTA_STEPS,
 ) -> torch.Tensor:
     """Weights (B, V) of the non-negative lasso, by FISTA (Beck and Teboulle, 2009)."""
-    weights_BV = look_BV = vectors_BD.new_zeros(len(vectors_BD), len(words_VD))
+    weights_BV = look_BV = torch.zeros_like(vectors_BD @ words_VD.T)  # len() would fix B in an export
     momentum = 1.0
     for _ in range(steps):
         gradient_BV = (look_BV @ words_VD - vectors_BD) @ words_VD.T + penalty

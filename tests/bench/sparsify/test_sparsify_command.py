@@ -77,11 +77,8 @@ def test_every_objective_finds_most_of_what_the_dense_vectors_find(made, tmp_pat
 def test_a_killed_run_resumes_and_ends_with_the_same_weights(made, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "EVERY", 10)
     assert sparsified(*flags(made, tmp_path / "whole", *SHORT)) == 0
-    command = [
-        sys.executable,
-        "-c",
-        "from bench.sparsify import train; train.EVERY = 10\nimport sys, bench.__main__ as b; sys.exit(b.main(['sparsify', *sys.argv[1:]]))",
-    ]
+    code = "import sys; from bench import __main__; from bench.sparsify import train; train.EVERY = 10; "
+    command = [sys.executable, "-c", code + "sys.exit(__main__.main(['sparsify', *sys.argv[1:]]))"]
     state = tmp_path / "cut" / "training.pt"
     process = subprocess.Popen([*command, *flags(made, tmp_path / "cut", *SHORT)], cwd=ROOT, env=os.environ)
     while not state.exists() and process.poll() is None:
