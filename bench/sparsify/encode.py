@@ -1,6 +1,6 @@
 """Writes lexicon vectors of dense ones, in the format of `bench.vectors.format`, by streaming; a killed run resumes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from bench.store import cli
 from bench.vectors.imports.checks import check_dense
 from bench.vectors.read import LexiconVectors, open_vectors
-from bench.vectors.write import resume_vectors
+from bench.vectors.write import resume_vectors, write_vectors
 from models.errors import InputError
 
 ROWS = 512
@@ -24,10 +24,12 @@ def write(
     ids: Sequence[str],
     groups: Sequence[str] | None = None,
     name: str = "",
+    qrels: Mapping | None = None,
 ) -> LexiconVectors:
     """The lexicon vectors of all rows of a mapped array, written unless the folder exists.
 
     side: "image" or "text". made_from: decides the vectors, with the encoder. name: of the array, for messages.
+    qrels: of queries, as `bench.vectors.write.write_vectors` takes them; then a killed run starts again.
     Raises InputError for a value that is not finite, and if the folder holds other vectors.
     """
     if folder.is_dir():
@@ -39,7 +41,9 @@ def write(
         raise InputError(f"{name}: vectors of length {dense_ND.shape[1]}; the checkpoint expects {encoder.dense}")
     described = "lexicon", encoder.dimension, encoder.vocabulary, made_from
     with (
-        resume_vectors(folder, *described, SHARD_ROWS) as writer,
+        write_vectors(folder, *described, SHARD_ROWS, qrels)
+        if qrels is not None
+        else resume_vectors(folder, *described, SHARD_ROWS) as writer,
         cli.progress(desc=f"encode {side}s", unit="item", total=len(dense_ND), initial=writer.count) as bar,
     ):
         while (start := writer.count) < len(dense_ND):
