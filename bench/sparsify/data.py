@@ -161,28 +161,26 @@ class Words:
     idf_V: np.ndarray
 
 
-def read_words(pairs: Pairs, tokenizer: LexiconTokenizer | None, least: int) -> Words:
-    """The tokens that occur at least `least` times in the texts trained on, as lexicons.
+def lexicon_tokenizer(pairs: Pairs, tokenizer: LexiconTokenizer | None, least: int) -> LexiconTokenizer:
+    """The tokenizer whose lexicons are the tokens that occur at least `least` times in the texts trained on.
 
     tokenizer: of a pre-trained BERT; None: learned from the texts trained on.
     """
     used = [pairs.texts[row] for row in np.flatnonzero(pairs.used_M)]
     tokenizer = tokenizer or LexiconTokenizer.train(used, LEARNED_TOKENS, LONGEST)
-    tokenizer = tokenizer.of_captions(tokenizer.encode(used)[0], least)
+    return tokenizer.of_captions(tokenizer.encode(used)[0], least)
+
+
+def read_words(pairs: Pairs, tokenizer: LexiconTokenizer) -> Words:
+    """The words of all texts, over the lexicons of a tokenizer."""
     tokens_MV = caption_tokens(tokenizer, enumerate(pairs.texts), len(pairs.texts))
-    return of_tokenizer(pairs, tokenizer, tokens_MV)
-
-
-def of_tokenizer(pairs: Pairs, tokenizer: LexiconTokenizer, tokens_MV: "scipy.sparse.csr_array") -> Words:
-    """The words of the pairs over the lexicons of a tokenizer."""
     owned = np.flatnonzero(pairs.image_of_M != NONE)
-    at = (pairs.image_of_M[owned], owned)
-    shape = (len(pairs.image_ids), len(pairs.texts))
-    owners = scipy.sparse.csr_array((np.ones(len(owned), np.float32), at), shape=shape)
+    at, shape = (pairs.image_of_M[owned], owned), (len(pairs.image_ids), len(pairs.texts))
+    owners_NM = scipy.sparse.csr_array((np.ones(len(owned), np.float32), at), shape=shape)
     used_MV = tokens_MV[np.flatnonzero(pairs.used_M)]
     documents_V = np.bincount(used_MV.indices, minlength=used_MV.shape[1])
     idf_V = np.log((1 + used_MV.shape[0]) / (1 + documents_V)).astype(np.float32)
-    return Words(tokenizer, tokens_MV, scipy.sparse.csr_array(owners @ tokens_MV), idf_V)
+    return Words(tokenizer, tokens_MV, scipy.sparse.csr_array(owners_NM @ tokens_MV), idf_V)
 
 
 def means(pairs: Pairs) -> dict[str, np.ndarray]:

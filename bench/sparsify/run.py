@@ -19,7 +19,7 @@ from models.sparsify.objective import Objective
 
 SETTINGS, STATE, CHECKPOINT, ABOUT, PAGE = "settings.json", "training.pt", "checkpoint", "report.json", "report.md"
 MADE = (SETTINGS, STATE, CHECKPOINT, ABOUT, PAGE, "images", "images.parts", "texts", "texts.parts", "exports", "dense")
-ONNX = "onnx"
+ONNX, LOCK = "onnx", ".lock"
 SPLICE_SAMPLE = 256  # images to which the penalty of the lasso is fitted
 CODE = (*checkpoint.CODE, "models.losses", "models.sparsify.losses", "models.sparsify.objective")
 CODE = (*CODE, "bench.sparsify.data", "bench.sparsify.train")
@@ -32,6 +32,9 @@ def run(arguments) -> None:
     torch.set_num_threads(arguments.threads)
     out = arguments.out
     with _locked(out):
+        others = [path.name for path in out.iterdir() if path.name not in (*MADE, LOCK)]
+        if others:
+            raise InputError(f"--out {out}: holds other files ({others[0]}); expected an empty or new folder")
         files = _dense_files(arguments, out)
         made_from = {
             "config": store_config.as_tree(config),
@@ -116,7 +119,7 @@ def write_exports(wanted, encoder, vectors: dict[str, LexiconVectors], out: Path
 @contextlib.contextmanager
 def _locked(out: Path):
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock", timeout=0)
+    lock = FileLock(out / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -135,9 +138,6 @@ def _settle(out: Path, made_from: dict, force: bool) -> None:
             changed = ", ".join(key for key in made_from if before.get(key) != made_from[key])
             raise InputError(f"{out}: made with other inputs ({changed}); expected another --out, or --force")
         return
-    others = [path.name for path in out.iterdir() if path.name not in (*MADE, ".lock")]
-    if others:
-        raise InputError(f"--out {out}: holds other files ({others[0]}); expected an empty or new folder")
     for name in MADE:
         if name != "dense":
             shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
@@ -162,18 +162,16 @@ def _of_texts(pairs: data.Pairs) -> tuple[list[str], list[str]]:
 
 def _encoder(out: Path, arguments, config: SparsifyConfig, pairs: data.Pairs, made_from: dict):
     """The trained encoder, the words of the captions (None for units) and what the training cost."""
+    has_words = config.objective not in WORDLESS
     if (out / CHECKPOINT).is_dir():
         encoder = checkpoint.load(out / CHECKPOINT)
         about = checkpoint.read_about(out / CHECKPOINT)["made_from"]
-        if config.objective in WORDLESS:
-            return encoder, None, about["training"]
-        return encoder, data.read_words(pairs, _tokenizer(arguments), arguments.min_count), about["training"]
+        tokenizer = checkpoint.tokenizer(out / CHECKPOINT, data.LONGEST) if has_words else None
+        return encoder, tokenizer and data.read_words(pairs, tokenizer), about["training"]
     began = time.process_time()
-    words = None
-    if config.objective in WORDLESS:
-        lexicons = [f"unit{unit}" for unit in range(config.csr.units or 4 * pairs.dimension)]
-    else:
-        words = data.read_words(pairs, _tokenizer(arguments), arguments.min_count)
+    words, lexicons = None, [f"unit{unit}" for unit in range(config.csr.units or 4 * pairs.dimension)]
+    if has_words:
+        words = data.read_words(pairs, data.lexicon_tokenizer(pairs, _tokenizer(arguments), arguments.min_count))
         lexicons = words.tokenizer.vocabulary
     means = data.means(pairs)
     encoder = heads.create(config, pairs.dimension, lexicons)
@@ -191,6 +189,7 @@ def _encoder(out: Path, arguments, config: SparsifyConfig, pairs: data.Pairs, ma
     elif config.splice_penalty is None:
         rows = pairs.image_of_M[pairs.pairs][:: max(1, len(pairs.pairs) // SPLICE_SAMPLE)][:SPLICE_SAMPLE]
         encoder.fit(torch.from_numpy(data.rows_of(pairs.images_ND, rows)))
+        prepared = time.process_time() - began
     encoder.eval()
     training["train_seconds"] = prepared + training.get("train_cpu_seconds", 0.0)
     origin = {"inputs": {key: made_from[key] for key in ("captions", "dense")}, "training": training}

@@ -87,7 +87,6 @@ def train(encoder: SparseEncoder, objective: Objective, batches: Batches, state:
     with cli.progress(desc=f"sparsify {config.objective}", unit="step", total=config.steps, initial=step) as bar:
         while step < config.steps:
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout
             for group in optimiser.param_groups:
                 group["lr"] = config.lr * _schedule(step, config)
             found = objective(batches.at(step), step / config.steps, generator)

@@ -12,18 +12,17 @@ from safetensors import SafetensorError
 from models.errors import InputError
 from models.files import atomic_folder, read_json, sha256, sha256_text, write_json
 from models.sparsify.config import SparsifyConfig
+from models.tokenizer import LexiconTokenizer
 
-WEIGHTS, ABOUT = "model.safetensors", "model.json"
+WEIGHTS, ABOUT, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
 EXPECTED = f"expected a folder with {ABOUT} and {WEIGHTS}, written by lexlip-bench sparsify"
 CODE = ("models.lexicon.head", "models.sparsify.checkpoint", "models.sparsify.config", "models.sparsify.heads")
 """Modules that decide the vectors of a checkpoint."""
 
 
-def save(encoder, folder: Path, made_from: dict, tokenizer=None) -> None:
+def save(encoder, folder: Path, made_from: dict, tokenizer: LexiconTokenizer | None = None) -> None:
     """Writes a checkpoint atomically, in place of an existing one. tokenizer: whose tokens the lexicons are."""
     from safetensors.torch import save_model
-
-    from models.tokenizer import LexiconTokenizer
 
     with atomic_folder(folder) as partial:
         try:
@@ -31,8 +30,8 @@ def save(encoder, folder: Path, made_from: dict, tokenizer=None) -> None:
         except SafetensorError as error:  # only the disk can fail here
             raise OSError(f"{folder / WEIGHTS}: {error}") from None
         files = [partial / WEIGHTS]
-        if isinstance(tokenizer, LexiconTokenizer):
-            files += tokenizer.save(partial / "tokenizer.json")
+        if tokenizer is not None:
+            files += tokenizer.save(partial / TOKENIZER)
         about = {
             "config": TypeAdapter(SparsifyConfig).dump_python(encoder.config, mode="json"),
             "dense": encoder.dense,
@@ -61,6 +60,11 @@ def load(folder: Path):
     except (ValidationError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder}: not a checkpoint this version can read: {str(error).splitlines()[0]}") from None
     return encoder.eval()
+
+
+def tokenizer(folder: Path, max_tokens: int) -> LexiconTokenizer:
+    """The tokenizer whose tokens are the lexicons. Raises InputError if there is none."""
+    return LexiconTokenizer.load(Path(folder) / TOKENIZER, max_tokens)
 
 
 def read_about(folder: Path) -> dict:

@@ -40,17 +40,20 @@ class SparsifyConfig:
         best. sparse_temperature: start of the temperature of the sparse scores, which is learned.
     regulariser: "l1" as published for d2s, or "flops". regularisation: its weight; it grows quadratically from 0 over
         the share `ramp` of the run.
-    mask_anneal: d2s: share of the run in which the probability that lexicons beyond an item's own words are masked
-        falls from 1 to 0; 0: never masked.
+    mask_anneal: share of the run in which the probability that lexicons beyond an item's own words are masked falls
+        from 1 to 0; 0: never masked.
+    noise: length of the random vector that is added to each dense vector of unit length, anew in each step: the dense
+        scores of vectors that no item has are known too, so distillation sees more than the pairs.
     distillation, labels: d2s: weights of the cross-entropy to the dense scores, and to the pairs.
     image_words, text_words: weights of the caption-word loss of each side (softmax form), with any objective of words.
-    caption_loss: caption_words: weight of the loss of V-SPLADE. contrast: its weight of the contrast.
+    caption_loss, contrast: caption_words: weights of the loss of V-SPLADE, and of the contrast.
     splice_penalty: of the lasso; None: fitted so that an image has `image_top_k` lexicons on average.
+    bias: start of the bias of each lexicon.
     """
 
     objective: Objective = "d2s"
     seed: int = 0
-    steps: Count = 800
+    steps: Count = 400
     batch: Annotated[int, Field(ge=2)] = 256
     lr: Positive = 1e-3
     warmup: Share = 0.1
@@ -59,10 +62,11 @@ class SparsifyConfig:
     top_k_anneal: Share = 0.7
     temperature: Positive | None = None
     sparse_temperature: Positive = 0.05
-    regulariser: Literal["l1", "flops"] = "flops"
-    regularisation: Weight = 0.0
+    regulariser: Literal["l1", "flops"] = "l1"
+    regularisation: Weight = 0.05
     ramp: Share = 1.0
-    mask_anneal: Share = 0.0
+    mask_anneal: Share = 1.0
+    noise: Weight = 0.4
     distillation: Weight = 1.0
     labels: Weight = 0.0
     image_words: Weight = 1.0
@@ -71,8 +75,6 @@ class SparsifyConfig:
     contrast: Weight = 1.0
     splice_penalty: Positive | None = None
     bias: float = 0.0
-    dropout: Share = 0.0
-    noise: Weight = 0.0
     weight_decay: Weight = 0.0
     csr: CsrConfig = CsrConfig()
 
@@ -87,4 +89,7 @@ def recipe(objective: str) -> dict:
     return dict(RECIPES.get(objective, {}))
 
 
-RECIPES: dict[str, dict] = {}
+RECIPES: dict[str, dict] = {
+    "csr": {"noise": 0.0, "regularisation": 0.0, "mask_anneal": 0.0, "image_words": 0.0, "text_words": 0.0},
+    "caption_words": {"image_words": 0.0},
+}

@@ -95,7 +95,6 @@ class WordEncoder(SparseEncoder):
 
     def pooled(self, dense_BD: torch.Tensor, side: Side) -> Pooled:
         hidden_BD = self.norm[side](self.projection[side](F.normalize(dense_BD, dim=-1)))
-        hidden_BD = F.dropout(hidden_BD, self.config.dropout, self.training)
         logits_BV = F.linear(hidden_BD, self.embedding_VD, self.bias[side])
         return Pooled(logits_BV, retrieval_weights(logits_BV))
 

@@ -158,7 +158,7 @@ def test_a_texts_vector_comes_from_the_text(mask_anneal):
 
 
 def test_nothing_is_masked_in_evaluation():
-    encoder, dense = made(mask_anneal=1.0, dropout=0.5).eval(), batch().image_BD
+    encoder, dense = made(mask_anneal=1.0).eval(), batch().image_BD
     vectors_BV = encoder.encode_image(dense)
     assert torch.equal(encoder.encode_image(dense), vectors_BV)
     weights_BV = encoder.pooled(dense, "image").weights_BV
