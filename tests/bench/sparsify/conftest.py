@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.__main__ import main
+
 WORDS = [
     *("apple", "bicycle", "camera", "dolphin", "elephant", "flamingo", "guitar", "helicopter", "island", "jacket"),
     *("kettle", "lemon", "mountain", "notebook", "orange", "piano", "queen", "river", "spoon", "tiger"),
     *("umbrella", "violin", "window", "yacht", "zebra", "bread", "candle", "door", "engine", "forest"),
 ]
+SHORT = ("steps=60", "batch=32", "image_top_k=6", "text_top_k=6", "lr=5e-3")
+"""Overrides of a training that takes a second."""
 DIMENSION, IMAGES, CAPTIONS = 24, 160, 2
 
 
@@ -50,3 +54,11 @@ def flags(files: dict[str, Path], out: Path, *more: str) -> list[str]:
     """The flags of a short run."""
     dense = ["--dense-images", str(files["images.npy"]), "--dense-texts", str(files["texts.npy"])]
     return [*dense, "--captions", str(files["captions.csv"]), "--out", str(out), *more]
+
+
+@pytest.fixture(scope="session")
+def finished(made, tmp_path_factory) -> Path:
+    """The folder of a finished run; tests only read it."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    assert main(["sparsify", *flags(made, out, *SHORT)]) == 0
+    return out

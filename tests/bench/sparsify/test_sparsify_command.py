@@ -1,7 +1,6 @@
 """`lexlip-bench sparsify` from the command line: files, resuming, encoding, errors."""
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -13,25 +12,21 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.sparsify import train
 from bench.vectors.read import open_vectors
 from models import sparsify
 from models.files import read_json
 from models.sparsify.config import OBJECTIVES
-from tests.bench.sparsify.conftest import CAPTIONS, DIMENSION, IMAGES, WORDS, flags, write
+from tests.bench.sparsify.conftest import CAPTIONS, DIMENSION, IMAGES, SHORT, WORDS, flags, write
 
 ROOT = Path(__file__).resolve().parents[3]
-SHORT = ("steps=60", "batch=32", "image_top_k=6", "text_top_k=6", "lr=5e-3")
 
 
 def sparsified(*arguments) -> int:
     return main(["sparsify", *map(str, arguments)])
 
 
-def test_words_are_learned_and_the_page_says_it(made, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert sparsified(*flags(made, out, *SHORT)) == 0
-    assert str(out / "report.md") in capsys.readouterr().out
+def test_words_are_learned_and_the_page_says_it(finished):
+    out = finished
     about = read_json(out / "report.json")
     found = about["measured"]
     assert found["images"] == IMAGES / 5 and found["texts"] == CAPTIONS * IMAGES / 5
@@ -49,9 +44,8 @@ def test_words_are_learned_and_the_page_says_it(made, tmp_path, capsys):
     assert words <= {*WORDS, "a", "and"}
 
 
-def test_written_vectors_are_those_of_the_checkpoint(made, tmp_path):
-    out = tmp_path / "out"
-    assert sparsified(*flags(made, out, *SHORT)) == 0
+def test_written_vectors_are_those_of_the_checkpoint(made, finished, tmp_path):
+    out = finished
     model, images = sparsify.load(out / "checkpoint"), open_vectors(out / "images")
     assert images.ids[:2] == ["photos/0.jpg", "photos/1.jpg"] and images.vocabulary == model.vocabulary
     expected_NV = model.encode_image(np.load(made["images.npy"])).numpy()
@@ -74,9 +68,7 @@ def test_every_objective_finds_most_of_what_the_dense_vectors_find(made, tmp_pat
     assert len(vocabulary) == 4 * DIMENSION if objective == "csr" else set(vocabulary) == {*WORDS, "a", "and"}
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_weights(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "EVERY", 10)
-    assert sparsified(*flags(made, tmp_path / "whole", *SHORT)) == 0
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(made, finished, tmp_path):
     code = "import sys; from bench import __main__; from bench.sparsify import train; train.EVERY = 10; "
     command = [sys.executable, "-c", code + "sys.exit(__main__.main(['sparsify', *sys.argv[1:]]))"]
     state = tmp_path / "cut" / "training.pt"
@@ -88,7 +80,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(made, tmp_path, mon
     cut = not (tmp_path / "cut" / "checkpoint").exists()
     assert state.exists() == cut
     assert sparsified(*flags(made, tmp_path / "cut", *SHORT)) == 0
-    both = [read_json(tmp_path / name / "checkpoint" / "model.json")["sha256"] for name in ("whole", "cut")]
+    both = [read_json(out / "checkpoint" / "model.json")["sha256"] for out in (finished, tmp_path / "cut")]
     assert both[0] == both[1]
     before = (tmp_path / "cut" / "report.md").stat().st_mtime_ns
     assert sparsified(*flags(made, tmp_path / "cut", *SHORT)) == 0
@@ -176,13 +168,10 @@ def test_a_folder_of_other_inputs_or_files_is_refused(made, tmp_path, capsys):
     assert "holds other files (thesis.txt)" in capsys.readouterr().err
 
 
-def test_a_broken_state_of_training_is_refused(made, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert sparsified(*flags(made, out, *SHORT)) == 0
-    settings = json.loads((out / "settings.json").read_text())
+def test_a_broken_state_of_training_is_refused(made, finished, tmp_path, capsys):
     other = tmp_path / "other"
     other.mkdir()
-    (other / "settings.json").write_text(json.dumps(settings))
+    (other / "settings.json").write_bytes((finished / "settings.json").read_bytes())
     (other / "training.pt").write_bytes(b"no state")
     assert sparsified(*flags(made, other, *SHORT)) == 2
     assert "training.pt: not a readable state of training" in capsys.readouterr().err

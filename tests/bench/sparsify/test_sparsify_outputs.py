@@ -21,9 +21,8 @@ from models.files import read_json
 from models.pretrained.open_clip_model import open_clip
 from models.sparsify import heads
 from models.sparsify.config import SparsifyConfig
-from tests.bench.sparsify.conftest import CAPTIONS, IMAGES, flags
+from tests.bench.sparsify.conftest import CAPTIONS, IMAGES, SHORT, flags
 
-SHORT = ("steps=60", "batch=32", "image_top_k=6", "text_top_k=6", "lr=5e-3")
 VOCABULARY = ["a", "über", 'c"d', "dog", "e"]
 
 
@@ -98,9 +97,8 @@ def test_the_command_writes_all_exports_once(made, tmp_path):
     assert open_vectors(tmp_path / "back").count == IMAGES
 
 
-def test_new_vectors_are_encoded_with_ids_and_refused_where_they_do_not_fit(made, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert command("sparsify", *flags(made, out, *SHORT)) == 0
+def test_new_vectors_are_encoded_with_ids_and_refused_where_they_do_not_fit(made, finished, tmp_path, capsys):
+    out = finished
     np.save(tmp_path / "new.npy", np.load(made["images.npy"])[:3].astype(np.float16))
     (tmp_path / "ids.txt").write_text("x\ny\nz\n")
     encode = ["sparsify", "--encode", out / "checkpoint", "--dense", tmp_path / "new.npy"]
@@ -176,9 +174,8 @@ def test_the_verdict_names_compressed_vectors_that_are_better():
     assert verdict({"recall": recall | {"PQ, 64 bytes": row(0.1)}}).startswith("With 32 lexicons an image")
 
 
-def test_captions_cannot_write_markdown_into_the_page(made, tmp_path):
-    assert command("sparsify", *flags(made, tmp_path / "out", *SHORT)) == 0
-    about = read_json(tmp_path / "out" / "report.json")
+def test_captions_cannot_write_markdown_into_the_page(finished):
+    about = read_json(finished / "report.json")
     about["measured"]["shown"][0] |= {"captions": ["<b>*bold*</b> [x](y)"], "lexicons": [["#a|b", 0.5, 1]]}
     made_page = page(about)
     assert "&lt;b&gt;\\*bold\\*&lt;/b&gt; \\[x\\](y)" in made_page and "**\\#a\\|b** 0.50" in made_page
@@ -194,9 +191,8 @@ def test_codes_as_large_as_the_vectors_find_nearly_what_the_vectors_find():
     assert rankings["RaBitQ, 10 bytes"].shape == (20, 5)
 
 
-def test_python_in_five_lines(made, tmp_path):
-    assert command("sparsify", *flags(made, tmp_path / "out", *SHORT)) == 0
-    model = sparsify.load(tmp_path / "out" / "checkpoint")
+def test_python_in_five_lines(made, finished):
+    model = sparsify.load(finished / "checkpoint")
     weights = model.encode_text(np.load(made["texts.npy"])[:1])
     strongest = [model.vocabulary[lexicon] for lexicon in weights[0].topk(3).indices]
     assert len(strongest) == 3 and weights.shape == (1, model.dimension) and CAPTIONS == 2
