@@ -33,6 +33,7 @@ from bench.vectors.statistics import rows_of as vectors_rows
 GALLERY = 5_000
 TOP_K = (16, 32, 64, None)
 MAIN = 32
+COMMON = 0.1  # share of the captions from which on a word, such as "a" or "of", says little of an image
 BITS = 8
 DEPTH = 10
 TIMED = 500  # queries
@@ -182,9 +183,11 @@ def _words(words: Words, held: HeldOut, images: LexiconVectors, texts: LexiconVe
     for top_k in TOP_K:
         found = agreement(prune(rows, top_k), tokens)
         share[_name(top_k)] = found.get("caption_precision_weighted", 0.0)
+    rare = tokens @ scipy.sparse.diags_array((words.idf_V > np.log(1 / COMMON)).astype(np.float32))
+    content = agreement(prune(rows, MAIN), scipy.sparse.csr_array(rare)).get("caption_precision_weighted", 0.0)
     of_text = agreement(texts.to_scipy(), words.tokens_MV[held.texts]).get("caption_precision_weighted", 0.0)
     strongest = strongest_is_word(rows, tokens) or 0.0
-    return {"words": {"image": share, "text": of_text, "strongest_is_word": strongest}}
+    return {"words": {"image": share, "content": content, "text": of_text, "strongest_is_word": strongest}}
 
 
 def _typed(words: Words, held: HeldOut, images: LexiconVectors) -> dict[str, float]:

@@ -23,8 +23,11 @@ def page(report: Mapping) -> str:
         f"Training: {report['train_seconds']:.0f} s of CPU, seed {report['seed']}."
     )
     parts = [title, verdict(found), about, "## Recall, held-out part", _recall_table(found["recall"])]
-    parts += ["R@K is Success@K. Rows of lexicons: 8-bit impacts of the strongest lexicons of a document."]
-    parts += ["## Index of all images, one thread" if report["threads"] == 1 else "## Index", _index_table(found)]
+    parts += [
+        "R@K is Success@K. Rows of lexicons: 8-bit impacts of the strongest lexicons of a document. PQ and RaBitQ: the "
+        "dense vectors compressed, with exact search over the codes."
+    ]
+    parts += [f"## Index of all images, threads: {report['threads']}", _index_table(found)]
     if "words" in found:
         parts += ["## Words", _words_table(found)]
     parts += ["## Ten images", *_images(found["shown"])]
@@ -79,6 +82,7 @@ def _words_table(found: Mapping) -> str:
     words, typed = found["words"], found["typed"]
     rows = [[f"weight of an image on words of its captions, {k}", percent(words["image"][k])] for k in KEPT]
     rows += [
+        ["the same, 32, without words of more than a tenth of all captions (a, of)", percent(words["content"])],
         ["weight of a text on its own words", percent(words["text"])],
         ["images whose strongest lexicon is a caption word", percent(words["strongest_is_word"])],
         ["R@1 of typed words (no text encoder), 32 lexicons", percent(typed["R@1"])],
