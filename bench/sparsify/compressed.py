@@ -1,12 +1,14 @@
 """Dense vectors compressed to about as many bytes as lexicon vectors: product quantisation and RaBitQ, exact search."""
 
+import math
+
 import numpy as np
 
 from models.errors import require
 
 CODE_BITS = 8
 CENTROIDS = 256
-PER_CENTROID = 39  # vectors that FAISS wants for each
+PER_CENTROID = 10  # vectors to train on
 
 
 def compressed_rankings(
@@ -14,13 +16,13 @@ def compressed_rankings(
 ) -> dict[str, np.ndarray]:
     """Method and bytes an item -> ids (Q, depth) of exact search by inner product over the codes.
 
-    wanted: bytes of a code. PQ takes the largest number of bytes that divides D and is at most that (at least 1); of
-    fewer than 9,984 vectors to train on, codes of half a byte. RaBitQ has D / 8 bytes and 8 more, whatever is wanted.
+    wanted: bytes of a code. PQ takes the nearest number of bytes that D has a divisor for; with fewer than 2,560
+    vectors to train on, of half-byte codes. RaBitQ has D / 8 bytes and 8 more, whatever is wanted.
     """
     faiss, dimension = require("faiss", "cpu"), documents_ND.shape[1]
     bits = CODE_BITS if len(train_nD) >= CENTROIDS * PER_CENTROID else CODE_BITS // 2
-    most = int(wanted * CODE_BITS / bits)
-    parts = max(part for part in range(1, min(dimension, max(1, most)) + 1) if dimension % part == 0)
+    divisors = [part for part in range(1, dimension + 1) if dimension % part == 0 and part * bits % CODE_BITS == 0]
+    parts = min(divisors, key=lambda part: abs(math.log(part * bits / CODE_BITS / wanted)))
     if len(train_nD) < 2 ** (CODE_BITS // 2):  # repeated with both signs
         train_nD = np.resize(np.concatenate([train_nD, -train_nD]), (2 ** (CODE_BITS // 2), dimension))
     found = {}

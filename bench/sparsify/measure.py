@@ -37,6 +37,7 @@ COMMON = 0.1  # share of the captions from which on a word, such as "a" or "of",
 BITS = 8
 DEPTH = 10
 TIMED = 500  # queries
+PQ_SAMPLE = 10_000  # vectors that the codes are trained on
 DIRECTIONS = ("text_to_image", "image_to_text")
 
 
@@ -123,8 +124,8 @@ def _compressed(pairs: Pairs, held: HeldOut, bytes_each: float) -> dict:
     """Recall of dense codes of about as many bytes as an image of the lexicon index has."""
     found = {}
     trained = np.unique(pairs.image_of_M[pairs.pairs])
-    sample = normalised(rows_of(pairs.images_ND, trained[evenly(len(trained), 50_000)]))
-    texts = normalised(rows_of(pairs.texts_MD, pairs.pairs[evenly(len(pairs.pairs), 50_000)]))
+    sample = normalised(rows_of(pairs.images_ND, trained[evenly(len(trained), PQ_SAMPLE)]))
+    texts = normalised(rows_of(pairs.texts_MD, pairs.pairs[evenly(len(pairs.pairs), PQ_SAMPLE)]))
     for direction, (documents, queries) in held.sides(held.dense_images, held.dense_texts).items():
         train = sample if direction == "text_to_image" else texts
         rankings = compressed_rankings(train, documents.to_numpy(), queries.to_numpy(), bytes_each, DEPTH)
