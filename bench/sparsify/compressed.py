@@ -21,7 +21,7 @@ def compressed_rankings(
     """
     faiss, dimension = require("faiss", "cpu"), documents_ND.shape[1]
     bits = CODE_BITS if len(train_nD) >= CENTROIDS * PER_CENTROID else CODE_BITS // 2
-    divisors = [part for part in range(1, dimension + 1) if dimension % part == 0 and part * bits % CODE_BITS == 0]
+    divisors = [part for part in range(1, dimension + 1) if dimension % part == 0]
     parts = min(divisors, key=lambda part: abs(math.log(part * bits / CODE_BITS / wanted)))
     if len(train_nD) < 2 ** (CODE_BITS // 2):  # repeated with both signs
         train_nD = np.resize(np.concatenate([train_nD, -train_nD]), (2 ** (CODE_BITS // 2), dimension))

@@ -124,10 +124,11 @@ def _compressed(pairs: Pairs, held: HeldOut, bytes_each: float) -> dict:
     """Recall of dense codes of about as many bytes as an image of the lexicon index has."""
     found = {}
     trained = np.unique(pairs.image_of_M[pairs.pairs])
-    sample = normalised(rows_of(pairs.images_ND, trained[evenly(len(trained), PQ_SAMPLE)]))
-    texts = normalised(rows_of(pairs.texts_MD, pairs.pairs[evenly(len(pairs.pairs), PQ_SAMPLE)]))
+    count = min(PQ_SAMPLE, len(trained))  # the same for both sides, and so the bytes of a code
+    images = normalised(rows_of(pairs.images_ND, trained[evenly(len(trained), count)]))
+    texts = normalised(rows_of(pairs.texts_MD, pairs.pairs[evenly(len(pairs.pairs), count)]))
     for direction, (documents, queries) in held.sides(held.dense_images, held.dense_texts).items():
-        train = sample if direction == "text_to_image" else texts
+        train = images if direction == "text_to_image" else texts
         rankings = compressed_rankings(train, documents.to_numpy(), queries.to_numpy(), bytes_each, DEPTH)
         for name, ids in rankings.items():
             found.setdefault(name, {})[direction] = success(documents, queries, ids)

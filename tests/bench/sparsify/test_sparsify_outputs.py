@@ -189,6 +189,8 @@ def test_codes_as_large_as_the_vectors_find_nearly_what_the_vectors_find():
     assert list(rankings) == ["PQ, 8 bytes", "RaBitQ, 10 bytes"]
     assert (rankings["PQ, 8 bytes"][:, 0] == np.arange(20)).mean() > 0.9
     assert rankings["RaBitQ, 10 bytes"].shape == (20, 5)
+    odd = compressed_rankings(train[:9, :15], documents[:, :15], queries[:, :15], 3, 5)
+    assert list(odd) == ["PQ, 3 bytes", "RaBitQ, 10 bytes"]
 
 
 def test_python_in_five_lines(made, finished):
