@@ -38,6 +38,7 @@ COMMANDS = {
     "views": ("bench.tasks.views.lexicons", "the lexicons of an image and a text, as a page or JSON"),
     "export": ("bench.tasks.export", "export a checkpoint to ONNX or sentence-transformers"),
     "import": ("bench.vectors.imports.command", "import dense .npy or lexicon .npz and .jsonl vectors of your own"),
+    "sparsify": ("bench.sparsify.command", "make dense vectors of any model sparse: train a head, encode, report"),
     "encode": ("bench.vectors.encode", "encode images and captions of a split"),
     "gallery": ("bench.vectors.gallery", "encode test images followed by distractors"),
     "synthetic": ("bench.vectors.synthetic.command", "generate vectors fitted to encoded ones"),

@@ -30,6 +30,7 @@ from bench.scale.preparation import record_vectors
 from bench.scale.scales import with_scales
 from bench.scale.sweep import Sweep, take_turns
 from bench.scale.table import table
+from bench.scale.twins import with_twins
 from bench.store import cli, config
 from bench.store.commands import build_report
 from bench.store.isolated import Limits
@@ -54,11 +55,18 @@ def _main(arguments, shards: int | None) -> None:
     chosen = engines.default_names() if arguments.engines == "all" else arguments.engines.split(",")
     for name in chosen:
         engines.get(name)
-    if arguments.engines != "all" and arguments.corpus != OWN:  # before models are trained
-        check_engines(chosen, arguments.kinds)
+    kinds = arguments.kinds
+    if arguments.sparsify:  # before models are trained
+        from models.sparsify import checkpoint
+
+        checkpoint.read_about(arguments.sparsify)
+        kinds = list(dict.fromkeys((*kinds, "lexicon")))
+    if arguments.engines != "all" and arguments.corpus != OWN:
+        check_engines(chosen, kinds)
     limits = Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
     store, began = RecordStore(arguments.home), time.perf_counter()
     galleries, sizes = open_galleries(store, arguments)
+    galleries = with_twins(galleries, arguments.sparsify, arguments.home)
     if arguments.engines != "all" and arguments.corpus == OWN:
         check_engines(chosen, list(dict.fromkeys(gallery.kind for gallery in galleries)))
     galleries = [with_scales(gallery, grid, fitted=arguments.corpus == OWN) for gallery in galleries]
@@ -162,6 +170,7 @@ def _add_gallery_flags(flags: argparse.ArgumentParser) -> None:
         flags.add_argument(name, type=Path, default=None, help=text)
 
     sizes = "gallery sizes, separated by commas; every power of ten up to the corpus unless given"
+    folder("--sparsify", "checkpoint of lexlip-bench sparsify: also search the dense vectors made sparse by it")
     encoded = "with synthetic: number of images to encode, and to search in the same rounds (default: 100k)"
     flags.add_argument(
         "--corpus", default="1M", help="images in the gallery such as 100k or 1M, synthetic:10M, a folder, or vectors"

@@ -63,9 +63,9 @@ def write(model: nn.Module, folder: Path) -> dict:
     images, tokenize = probe_images(model), _write_tokenizer(model, folder / TOKENIZER)
     tokens_BL = torch.zeros(2, model.tokenizer.max_tokens, dtype=torch.int64)
     with torch.no_grad():
-        _write_graph(ImageEncoder(model).eval(), "images", torch.from_numpy(images[:2]), folder / IMAGE)
-        _write_graph(TextEncoder(model).eval(), "tokens", tokens_BL, folder / TEXT)
-    texts, encode_text, encode_image = probe_texts(model), _session(folder / TEXT), _session(folder / IMAGE)
+        write_graph(ImageEncoder(model).eval(), "images", torch.from_numpy(images[:2]), folder / IMAGE)
+        write_graph(TextEncoder(model).eval(), "tokens", tokens_BL, folder / TEXT)
+    texts, encode_text, encode_image = probe_texts(model), session(folder / TEXT), session(folder / IMAGE)
     text_BX = in_batches(lambda part: encode_text(tokenize(part)), texts)
     vectors = f"float32 (batch, {model.dimension})"
     return {
@@ -78,7 +78,8 @@ def write(model: nn.Module, folder: Path) -> dict:
     }
 
 
-def _write_graph(encoder: nn.Module, name: str, example: torch.Tensor, file: Path) -> None:
+def write_graph(encoder: nn.Module, name: str, example: torch.Tensor, file: Path) -> None:
+    """Writes the graph of a module with one input, called `name`, and one output; any batch size."""
     from onnxscript import INT16
     from onnxscript import opset18 as op
 
@@ -96,12 +97,12 @@ def _write_graph(encoder: nn.Module, name: str, example: torch.Tensor, file: Pat
         torch.onnx.export(traced, dynamo=True, custom_translation_table=ours, **names, verbose=False).save(file)
 
 
-def _session(file: Path):
+def session(file: Path):
     """A function from a batch to its vectors, computed by a written graph."""
     from onnxruntime import InferenceSession
 
-    session = InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0]
+    opened = InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda batch: opened.run(None, {opened.get_inputs()[0].name: batch})[0]
 
 
 def _write_tokenizer(model: nn.Module, file: Path):

@@ -5,12 +5,16 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from bench.scale import run as scale
 from bench.store import cli
 from bench.store.records import RecordStore
+from bench.vectors.read import open_vectors
 from bench.vectors.write import write_vectors
 from models.files import read_json, sha256, write_json
+from models.sparsify import checkpoint, heads
+from models.sparsify.config import SparsifyConfig
 
 ITEMS, QUERIES, LEXICONS = 300, 40, 60
 
@@ -258,3 +262,44 @@ def test_a_folder_is_a_corpus(in_process, monkeypatch, fast_grid, tmp_path, caps
         assert message in error and error.count("\n") == 1
     assert run("mine", "--documents", "x") == cli.BAD_INPUT
     assert "expected it without --documents and --queries" in capsys.readouterr().err
+
+
+# --- the sparse twin of dense vectors ---------------------------------------------------------------------------------
+
+
+def sparse_encoder(folder):
+    """A checkpoint of `lexlip-bench sparsify` for `DENSE`, with random words."""
+    encoder = heads.create(SparsifyConfig(image_top_k=8, text_top_k=8), DENSE.shape[1], [f"w{v}" for v in range(20)])
+    encoder.start(torch.nn.functional.normalize(torch.randn(20, DENSE.shape[1]), dim=-1))
+    checkpoint.save(encoder.eval(), folder, {})
+    return encoder
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_the_sparse_twin_takes_turns_with_its_dense_vectors(sweep_pairs, in_process, tmp_path, graded):
+    encoder, names = sparse_encoder(tmp_path / "sparse"), [f"q{i}" for i in range(9)]
+    documents, qrels = written(tmp_path / "d1", DENSE, IDS, kind="dense"), None
+    if graded:
+        qrels = {name: {IDS[i]: 1.0, IDS[i + 20]: 2.0} for i, name in enumerate(names)}
+    with write_vectors(tmp_path / "q1", "dense", DENSE.shape[1], qrels=qrels) as writer:
+        writer.append(DENSE[:9], names, None if graded else IDS[:9])
+    twin = "--sparsify", str(tmp_path / "sparse")
+    assert sweep_pairs([documents], [tmp_path / "q1"], "--name", "mine", *twin) == 0
+    found = RecordStore(tmp_path / "home").read()
+    assert set(found.variant) == {"mine dense", "mine dense sparse"} and len(set(found.data_id)) == 1
+    assert set(found[found.metric == "recall@1"].variant) == {"mine dense", "mine dense sparse"}
+    assert {request["queries"]["folder"] for job, request in in_process if job == "timing"} > {str(tmp_path / "q1")}
+    made = [open_vectors(folder) for folder in sorted((tmp_path / "home" / "vectors").iterdir())]
+    (of_documents,) = [vectors for vectors in made if vectors.count == ITEMS]
+    assert of_documents.ids == IDS
+    np.testing.assert_allclose(of_documents.to_scipy().toarray(), encoder.encode_image(DENSE).numpy(), atol=1e-6)
+
+
+def test_a_twin_without_dense_vectors_or_checkpoint_is_refused(sweep_own, tmp_path, capsys):
+    rows = rows_of("splade")
+    documents, queries = written(tmp_path / "d2", rows, IDS), written(tmp_path / "q2", rows[:9], groups=IDS[:9])
+    sparse_encoder(tmp_path / "sparse")
+    assert sweep_own(documents, queries, "--sparsify", str(tmp_path / "sparse")) == cli.BAD_INPUT
+    assert "no dense vectors in this sweep" in capsys.readouterr().err
+    assert sweep_own(documents, queries, "--sparsify", str(tmp_path / "none")) == cli.BAD_INPUT
+    assert "model.json: no such file" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Dense vectors on disk made sparse: training, vectors, exports and a report (`lexlip-bench sparsify`)."""
