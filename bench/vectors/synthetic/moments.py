@@ -4,8 +4,8 @@
 these statistics stand in: `sample` draws a collection from them, to which a bootstrap is fitted as to a measured one.
 
 Notable choices
-- Each entry of an item is a normal variable z = L u + sqrt(1 - |L|^2) e, with u of `FACTORS` values per item and e of
-  its own. The u and e of a query correlate by `own` with those of its item.
+- Each entry of an item is a normal variable z = L u + sqrt(1 - |L|^2) e, with u of at most `FACTORS` values per item
+  and e of its own. The u and e of a query correlate by `own` with those of its item.
 - Dense vectors are mean + deviation z. Lexicon weights are s max(0, z + a), with a = ndtri(share of items that have the
   lexicon), and s such that the mean positive weight is the measured one (a Tobit model). An item keeps as many of its
   highest lexicons as a measured item has, drawn from percentiles. Its weights, by rank, become those of the mean
@@ -91,7 +91,7 @@ class Moments:
         documents, queries = [], []
         for start in range(0, items, CHUNK):
             count = min(CHUNK, items - start)
-            factors, noise = rng.normal(size=(count, FACTORS)), rng.normal(size=(count, self.dimension))
+            factors, noise = rng.normal(size=(count, self.loadings.shape[2])), rng.normal(size=(count, self.dimension))
             documents.append(self._rows(0, factors, noise, rng))
             own = np.repeat(np.arange(min(count, max(captioned - start, 0))), each)
             if len(own):
@@ -173,7 +173,8 @@ def measure(documents: Vectors, queries: Vectors) -> Moments:
     expected = [_expected(side, *of, lexicon) for side, *of in zip(sides, levels, spreads, strict=True)]
     both = np.concatenate(expected, axis=1)
     both -= both.mean(axis=0)
-    _, scale, directions = scipy.sparse.linalg.svds(both, FACTORS, random_state=0)
+    factors = min(FACTORS, min(both.shape) - 1)
+    _, scale, directions = scipy.sparse.linalg.svds(both, factors, random_state=0)
     loadings = directions.T * scale / np.sqrt(len(both))
     if lexicon:
         loadings /= np.maximum(both.var(axis=0), LEAST_VARIANCE)[:, None]
@@ -181,7 +182,7 @@ def measure(documents: Vectors, queries: Vectors) -> Moments:
         kind=documents.kind,
         level=np.stack(levels),
         spread=np.stack(spreads),
-        loadings=loadings.reshape(2, documents.dimension, FACTORS),
+        loadings=loadings.reshape(2, documents.dimension, factors),
         lengths=np.stack(lengths),
         weights=np.stack(weights),
         own=0.0,
