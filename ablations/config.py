@@ -40,6 +40,8 @@ class TrainConfig:
     of pairs.
 
     - `augment`: "randaugment" augments every training image as published (see `ablations.augment`).
+    - `keep_patches`, `keep_words`: share of an image's patch tokens, and of a caption's words, that a step sees, drawn
+      for each pair (as FLIP does with patches; Li et al., 2023). Patches need cached states.
     - `cache`: computes the states of a frozen encoder (`model.*.top`) once per corpus, in float16, and trains on them.
     - `start`: a checkpoint that gives the initial weights and the vocabulary.
     - `precision`: "auto" is bfloat16 autocast if the hardware computes in it, else float32.
@@ -61,6 +63,8 @@ class TrainConfig:
     betas: tuple[Share, Share] = (0.9, 0.999)
     clip: Positive = 1.0
     augment: Literal["none", "randaugment"] = "none"
+    keep_patches: Annotated[float, Field(gt=0, le=1)] = 1.0
+    keep_words: Annotated[float, Field(gt=0, le=1)] = 1.0
     cache: Literal["none", "image", "text", "both"] = "none"
     start: str | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -171,6 +175,8 @@ class RunConfig:
                 raise InputError(f"model.{side}.top freezes the encoder; expected model.{side}.pretrained to be set")
             if cache in (side, "both") and not part.top:
                 raise InputError(f"train.cache: {cache}: the {side} encoder is not frozen; expected model.{side}.top")
+        if self.train.keep_patches < 1 and cache not in ("image", "both"):
+            raise InputError(f"train.keep_patches: {self.train.keep_patches:g}: expected train.cache: image or both")
         sizes = any(phase.pixels for phase, _, _ in self.train.schedule())
         if cache in ("image", "both") and (sizes or self.train.augment != "none"):
             raise InputError(f"train.cache: {cache}: images are not changed; expected augment: none and pixels: []")
@@ -205,11 +211,15 @@ def named_file(folder: Literal["profiles", "variants"], name: str) -> Path:
 def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> RunConfig:
     """The configuration of one variant under one profile. Raises InputError.
 
-    Later ones win: defaults, profile, variant, the profile's settings for this variant (its key `variants`), dotted
-    overrides.
+    Later ones win: defaults, the profile that the profile starts from (its key `base`), profile, variant, the profile's
+    settings for this variant (its key `variants`), dotted overrides.
     """
     profile_file, variant_file = named_file("profiles", profile), named_file("variants", variant)
     tree = config.read_yaml(profile_file)
+    if base := tree.pop("base", None):
+        tree = config.merge(config.read_yaml(named_file("profiles", str(base))), tree)
+        if "base" in tree:
+            raise InputError(f"{profile_file}: base: {base} has a base itself; expected a profile without one")
     tuned = tree.pop("variants", None) or {}
     if not isinstance(tuned, dict) or not all(isinstance(change, dict | None) for change in tuned.values()):
         raise InputError(f"{profile_file}: variants: expected a mapping of variant names to settings")

@@ -3,6 +3,8 @@
 Model packages are imported by the functions that encode: a sweep over the user's vectors does without them.
 """
 
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,10 @@ SIDES = ("dense", "lexicon")
 FITTED_TO = 100_000  # encoded images that generated vectors are fitted to
 IDENTIFIED = 100_000  # documents whose ids go into the id of a user's vectors
 VARIANTS = {"lexicon": "lexlip", "dense": "clip"}
+PHOTOGRAPHS = "synthetic:flickr8k"
+"""`--corpus` of vectors generated from statistics of photographs' vectors, which come with the package."""
+OF_PHOTOGRAPHS = {"lexicon": "lexlip_words", "dense": "clip"}
+CAPTIONS = 5  # of each photograph
 
 
 def open_galleries(store: RecordStore, arguments) -> tuple[list[Gallery], list[int]]:
@@ -45,25 +51,29 @@ def open_galleries(store: RecordStore, arguments) -> tuple[list[Gallery], list[i
 
 def _from_models(store: RecordStore, arguments) -> tuple[list[Gallery], list[int]]:
     synthetic, _, text = arguments.corpus.rpartition(":")
-    if synthetic not in ("", "synthetic"):
-        expected = "expected a number of images such as 1M, synthetic:10M, or a folder of imported vectors"
+    if synthetic not in ("", "synthetic", PHOTOGRAPHS):
+        expected = f"expected a number of images such as 1M, synthetic:10M, {PHOTOGRAPHS}:10M, or a folder of vectors"
         raise InputError(f"--corpus {arguments.corpus}: {expected}")
     size = number(text)
-    if arguments.encoded and (not synthetic or arguments.vocabulary or arguments.ray is not None):
+    if arguments.encoded and (synthetic != "synthetic" or arguments.vocabulary or arguments.ray is not None):
         expected = "expected --corpus synthetic:N, without --vocabulary and --ray"
         raise InputError(f"--encoded {arguments.encoded}: {expected}")
+    named = arguments.lexicon or arguments.dense or arguments.source
+    if synthetic == PHOTOGRAPHS or (synthetic and arguments.vocabulary and not named):
+        return _from_photographs(store, arguments, size), sizes_up_to(size)
     if not synthetic:
         return encoded_galleries(store, arguments, size), sizes_up_to(size)
     encoded = encoded_galleries(
         store, arguments, number(arguments.encoded) if arguments.encoded else min(FITTED_TO, size)
     )
-    galleries = synthetic_galleries(store, arguments, encoded, size, arguments.vocabulary)
-    if arguments.vocabulary is None:
-        controls = (replace(gallery.base, task=ENCODED_CONTROL) for gallery in encoded)
-        galleries += [
-            replace(gallery, base=base, has_qrels=False) for gallery, base in zip(encoded, controls, strict=True)
-        ]
-    return galleries, sizes_up_to(size)
+    controls = [] if arguments.vocabulary else _as_controls(encoded)
+    return synthetic_galleries(store, arguments, encoded, size) + controls, sizes_up_to(size)
+
+
+def _as_controls(encoded: list[Gallery]) -> list[Gallery]:
+    """Encoded galleries, to be searched in the same rounds as generated ones."""
+    controls = (replace(gallery.base, task=ENCODED_CONTROL) for gallery in encoded)
+    return [replace(gallery, base=base, has_qrels=False) for gallery, base in zip(encoded, controls, strict=True)]
 
 
 # --- vectors of the user ----------------------------------------------------------------------------------------------
@@ -221,43 +231,106 @@ def _checkpoints(arguments) -> dict[str, Path]:
 # --- generated vectors ------------------------------------------------------------------------------------------------
 
 
-def synthetic_galleries(
-    store: RecordStore, arguments, encoded: list[Gallery], count: int, vocabulary: int | None = None
-) -> list[Gallery]:
+def synthetic_galleries(store: RecordStore, arguments, encoded: list[Gallery], count: int) -> list[Gallery]:
     """For each encoded gallery, one of `count` generated vectors that are fitted to its first `FITTED_TO` images.
 
-    vocabulary: number of lexicons that the vocabulary of lexicon vectors is stretched to.
+    With `--vocabulary`, that of lexicon vectors is stretched.
     """
     from bench.vectors.synthetic import bootstrap
-    from bench.vectors.synthetic.command import write_synthetic
 
     galleries = []
     for gallery in encoded:
         fitted_to = gallery.documents.prefix(min(FITTED_TO, gallery.documents.count))
-        code = config.code_fingerprint(*bootstrap.CODE)
-        made_from = [gallery.documents_id, fitted_to.count, gallery.queries_id, code]
-        file = arguments.home / "synthetic" / f"{config.fingerprint(made_from)}.npz"
-        if arguments.force or not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            bootstrap.fit(fitted_to, gallery.queries).save(file)
-        stretched = vocabulary if gallery.kind == "lexicon" else None
-        model, options = bootstrap.BootstrapModel.load(file), {"vocabulary": stretched, "force": arguments.force}
-        made = write_synthetic(arguments.home, model, count, **options)
-        name = ":".join(["synthetic", gallery.base.corpus, *([str(vocabulary)] if vocabulary else [])])
-        base = replace(gallery.base, corpus=name)
-        ids = made.images_id, made.captions_id
-        galleries.append(Gallery(made.images, ids[0], made.captions, ids[1], base, has_qrels=False))
+        made_from = [gallery.documents_id, fitted_to.count, gallery.queries_id]
+        base = replace(gallery.base, corpus=_name(f"synthetic:{gallery.base.corpus}", arguments.vocabulary))
+        fit = functools.partial(bootstrap.fit, fitted_to, gallery.queries)
+        galleries.append(_generated(arguments, base, made_from, fit, count, arguments.vocabulary))
         record_vectors(store, gallery, fitted_to.count, arguments.force)
     return galleries
+
+
+def photograph_galleries(
+    store: RecordStore, arguments, kinds: Iterable[str], count: int, vocabulary: int | None
+) -> list[Gallery]:
+    """For each kind, `count` vectors generated from the statistics of photographs' vectors; records the statistics.
+
+    vocabulary: number of lexicons that the vocabulary of lexicon vectors is stretched to; None: the measured one.
+    """
+    from bench.vectors.synthetic import bootstrap, moments
+
+    galleries = []
+    for kind in kinds:
+        known = moments.of_photographs(kind)
+        items = int(known.measured["items"])
+        captioned, made_from = min(TEST_IMAGES, items), [known.id, config.code_fingerprint(*moments.CODE)]
+        base = Point(
+            task="scale",
+            corpus=PHOTOGRAPHS.removeprefix("synthetic:"),
+            split="test",
+            direction="text_to_image",
+            profile="photos",
+            variant=OF_PHOTOGRAPHS[kind],
+            kind=kind,
+            data_id=config.fingerprint(made_from),
+            command=cli.command_line(),
+        )
+        measured = replace(base, task="vectors", images=items, vectors_id=known.id)
+        if kind == "lexicon" and (arguments.force or not store.has(measured)):
+            store.write(measured, {f"vectors_{name}": value for name, value in known.measured.items()})
+        base = replace(base, corpus=_name(PHOTOGRAPHS, vocabulary))
+        size = items, captioned, CAPTIONS
+        fit = functools.partial(lambda known, size: bootstrap.fit(*known.sample(*size)), known, size)
+        galleries.append(_generated(arguments, base, made_from, fit, count, vocabulary))
+    return galleries
+
+
+def _from_photographs(store: RecordStore, arguments, size: int) -> list[Gallery]:
+    """Generated galleries of photographs; of the measured vocabulary with the vectors that flags name as controls."""
+    made = photograph_galleries(store, arguments, arguments.kinds, size, arguments.vocabulary)
+    if not arguments.documents:
+        return made
+    if arguments.vocabulary:
+        raise InputError(f"--vocabulary {arguments.vocabulary}: expected it without --documents and --queries")
+    corpus = PHOTOGRAPHS.removeprefix("synthetic:")
+    return made + _as_controls(
+        [
+            replace(gallery, base=replace(gallery.base, corpus=corpus, variant=OF_PHOTOGRAPHS[gallery.kind]))
+            for gallery in own_galleries(arguments)
+        ]
+    )
+
+
+def _generated(
+    arguments, base: Point, made_from: list, fit: Callable, count: int, vocabulary: int | None = None
+) -> Gallery:
+    """`count` vectors generated from a model, which `fit` returns; it is called once."""
+    from bench.vectors.synthetic import bootstrap
+    from bench.vectors.synthetic.command import write_synthetic
+
+    file = (
+        arguments.home
+        / "synthetic"
+        / f"{config.fingerprint([*made_from, config.code_fingerprint(*bootstrap.CODE)])}.npz"
+    )
+    if arguments.force or not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fit().save(file)
+    options = {"vocabulary": vocabulary if base.kind == "lexicon" else None, "force": arguments.force}
+    made = write_synthetic(arguments.home, bootstrap.BootstrapModel.load(file), count, **options)
+    return Gallery(made.images, made.images_id, made.captions, made.captions_id, base, has_qrels=False)
+
+
+def _name(corpus: str, vocabulary: int | None) -> str:
+    return f"{corpus}:{vocabulary}" if vocabulary else corpus
 
 
 def stretched_galleries(
     store: RecordStore, arguments, galleries: list[Gallery], size: int, vocabularies: tuple[int, ...]
 ) -> list[Gallery]:
-    """Generated lexicon vectors with each larger vocabulary, to sweep with encoded ones; none for other corpora."""
+    """Lexicon vectors generated from photographs with each larger vocabulary, to sweep beside those of `scenes`."""
     lexicon = [gallery for gallery in galleries if gallery.kind == "lexicon"]
-    if not lexicon or arguments.corpus == OWN or arguments.corpus.startswith("synthetic:"):
+    if not lexicon or arguments.corpus == OWN or arguments.vocabulary:
         return []
     largest = max(gallery.documents.dimension for gallery in lexicon)
     wanted = [vocabulary for vocabulary in vocabularies if vocabulary > largest]
-    return [made for vocabulary in wanted for made in synthetic_galleries(store, arguments, lexicon, size, vocabulary)]
+    return [made for size_V in wanted for made in photograph_galleries(store, arguments, ["lexicon"], size, size_V)]

@@ -9,6 +9,8 @@ sweep resumes with the same command.
     --corpus synthetic:10M   generated vectors fitted to an encoded gallery: compares engines, measures no retrieval. At
                              sizes that are encoded too (--encoded 1M), both are searched in the same rounds, which
                              shows how well generated vectors represent encoded ones
+    --corpus synthetic:flickr8k:10M   the same from statistics of photographs' vectors, without any model; --vocabulary
+                             stretches their lexicons, and vectors of --documents and --queries are searched beside
     --corpus FOLDER          your own vectors, as `lexlip-bench import` writes them: FOLDER/dense/documents and
                              FOLDER/dense/queries, likewise lexicon; with both kinds, they take turns
     --corpus vectors         the same from other folders: --documents FOLDER --queries FOLDER, once or twice
@@ -189,7 +191,7 @@ def _add_gallery_flags(flags: argparse.ArgumentParser) -> None:
     name = "with --corpus vectors: its name in tables and pages; that of the folder unless given"
     flags.add_argument("--name", default="", help=name)
     flags.add_argument("--encoded", default="", help=encoded)
-    vocabulary = "with synthetic: number of lexicons to stretch the fitted vocabulary to"
+    vocabulary = "with synthetic: number of lexicons; generated from photographs unless --lexicon or --source is given"
     flags.add_argument("--vocabulary", type=int, default=None, help=vocabulary)
 
 

@@ -7,8 +7,7 @@ the images beyond the rest, which the seed means hold already. The critical valu
 
 It was chosen by simulation (`tests/reports/statistics/test_coverage.py`). With the spread of the reference run, its
 95% intervals cover 94 to 97% at 2, 3, 5 and 10 seeds. A t-test over seed means alone covers 53 to 95%, as all seeds
-share their images; Satterthwaite's degrees of freedom 87 to 96%; a bootstrap of seeds and images 65 to 90% at two or
-three seeds.
+share their images; Satterthwaite's degrees of freedom 87 to 96%.
 
 The captions of an image succeed and fail together, so an image with its captions is one observation.
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.augment import augmented, batch_of_step, drawn_pixels
+from ablations.augment import augmented, batch_of_step, drawn_pixels, with_some_patches, with_some_words
 from ablations.config import PhaseConfig, TrainConfig
 from ablations.data import prepare
 from models.batch import Batch
+from models.errors import InputError
+from models.tokenizer import NO_WORD
 
 from torchvision.transforms import v2  # isort: skip  # after ablations.augment, which makes it importable
 
@@ -127,3 +129,47 @@ def test_without_augmentation_batches_are_those_of_the_data(data):
             for name in ("images_BHWC", "tokens_BL", "words_BL"):
                 ours, theirs = batch_of_step(data, train, phase, 3, step), data.batch(step, 8, 3)
                 assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+
+def of_states() -> Batch:
+    """Two images of [CLS] and 4 patches; captions [CLS] a b b' c [SEP] and [CLS] d [SEP], of which b b' is a word."""
+    tokens_BL = torch.tensor([[2, 11, 12, 13, 14, 3], [2, 15, 3, 0, 0, 0]])
+    words_BL = torch.tensor([[NO_WORD, 0, 1, 1, 2, NO_WORD], [NO_WORD, 0, *[NO_WORD] * 4]], dtype=torch.uint8)
+    images_BLX = torch.arange(10.0).view(2, 5, 1).expand(2, 5, 3)
+    texts_BLX = (tokens_BL[..., None] * torch.ones(3)).half()
+    more = {"image_states_BLX": images_BLX, "text_states_BLX": texts_BLX}
+    return Batch(None, tokens_BL, words_BL, tokens_BL, 2, **more)
+
+
+def test_patches_of_the_lowest_draws_stay_in_order_after_the_first_token():
+    draws_BP = torch.tensor([[0.9, 0.1, 0.8, 0.2], [0.1, 0.9, 0.2, 0.3]])
+    kept = with_some_patches(of_states(), draws_BP, 2).image_states_BLX[..., 0]
+    assert kept.tolist() == [[0, 2, 4], [5, 6, 8]]
+
+
+def test_whole_words_are_left_out_with_their_states_and_a_caption_keeps_one():
+    draws_BW = torch.full((2, NO_WORD), 0.9)
+    draws_BW[0, 1] = draws_BW[0, 2] = 0.3
+    kept = with_some_words(of_states(), draws_BW, 0.5, pad_id=0)
+    assert kept.tokens_BL.tolist() == [[2, 12, 13, 14, 3], [2, 15, 3, 0, 0]]
+    assert kept.words_BL.tolist() == [[NO_WORD, 1, 1, 2, NO_WORD], [NO_WORD, 0, NO_WORD, NO_WORD, NO_WORD]]
+    assert torch.equal(kept.text_states_BLX[..., 0].long(), kept.tokens_BL)
+    assert kept.words_BL.dtype == torch.uint8 and kept.captions_BM.shape == (2, 6)
+
+
+def test_words_left_out_depend_on_seed_and_step_and_not_on_the_number_of_processes(data):
+    train = dataclasses.replace(PLAIN, batch=8, keep_words=0.5)
+    whole, full = batch_of_step(data, train, ONE_SIZE, 5, 2), data.batch(2, 8, 5)
+    tokens = (whole.tokens_BL != data.tokenizer.pad_id).sum(), (full.tokens_BL != data.tokenizer.pad_id).sum()
+    assert 0.4 < tokens[0] / tokens[1] < 0.9
+    for part in range(2):
+        own = batch_of_step(data, train, ONE_SIZE, 5, 2, part, 2)
+        longest = own.tokens_BL.shape[1]
+        assert torch.equal(own.tokens_BL, whole.tokens_BL[4 * part : 4 * part + 4, :longest])
+    other = batch_of_step(data, train, ONE_SIZE, 6, 2)
+    assert other.tokens_BL.shape != whole.tokens_BL.shape or not torch.equal(other.tokens_BL, whole.tokens_BL)
+
+
+def test_patches_need_cached_states(resolve):
+    with pytest.raises(InputError, match=r"train.keep_patches: 0.5: expected train.cache"):
+        resolve("lexlip", "train.keep_patches=0.5")

@@ -1,5 +1,6 @@
 """The profiles: `base` and `finetune` are as published; every variant resolves and trains under them."""
 
+import dataclasses
 import math
 import shutil
 
@@ -267,13 +268,24 @@ def test_every_variant_of_photos_trains_on_the_states_of_frozen_encoders(variant
     run = configs.resolve("photos", variant, PHOTOS)
     assert run.data.corpus == {"name": "folder", "annotations": "captions.csv", "pixels": 224}
     assert run.train.cache == "both" and run.model.image.top and run.model.text.top
-    assert run.model.lexlip.words.weight == (0.5 if variant == "lexlip_words" else 0)
+    assert (run.model.lexlip.words.weight > 0) == (variant == "lexlip_words")
+    assert (run.train.keep_patches, run.train.keep_words) == (0.5, 0.8), "every variant sees the same tokens"
     assert sum((end - first) * 128 for _, first, end in run.train.schedule()) == run.train.steps * 128
 
 
 def test_the_text_encoder_of_photos_can_be_trained():
     run = configs.resolve("photos", "lexlip", [*PHOTOS, "model.text.top=null", "train.cache=image"])
     assert run.model.text.top is None and run.model.image.top
+
+
+@pytest.mark.parametrize("variant", ["clip", "lexlip_words"])
+def test_the_text_encoder_of_photos_scratch_starts_from_nothing(variant):
+    """Only what makes the text encoder differs from `photos`."""
+    ours, theirs = (configs.resolve(profile, variant, PHOTOS) for profile in ("photos_scratch", "photos"))
+    assert ours.model.text.pretrained is None and ours.model.text.top is None and ours.train.cache == "image"
+    model = dataclasses.replace(ours.model, text=theirs.model.text)
+    same = dataclasses.replace(ours, model=model, train=dataclasses.replace(ours.train, cache="both"))
+    assert same == theirs
 
 
 def test_photos_requires_a_folder():

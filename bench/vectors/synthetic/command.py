@@ -1,8 +1,8 @@
-"""`lexlip-bench synthetic fit | make | describe`: vectors of collections larger than can be encoded.
+"""`lexlip-bench synthetic fit | make | describe | statistics`: vectors of collections larger than can be encoded.
 
 `fit` writes a model of a few MB, fitted to encoded vectors (`bootstrap`). `make` writes N items and the queries as
 folders of vectors, like encoded ones. `describe` prints the statistics of vectors beside those of the vectors the
-model was fitted to.
+model was fitted to. `statistics` writes statistics from which vectors can be drawn, without the vectors (`moments`).
 """
 
 import logging
@@ -14,7 +14,7 @@ from bench.vectors.encode import Encoded
 from bench.vectors.format import SHARD_ROWS
 from bench.vectors.read import Vectors, open_vectors
 from bench.vectors.statistics import describe
-from bench.vectors.synthetic import generate
+from bench.vectors.synthetic import generate, moments
 from bench.vectors.synthetic.bootstrap import PROTOTYPES, BootstrapModel, fit
 from bench.vectors.synthetic.generate import SyntheticVectors
 from bench.vectors.write import resume_vectors
@@ -91,6 +91,10 @@ def main(arguments) -> None:
         model.save(arguments.model)
         size = f"{model.documents.shape[0]} prototypes, {model.neighbours} neighbours"
         print(f"{arguments.model}: {size}, {arguments.model.stat().st_size:,} bytes")
+    elif arguments.action == "statistics":
+        documents, queries = _opened(arguments.documents, "--documents"), _opened(arguments.queries, "--queries")
+        moments.measure(documents, queries).save(arguments.model)
+        print(f"{arguments.model}: {arguments.model.stat().st_size:,} bytes, without any of the vectors")
     elif arguments.action == "make":
         model, count = BootstrapModel.load(arguments.model), number(arguments.count)
         settings = arguments.seed, arguments.vocabulary, arguments.force
@@ -111,15 +115,15 @@ def _opened(folder: Path | None, flag: str) -> Vectors:
 def parser():
     """Flags of `lexlip-bench synthetic`."""
     flags = cli.parser("Fit a model to vectors, make synthetic vectors with it, or describe vectors.", writes=True)
-    flags.add_argument("action", choices=("fit", "make", "describe"))
+    flags.add_argument("action", choices=("fit", "make", "describe", "statistics"))
     flags.add_argument(
         "--model",
         type=Path,
         default=Path("synthetic.npz"),
-        help="the fitted model: written by fit, read by make, and by describe if it exists",
+        help="the fitted model: written by fit, read by make, and by describe if it exists; or statistics",
     )
-    flags.add_argument("--documents", type=Path, help="fit, describe: folder of the documents' vectors")
-    flags.add_argument("--queries", type=Path, help="fit, describe: folder of the queries' vectors")
+    flags.add_argument("--documents", type=Path, help="fit, describe, statistics: folder of the documents' vectors")
+    flags.add_argument("--queries", type=Path, help="fit, describe, statistics: folder of the queries' vectors")
     flags.add_argument("--prototypes", type=int, default=PROTOTYPES, help="fit: number of prototypes")
     flags.add_argument("--count", default="1M", help="make: number of items, such as 100k or 10M")
     flags.add_argument("--vocabulary", type=int, help="make: number of lexicons, at least the model's")

@@ -6,8 +6,10 @@ import torch
 from bench.scale import preparation
 from bench.scale import run as scale
 from bench.scale.preparation import text_latency
-from bench.store import cli
+from bench.store import cli, metrics
 from bench.store.records import RecordStore
+from bench.vectors.read import open_vectors
+from bench.vectors.synthetic import moments
 
 
 class Watched:
@@ -51,7 +53,7 @@ def test_generated_vectors_and_the_encoded_control_are_searched_in_the_same_roun
         "--home": tmp_path,
     }
     argv = [str(part) for flag in flags.items() for part in flag]
-    assert cli.run(scale.main, scale.parser(), [*argv, *fast_grid, "rounds=2", "top_k=[32]"]) == 0
+    assert cli.run(scale.main, scale.parser(), [*argv, *fast_grid, "rounds=2", "top_k=[32]", "vocabularies=[]"]) == 0
     assert f"{checkpoints[0]}: 96 captions cut at the model's maximum length" in capsys.readouterr().out
     rows = RecordStore(tmp_path).read()
     assert rows[rows.metric == "captions_cut"].task.tolist() == ["encoding"]
@@ -70,6 +72,64 @@ def test_a_checkpoint_of_the_other_kind_is_refused(checkpoints, tmp_path, capsys
     flags = ["--corpus", "40", "--lexicon", str(checkpoints[1]), "--home", str(tmp_path)]
     assert cli.run(scale.main, scale.parser(), flags) == cli.BAD_INPUT
     assert "expected a checkpoint of lexicon vectors, got one of dense vectors" in capsys.readouterr().err
+
+
+@pytest.fixture
+def photographs(folders, tmp_path, monkeypatch):
+    """Statistics of small vectors in place of those of photographs."""
+    for kind in ("lexicon", "dense"):
+        documents, queries = (open_vectors(folders[kind, part]) for part in ("documents", "queries"))
+        moments.measure(documents, queries).save(tmp_path / f"{kind}.npz")
+    monkeypatch.setattr(moments, "PHOTOGRAPHS", tmp_path)
+    monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
+
+
+def test_vectors_generated_from_statistics_are_searched_beside_the_measured_ones(
+    photographs, folders, tmp_path, fast_grid, in_process
+):
+    """The real command, without any model."""
+    given = [("--documents", "documents"), ("--queries", "queries")]
+    own = [text for kind in ("lexicon", "dense") for flag, part in given for text in (flag, str(folders[kind, part]))]
+    flags = ["--corpus", "synthetic:flickr8k:300", "--sizes", "300", "--engines", "impact,faiss-flat", *own]
+    assert (
+        cli.run(scale.main, scale.parser(), [*flags, "--home", str(tmp_path / "home"), *fast_grid, "vocabularies=[]"])
+        == 0
+    )
+    rows = RecordStore(tmp_path / "home").read()
+    found = rows[rows.metric == "qps"][["task", "corpus", "kind"]].drop_duplicates().sort_values(["task", "kind"])
+    assert found.values.tolist() == [
+        ["encoded_control", "flickr8k", "dense"],
+        ["encoded_control", "flickr8k", "lexicon"],
+        ["scale", "synthetic:flickr8k", "dense"],
+        ["scale", "synthetic:flickr8k", "lexicon"],
+    ]
+    measured = rows[(rows.task == "vectors") & (rows.metric == "vectors_active_mean")].set_index("corpus").value
+    assert measured["synthetic:flickr8k"] == pytest.approx(measured["flickr8k"].iloc[0], rel=0.1)
+    assert "recall@1" not in set(rows.metric)
+
+
+def test_a_larger_vocabulary_is_that_of_photographs(photographs, tmp_path, fast_grid, in_process):
+    flags = ["--corpus", "synthetic:400", "--vocabulary", "500", "--sizes", "400"]
+    flags += ["--engines", "impact", "--kinds", "lexicon"]
+    assert cli.run(scale.main, scale.parser(), [*flags, "--home", str(tmp_path / "home"), *fast_grid]) == 0
+    rows = RecordStore(tmp_path / "home").read()
+    assert set(rows[rows.metric == "qps"].corpus) == {"synthetic:flickr8k:500"}
+    values = rows[(rows.task == "vectors") & (rows.corpus == "synthetic:flickr8k:500")].set_index("metric").value
+    assert values["vectors_dimension"] == 500 and values["vectors_items"] == 400
+
+
+def test_the_measured_vocabulary_is_needed_beside_measured_vectors(photographs, folders, tmp_path, capsys):
+    own = ["--documents", str(folders["lexicon", "documents"]), "--queries", str(folders["lexicon", "queries"])]
+    flags = ["--corpus", "synthetic:flickr8k:300", "--kinds", "lexicon", "--vocabulary", "500", *own]
+    assert cli.run(scale.main, scale.parser(), [*flags, "--home", str(tmp_path / "home")]) == cli.BAD_INPUT
+    assert "--vocabulary 500: expected it without --documents" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["lexicon", "dense"])
+def test_statistics_of_photographs_come_with_the_package(kind):
+    known = moments.of_photographs(kind)
+    assert known.kind == kind and known.dimension == known.measured["dimension"]
+    assert all(name in metrics.METRICS for name in known.measured)
 
 
 @pytest.mark.parametrize("flags", [["--corpus", "1k"], ["--corpus", "synthetic:1k", "--vocabulary", "2000"]])
