@@ -80,6 +80,9 @@ class Evidence:
         self.trained = named[trained]
         ours = named[(named.profile == self.profile) & (measured | trained)]
         self.rows = newest_checkpoints(ours)
+        measured_names = set(self.rows.variant)
+        if self.reading.reference not in measured_names and self.reading.words in measured_names:
+            self.reading = replace(self.reading, reference=self.reading.words)  # a home without the plain recipe
         self.superseded = ours.point_id.nunique() - self.rows.point_id.nunique()
         self.earlier = _checkpoints(ours) - _checkpoints(self.rows)
         self.generated = newest_checkpoints(self._generated(named))

@@ -147,8 +147,17 @@ def test_the_first_page_has_the_chart_then_sentences_then_the_models(site):
 def test_the_models_are_five_and_that_of_words_where_it_was_measured(home, made):
     shown = [row["variant"].value for row in answer.rows(Evidence(RecordStore(home))).rows]
     assert shown == ["lexlip", "clip", "no_bottleneck", "strong_decoder", "no_momentum"]
-    made.retrieval(made.point("lexlip_words"), 0.5)
+    for variant in ("lexlip", "lexlip_words"):
+        made.retrieval(made.point(variant), 0.5)
     assert answer.rows(Evidence(made.store)).rows[-1]["variant"].value == "lexlip_words"
+
+
+def test_the_variant_of_words_is_the_reference_where_the_plain_one_was_not_measured(made):
+    for variant in ("lexlip_words", "clip"):
+        made.retrieval(made.point(variant), 0.5)
+    evidence = Evidence(made.store)
+    assert evidence.reading.reference == "lexlip_words" and text_of(evidence, "quality").winner is not None
+    assert [row["variant"].value for row in answer.rows(evidence).rows][:2] == ["lexlip_words", "clip"]
 
 
 def test_pictures_of_scenes_only(made, tmp_path, page_of):

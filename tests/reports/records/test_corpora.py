@@ -161,9 +161,7 @@ def test_a_failed_training_without_a_fingerprint_says_so(made):
     failed(made, "")
     for one in Evidence(made.store).by_corpus():
         (said,) = [which for what, which in limits.caveats(one).texts() if what == "Failed"]
-        assert said == (
-            "Failed: clip, training, seed 0, on one of the data sets named “captions” (loss is not finite)."
-        )
+        assert said == ("clip, training, seed 0, on one of the data sets named “captions” (loss is not finite)")
 
 
 def test_a_failed_training_of_one_data_set_is_on_its_pages(made):
