@@ -17,7 +17,8 @@ def compressed_rankings(
     """Method and bytes an item -> ids (Q, depth) of exact search by inner product over the codes.
 
     wanted: bytes of a code. PQ takes the nearest number of bytes that D has a divisor for; with fewer than 2,560
-    vectors to train on, of half-byte codes. RaBitQ has D / 8 bytes and 8 more, whatever is wanted.
+    vectors to train on, of half-byte codes. RaBitQ has D / 8 bytes and 8 more, whatever is wanted. The trap: without
+    `np` in its name, PQ adds a polysemous training that takes minutes and serves a filter that is not used here.
     """
     faiss, dimension = require("faiss", "cpu"), documents_ND.shape[1]
     bits = CODE_BITS if len(train_nD) >= CENTROIDS * PER_CENTROID else CODE_BITS // 2
@@ -26,7 +27,7 @@ def compressed_rankings(
     if len(train_nD) < 2 ** (CODE_BITS // 2):  # repeated with both signs
         train_nD = np.resize(np.concatenate([train_nD, -train_nD]), (2 ** (CODE_BITS // 2), dimension))
     found = {}
-    for name, factory in (("PQ", f"PQ{parts}x{bits}"), ("RaBitQ", f"RR{dimension},RaBitQ")):
+    for name, factory in (("PQ", f"PQ{parts}x{bits}np"), ("RaBitQ", f"RR{dimension},RaBitQ")):
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         if name == "PQ":
             index.pq.cp.min_points_per_centroid = 1  # few vectors: no warning for each part
