@@ -211,15 +211,11 @@ def named_file(folder: Literal["profiles", "variants"], name: str) -> Path:
 def resolve(profile: str, variant: str, overrides: list[str] | None = None) -> RunConfig:
     """The configuration of one variant under one profile. Raises InputError.
 
-    Later ones win: defaults, the profile that the profile starts from (its key `base`), profile, variant, the profile's
-    settings for this variant (its key `variants`), dotted overrides.
+    Later ones win: defaults, profile, variant, the profile's settings for this variant (its key `variants`), dotted
+    overrides.
     """
     profile_file, variant_file = named_file("profiles", profile), named_file("variants", variant)
     tree = config.read_yaml(profile_file)
-    if base := tree.pop("base", None):
-        tree = config.merge(config.read_yaml(named_file("profiles", str(base))), tree)
-        if "base" in tree:
-            raise InputError(f"{profile_file}: base: {base} has a base itself; expected a profile without one")
     tuned = tree.pop("variants", None) or {}
     if not isinstance(tuned, dict) or not all(isinstance(change, dict | None) for change in tuned.values()):
         raise InputError(f"{profile_file}: variants: expected a mapping of variant names to settings")

@@ -294,7 +294,7 @@ def words_chart(evidence: Evidence) -> Chart | None:
         return None
     best = max(panels[0].series[0].marks, key=lambda mark: mark.x)
     name = panels[0].y.names[int(best.y)]
-    title = f"Most of the weight on caption words: {name}, {significant(best.x)}%"
+    title = f"{name} has the largest share of weight on caption words: {significant(best.x)}%"
     return Chart("words", title, "Mean over test images and seeds.", evidence.corpus, ". ".join(alt), tuple(panels))
 
 
