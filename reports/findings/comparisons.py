@@ -69,12 +69,6 @@ def _difference(evidence, points, reference, metric):
     return None if first is None or second is None else intervals.difference(first, second)
 
 
-def ablations(evidence: Evidence) -> list[str]:
-    """Trained variants other than the reference and the baseline."""
-    compared = (evidence.reading.reference, evidence.reading.baseline)
-    return [name for name in evidence.variants if name not in compared and not name.startswith(UNTRAINED)]
-
-
 @functools.lru_cache(maxsize=8)
 def tests(evidence: Evidence) -> dict[tuple[str, str], Test]:
     """(variant, metric) -> its difference to the reference at the operating points, for every variant that trained."""

@@ -19,7 +19,6 @@ HNSW, IVF = ("faiss-hnsw", "hnswlib", "usearch"), (SQ8, PQ, "faiss-rabitq")
 STORES = {"flat float32": FLAT, "SQ8": SQ8, "PQ": PQ}
 NOT_REACHED = "not reached"
 LOWER = "†"
-ENDS = ("least", "most")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class Comparison:
     speedup: dict[str, Cell]
 
 
-@dataclass(frozen=True)
 class Range:
     """Range of the ratios that exist among `of` comparisons; `count`: how many exist."""
 
@@ -126,17 +124,3 @@ def sizes(sweep: Sweep, mine: Search) -> dict[str, Cell]:
         problem = next((search.problem for search in stores if search.problem), "")
         found[store] = Cell(missing=problem) if cell.missing == NOT_MEASURED and problem else cell
     return found
-
-
-def flat_search(sweep: Sweep) -> Search | None:
-    """Flat search of the highest R@1; None if it was not measured."""
-    found = [search for search in engine(sweep.at(sweep.largest, "dense"), FLAT) if search.recall is not None]
-    return max(found, key=lambda search: search.recall, default=None)
-
-
-def range_of(cells: Iterable[Cell]) -> Range:
-    """Range of the ratios of cells."""
-    cells = list(cells)
-    values = [cell.value for cell in cells if not cell.missing]
-    points = tuple(dict.fromkeys(point for cell in cells if not cell.missing for point in cell.points))
-    return Range(min(values, default=None), max(values, default=None), len(values), len(cells), points)

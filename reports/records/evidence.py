@@ -151,11 +151,6 @@ class Evidence:
             variant: next(iter(names)) for variant, names in engines.items() if len(names) == 1 and not names & ours
         }
 
-    def brute_force(self, variant: str) -> dict:
-        """Filters of exact search over un-pruned float vectors."""
-        engine = self.reading.dense_engine if self.kinds.get(variant) == "dense" else self.reading.lexicon_brute_force
-        return {"engine": engine, "top_k": None, "bits": None}
-
     def retrieval(self, split: str = "test", direction: str = "text_to_image") -> dict:
         """Filters of retrieval over the gallery that most variants were measured on."""
         return {
@@ -172,7 +167,8 @@ class Evidence:
         """
         rows = self._by_key.get((variant, metric), self.rows.iloc[:0])
         if metric in WALL_TIMES and self._contended:
-            rows = rows[[(variant, run) not in self._contended for run in rows.config_id]]
+            own = [(variant, run) not in self._contended for run in rows.config_id]
+            rows = rows.loc[np.array(own, bool)]
         return filtered(rows, filters)
 
     def measured(self, variant: str, metric: str, **filters) -> pd.DataFrame:

@@ -146,21 +146,3 @@ def engine_order(search: Search) -> tuple:
 def calls_of(searches: Iterable[Search]) -> list[Call]:
     """Every call of the searches, in order."""
     return sorted({call for search in searches for call in search.calls}, key=lambda call: call.order)
-
-
-def main_calls(searches: Iterable[Search]) -> list[Call]:
-    """Single queries with the fewest threads, and batches with the most; those that were measured."""
-    calls = [call for call in calls_of(searches) if call.threads]
-    single = [call for call in calls if call.mode == "single"][:1]
-    return single + [call for call in calls if call.mode == "batched"][-1:]
-
-
-def pareto(points: list[tuple[float, float]]) -> list[int]:
-    """Indices of the Pareto front (higher is better in both), lowest first coordinate first; all of equal points."""
-    found, best = [], float("-inf")
-    for x in sorted({x for x, _ in points}, reverse=True):
-        top = max(y for each, y in points if each == x)
-        if top > best:
-            found = [i for i, point in enumerate(points) if point == (x, top)] + found
-            best = top
-    return found

@@ -83,13 +83,6 @@ def sources(evidence: Evidence) -> dict[str, list[Search]]:
     return {title: searches for title, searches in found.items() if searches}
 
 
-def brute_force(searches: list[Search], kind: str) -> Search | None:
-    """The exact search that represents a kind of vectors: most lexicons, then most bits, then highest R@1."""
-    unlimited = lambda value: float("inf") if value is None else value  # noqa: E731
-    exact = [search for search in searches if search.kind == kind and search.exact]
-    return max(exact, key=lambda s: (unlimited(s.top_k), unlimited(s.bits), s.recall), default=None)
-
-
 def _distinct(rows: pd.DataFrame, columns: list[str]) -> list[dict]:
     """Distinct values of some columns; nulls as None."""
     found = rows[columns].drop_duplicates().to_dict("records")

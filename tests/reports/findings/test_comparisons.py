@@ -6,7 +6,7 @@ import pytest
 
 from reports.findings import comparisons, convergence
 from reports.findings.comparisons import EXPLORATORY, PLANNED, SCREENED
-from reports.pages.ablations import table
+from reports.pages import ablations
 from reports.records.evidence import Evidence
 from reports.statistics import corrections
 
@@ -104,7 +104,7 @@ def test_a_training_on_a_loaded_machine_has_no_rate(made, cpu_seconds, note, sho
     made.retrieval(dataclasses.replace(made.point("lexlip"), config_id="run"), 0.5)
     values = {"train_seconds": 300.0, "train_cpu_seconds": cpu_seconds, "train_samples_per_second": 58.0}
     made.store.write(made.point("lexlip", **at), values, note=note)
-    row = table.row(Evidence(made.store), "lexlip")
-    assert row["train cpu"].value == cpu_seconds
-    for key, value in (("train seconds", 300.0), ("train rate", 58.0)):
+    row = ablations.row(Evidence(made.store), "lexlip")
+    assert row["train_cpu_seconds"].value == cpu_seconds
+    for key, value in (("train_seconds", 300.0), ("train_samples_per_second", 58.0)):
         assert (row[key].value, row[key].missing) == ((value, "") if shown else (None, "loaded machine"))

@@ -2,8 +2,7 @@
 
 import pytest
 
-from reports.findings import speed, verdict
-from reports.findings.above_flat import above_flat
+from reports.findings import verdict
 from reports.findings.ratios import comparisons
 from reports.records.evidence import Evidence
 from reports.records.sweep import sweeps
@@ -32,19 +31,3 @@ def test_no_ratio_of_speeds_at_a_low_recall(made, recall, ratio):
     (found,) = comparisons(sweeps(Evidence(made.store))[0])
     cell = found.speedup["flat single"]
     assert (cell.value, cell.missing) == (ratio, "" if ratio else "R@1 below 10%")
-
-
-def test_no_speed_above_flat_search_of_a_low_recall(made):
-    sweep = Made(made.store)
-    sweep.search("lexicon", 0.12, 200.0, top_k=32, **IMPACT)
-    sweep.search("dense", 0.08, 10.0, **FLAT)
-    assert above_flat(sweeps(Evidence(made.store))[0]) == []
-
-
-@pytest.mark.parametrize(("skill", "expected"), [(0.9, 400 / 90), (0.02, None)])
-def test_variants_of_a_low_recall_have_no_ratio_of_speeds(made, skill, expected):
-    """Over 60 images, 20 times chance are 33%."""
-    for name in ("lexlip", "clip"):
-        made.variant(name, skill)
-    found = speed.speed(Evidence(made.store), "single")
-    assert found is None if expected is None else found.ratio == pytest.approx(expected)

@@ -27,7 +27,8 @@ def tables_of(evidence) -> dict:
 def test_planned_comparisons_stand_apart_from_screened_ones(three_seeds):
     chart = ablations.forest(three_seeds)
     names = {panel.title: panel.y.names for panel in chart.panels}
-    assert names == {ablations.PLANNED: ("no_momentum",), ablations.SCREENED: ("no_queue",)}
+    groups = {comparisons.PLANNED: ("no_momentum",), comparisons.SCREENED: ("no_queue",)}
+    assert names == {ablations.GROUPS[family]: variants for family, variants in groups.items()}
     tests = comparisons.tests(three_seeds)
     for panel in chart.panels:
         for mark in (mark for series in panel.series for mark in series.marks):

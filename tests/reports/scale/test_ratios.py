@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reports.findings.paired import as_good
-from reports.findings.ratios import comparisons, lexicon_side, range_of, sizes
+from reports.findings.ratios import comparisons, lexicon_side, sizes
 from reports.records.sweep import sweeps
 from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE
 
@@ -72,12 +72,6 @@ def test_sizes(small):
     assert at[4]["PQ"].value == pytest.approx(1.6)
     assert (at[32]["PQ"].value, at[32]["PQ"].mark) == (pytest.approx(0.5), "†")  # half the size, and 25 % against 40 %
     assert at[32]["SQ8"].missing == "not measured"
-
-
-def test_a_range_without_ratios(small):
-    rows = comparisons(sweeps(small.evidence)[0])
-    none = range_of(row.speedup["any"] for row in rows if row.search.top_k == 256)
-    assert (none.least, none.most, none.count, none.of, none.points) == (None, None, 0, 2, ())
 
 
 @pytest.mark.parametrize(
