@@ -63,10 +63,10 @@ class SparsifyConfig:
     temperature: Positive | None = None
     sparse_temperature: Positive = 0.05
     regulariser: Literal["l1", "flops"] = "l1"
-    regularisation: Weight = 0.05
+    regularisation: Weight = 0.03
     ramp: Share = 1.0
     mask_anneal: Share = 1.0
-    noise: Weight = 0.4
+    noise: Weight = 0.2
     distillation: Weight = 1.0
     labels: Weight = 0.0
     image_words: Weight = 1.0
