@@ -93,7 +93,7 @@ def train(encoder: SparseEncoder, objective: Objective, batches: Batches, state:
             loss = sum(found.values())
             if not torch.isfinite(loss):
                 named = ", ".join(f"{name} {float(value):g}" for name, value in found.items())
-                raise InputError(f"step {step}: a loss is not finite ({named}); try a lower --set lr=...")
+                raise InputError(f"step {step}: a loss is not finite ({named}); try a lower lr=...")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(objective.parameters(), CLIP)
