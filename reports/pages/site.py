@@ -17,7 +17,19 @@ import jinja2
 from markupsafe import Markup
 
 from models.files import atomic_folder
-from reports.pages import Section, ablations, answer, corpora, downloads, explore, look, method, photographs, scale
+from reports.pages import (
+    Section,
+    ablations,
+    answer,
+    corpora,
+    downloads,
+    explore,
+    history,
+    look,
+    method,
+    photographs,
+    scale,
+)
 from reports.records.evidence import Evidence
 from reports.render import charts, tables
 from reports.render.tables import clean
@@ -50,6 +62,7 @@ PAGES = (
         "python -m bench.scale --corpus 1M",
     ),
     Page("look", "Look inside", "Images as words, results of both models, and where they disagree most.", look),
+    Page("history", "Over time", "Quality and speed by the day they were measured.", history),
     Page("method", "Method", "How the numbers were made, and how to make them again.", method),
 )  # fmt: skip
 

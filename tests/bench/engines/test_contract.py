@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench import engines
-from bench.engines import exact
+from bench.engines import exact, indexes, shuffled
 from bench.engines.contract import index_files
 from bench.engines.indexes import build_index
 from models.errors import AbsentError, InputError
@@ -40,6 +40,8 @@ def case(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for product in ("QDRANT", "MILVUS", "OPENSEARCH"):
             patch.delenv(f"LEXLIP_BENCH_{product}_URL", raising=False)
+        for module in (indexes, shuffled):  # ties are then in the order of ids, as engines promise
+            patch.setattr(module, "order", np.arange)
         documents, queries, products = vectors_for(engines.get(name), bits)
         try:
             knobs = engines.grid(name, "build")[0]
