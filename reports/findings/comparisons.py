@@ -10,15 +10,12 @@ from dataclasses import dataclass, replace
 
 from reports.findings import convergence
 from reports.records.evidence import UNTRAINED, Evidence
-from reports.render.tables import NOT_APPLICABLE, Cell, percent
+from reports.render.tables import NOT_APPLICABLE, Cell
 from reports.statistics import corrections, intervals
 from reports.statistics.intervals import Estimate
 
 SIGNIFICANT = "*"
-NOTE = (
-    f"{SIGNIFICANT} significant after Holm's correction, with at least {intervals.LEAST_SEEDS} seeds. "
-    "Detects: the least difference, in points, that the test finds with a probability of 80%."
-)
+NOTE = f"{SIGNIFICANT} significant after Holm's correction, with at least {intervals.LEAST_SEEDS} seeds."
 PLANNED, EXPLORATORY, SCREENED = FAMILIES = ("planned", "exploratory", "screened")
 TESTED = ("recall@1", "recall@10")  # text to image, test split; the first is planned
 SPLIT, DIRECTION = "test", "text_to_image"
@@ -111,7 +108,7 @@ def not_trained(evidence: Evidence, variant: str) -> str:
 
 
 def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
-    """The difference to the reference with its mark, or what the test could have found; no mark if nothing was tested.
+    """The difference to the reference with its mark; no mark if nothing was tested.
 
     A variant that did not train has none.
     """
@@ -126,8 +123,15 @@ def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
         return estimate_cell(*difference(evidence, *_sides(evidence, variant), metric), missing)
     e = test.estimate
     n = f"{paired_queries(e)}, {e.seeds} seed{'s' if e.seeds > 1 else ''}"
-    mark = test.mark or (f" (detects {percent(test.detectable)})" if test.detectable is not None else "")
-    return Cell(e.value, e.low, e.high, test.adjusted, mark, n, points=test.points)
+    return Cell(e.value, e.low, e.high, test.adjusted, test.mark, n, points=test.points)
+
+
+def detectable_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
+    """The least difference that the test finds with a probability of 80%; a dash where nothing was tested."""
+    test = tests(evidence).get((variant, metric))
+    if test is None or test.detectable is None:
+        return Cell(NOT_APPLICABLE)
+    return Cell(test.detectable, points=test.points)
 
 
 def estimate_cell(estimate: Estimate | None, points: tuple[str, ...], missing: str) -> Cell:

@@ -134,6 +134,7 @@ def table(evidence: Evidence) -> list[Table]:
             *recalls(T2I, (1, 5, 10)), Column("true@1", "True@1, %", percent),
             Column("median", "Median rank", significant),
             Column("compositional", "Unseen combinations, R@1", percent),
+            Column("detectable", "Least R@1 difference that the test finds, points", percent),
             Column("difference recall@10", f"R@10 minus {r.reference}", points),
         ]),
         "reverse": ("Image to text, and hard negatives", [*recalls(I2T, (1, 10)), *hard]),
@@ -181,6 +182,7 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
     cells |= {
         f"difference {metric}": comparisons.difference_cell(evidence, variant, metric) for metric in comparisons.TESTED
     }
+    cells["detectable"] = comparisons.detectable_cell(evidence, variant, "recall@1")
     for kind in ("", "attribute", "count", "relation"):
         cells[f"hard {kind}".strip()] = _hard_negatives(evidence, variant, f"hard_negative_accuracy_{kind}".rstrip("_"))
     cells |= words_of(evidence, variant)

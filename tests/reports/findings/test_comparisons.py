@@ -62,7 +62,10 @@ def test_what_was_not_significant_says_what_it_could_find(tested):
     assert cells[0].mark == "*"
     assert unclear.detectable == pytest.approx(unclear.estimate.detectable(0.05 / 2)), "two planned tests"
     assert unclear.detectable > abs(unclear.estimate.value)
-    assert cells[1].mark == f" (detects {100 * unclear.detectable:.1f})"
+    assert cells[1].mark == ""
+    shown = comparisons.detectable_cell(tested, unclear.variant, "recall@1")
+    assert (shown.value, shown.points) == (unclear.detectable, unclear.points)
+    assert comparisons.detectable_cell(tested, "no_flops", "recall@1").value == "–", "one seed: nothing was tested"
 
 
 def test_a_variant_at_chance_did_not_train(tested):
