@@ -46,13 +46,13 @@ def chart(evidence: Evidence) -> Chart | None:
 
 def quality(evidence: Evidence) -> pd.DataFrame:
     """R@1 of each trained model: name (with its seed), day, value, images, point_id."""
-    made = []
+    made, everything = [], _all(evidence)
     for variant in evidence.variants:
         at = evidence.retrieval() | evidence.operating_point(variant)
-        rows = filtered(_all(evidence), at | {"variant": variant, "metric": "recall@1", "batch_mode": ""})
+        rows = filtered(everything, at | {"variant": variant, "metric": "recall@1", "batch_mode": ""})
         names = [variant if pd.isna(seed) else f"{variant}, seed {seed:.0f}" for seed in rows.seed]
         made.append(rows.assign(name=names).drop_duplicates(["day", "name"], keep="last"))
-    return pd.concat(made) if made else _all(evidence).iloc[:0].assign(name="")
+    return pd.concat(made) if made else everything.iloc[:0].assign(name="")
 
 
 def speed(evidence: Evidence) -> pd.DataFrame:

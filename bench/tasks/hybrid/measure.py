@@ -2,7 +2,7 @@
 
     lexlip-bench hybrid --checkpoint LEXLIP --with CLIP --corpus scenes --images 1000
 
-One point per method, with knobs {"with": id of the second checkpoint, "method": ..., and the method's own}:
+One point per method, with knobs {"with": id of the second checkpoint, "kinds": of both, "method": ..., and its own}:
 
     first, second         each model alone
     rrf, dbsf             reciprocal rank fusion, distribution-based score fusion
@@ -15,6 +15,7 @@ vectors must gain more than those do.
 """
 
 import functools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,9 +129,11 @@ def methods(first: Side, second: Side, held: tuple[Side, Side]) -> Iterator[tupl
     yield {"method": "convex", "weight": weight}, union.best(fusion.convex(union, weight), RETURNED)
     for name, other in (("first", "second"), ("second", "first")):
         ids = sides[name].results[0]
-        for number in dict.fromkeys(min(number, ids.shape[1]) for number in FIRSTS):
-            scores = sides[other].scores_of(ids[:, :number])
-            yield {"method": f"{name}_then_{other}", "first": number}, fusion.reranked(ids, scores, number)
+        numbers = dict.fromkeys(min(number, ids.shape[1]) for number in FIRSTS)
+        scores = sides[other].scores_of(ids[:, : max(numbers)])
+        for number in numbers:
+            ranked = fusion.reranked(ids, scores[:, :number], number)
+            yield {"method": f"{name}_then_{other}", "first": number}, ranked
     yield {"method": "union"}, None
 
 
@@ -148,16 +151,16 @@ def _write(store: RecordStore, sides: tuple[Side, Side], knobs: dict, ids: np.nd
     first, second = sides
     relevance, with_ = first.search.relevance, second.measurement.subject
     of_second = {"with": with_.encoder.id, "with_variant": with_.variant, "with_seed": with_.seed}
-    setting = first.setting
+    kinds = [side.measurement.encoded.kind for side in sides]
+    pruned = "lexicon" in kinds
     fields = {
         "queries": first.search.queries.count,
         "depth": first.search.depth,
         "direction": "text_to_image",
-        "engine": f"{setting.engine}+{second.setting.engine}",
-        "kind": "+".join(side.measurement.encoded.kind for side in sides),
-        "top_k": first.options.top_k,
-        "bits": first.options.bits,
-        "knobs": knobs | of_second,
+        "kind": "",  # a pair has none, and tables read the kind of a variant from its records
+        "top_k": first.options.top_k if pruned else None,
+        "bits": first.options.bits if pruned else None,
+        "knobs": knobs | of_second | {"kinds": kinds},
         "vectors_id": first.search.gallery_id,
         "code_id": code_fingerprint(*CODE),
     }
@@ -186,8 +189,6 @@ def _of_either(sides: tuple[Side, Side]) -> tuple[list[np.ndarray], np.ndarray]:
 
 def table(rows) -> str:
     """The points of both models among rows of records, one line each."""
-    import json
-
     lines = [f"{'method':<32} {'R@1':>6} {'R@5':>6} {'R@10':>6} {'bytes/image':>12}"]
     for _, of_point in rows.groupby("point_id", sort=False):
         knobs, values = json.loads(of_point.knobs.iloc[0]), of_point.set_index("metric").value

@@ -9,6 +9,7 @@ of the number per image to future work.
 
 from __future__ import annotations
 
+import json
 import time
 
 import numpy as np
@@ -78,8 +79,6 @@ def measure_adaptive(measurement: Measurement, budgets: tuple[int, ...] = BUDGET
 
 def table(rows) -> str:
     """One line per budget and rule."""
-    import json
-
     head = (
         f"{'mean':>5} {'rule':<10} {'R@1':>6} {'R@10':>6} {'p5':>5} {'p95':>5} {'multiply-adds':>14} {'parameter':>10}"
     )

@@ -10,6 +10,7 @@ bounds, would still have to score these blocks. One point per order of the docum
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -105,7 +106,6 @@ def measure_bounds(
         for size in blocks:
             point = Point(
                 task=TASK,
-                corpus=documents.folder.name,
                 images=documents.count,
                 queries=len(which),
                 direction="text_to_image",
@@ -142,8 +142,6 @@ def measure_bounds(
 
 def table(rows) -> str:
     """One line per order and block size."""
-    import json
-
     lines = [f"{'order':<12} {'block':>6} {'alive blocks':>13} {'alive postings':>15} {'bound / 10th':>13}"]
     for _, of_point in rows.groupby("point_id", sort=False):
         knobs, values = json.loads(of_point.knobs.iloc[0]), of_point.set_index("metric").value

@@ -37,8 +37,9 @@ def test_every_method_is_a_point_with_both_models(fused):
     assert sorted(rows) == sorted(METHODS)
     for method, part in rows.items():
         assert set(part.metric) == {"recall@1", "recall@5", "recall@10", "bytes_per_image"}, method
-        assert (part.kind == "lexicon+dense").all() and (part.engine == "impact+faiss-flat").all()
-        assert json.loads(part.knobs.iloc[0])["with_variant"] == "clip"
+        assert (part.kind == "").all() and (part.engine == "").all(), "a pair is no model of a kind"
+        knobs = json.loads(part.knobs.iloc[0])
+        assert (knobs["with_variant"], knobs["kinds"]) == ("clip", ["lexicon", "dense"])
     assert json.loads(rows["first_then_second"].knobs.iloc[0])["first"] == IMAGES  # cascades stop at the gallery
 
 
@@ -126,3 +127,17 @@ def test_bad_flags_end_in_one_line(measured, tmp_path, capsys, change, message):
 def test_a_corpus_without_val_is_refused(measured, tmp_path):
     with pytest.raises(InputError, match="val"):
         measure_hybrid(tmp_path, tuple(measured.subjects), measured.slice, HybridOptions(TOP_K, val_images=10**9))
+
+
+def test_two_dense_models_have_no_lexicons_and_leave_tables_as_they_are(measured, make_model, copied):
+    """A report reads the kind of a variant from its records; a pair must not change it."""
+    from bench.tasks.subject import Subject
+    from reports.records.evidence import Evidence
+
+    home, dense = copied.home, measured.subjects[1]
+    before = Evidence(RecordStore(home)).kinds
+    other = Subject(make_model("clip", image_bias=0.0), "other", 1)
+    measure_hybrid(home, (dense, other), measured.slice, OPTIONS)
+    rows = RecordStore(home).read()
+    assert rows[rows.task == measure.TASK].top_k.isna().all()
+    assert {name: kind for name, kind in Evidence(RecordStore(home)).kinds.items() if name in before} == before
