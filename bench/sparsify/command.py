@@ -84,7 +84,9 @@ def parser():
     """Flags of `lexlip-bench sparsify`."""
     from models.sparsify.config import OBJECTIVES
 
-    flags = cli.parser("Make dense vectors sparse: train a head, write lexicon vectors, exports and a report.")
+    flags = cli.parser(
+        "Make dense vectors sparse: train a head, write lexicon vectors, exports and a report.", home=False
+    )
 
     def path(name: str, text: str, metavar: str = "FILE", **more) -> None:
         flags.add_argument(name, type=Path, metavar=metavar, help=text, **more)

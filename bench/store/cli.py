@@ -36,18 +36,20 @@ OF_MACHINE = {
 """Words of a RuntimeError that the machine causes, not the code -> the message instead."""
 
 
-def parser(description: str, writes: bool = False) -> argparse.ArgumentParser:
+def parser(description: str, writes: bool = False, home: bool = True) -> argparse.ArgumentParser:
     """An argument parser with the flags of every command: `--home`, `--force`, `--verbose`.
 
     writes: the command writes to the home, so it holds the home's lock while it runs, and has the flag `--wait`.
+    home: whether the command uses one.
     """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    made.add_argument(
-        "--home",
-        type=Path,
-        default=Path(os.environ.get("LEXLIP_BENCH_HOME", "runs")),
-        help="folder of all outputs: data, checkpoints, vectors, indexes, records, the site",
-    )
+    if home:
+        made.add_argument(
+            "--home",
+            type=Path,
+            default=Path(os.environ.get("LEXLIP_BENCH_HOME", "runs")),
+            help="folder of all outputs: data, checkpoints, vectors, indexes, records, the site",
+        )
     made.add_argument("--force", action="store_true", help="recompute outputs that exist")
     made.add_argument("--verbose", action="store_true", help="log what is reused and what is computed")
     if writes:

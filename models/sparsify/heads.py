@@ -11,6 +11,7 @@ Notable choices
 - Vectors are L2-normalised after the top k, just before every dot product, as those of LexLIP.
 """
 
+import abc
 from typing import Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ LOGIT = 8.0
 FISTA_STEPS = 100
 
 
-class SparseEncoder(nn.Module):
+class SparseEncoder(nn.Module, abc.ABC):
     """Base. config: its `image_top_k` and `text_top_k` hold as encoded. vocabulary: the names of the V lexicons."""
 
     def __init__(self, config: SparsifyConfig, dimension: int, vocabulary: list[str]):
@@ -49,9 +50,9 @@ class SparseEncoder(nn.Module):
         """L2-normalised, minus the mean of the side."""
         return F.normalize(dense_BD, dim=-1) - getattr(self, f"{side}_mean_D")
 
+    @abc.abstractmethod
     def pooled(self, dense_BD: torch.Tensor, side: Side) -> Pooled:
         """Logits and lexicon weights (B, V) before the top k, not normalised."""
-        raise NotImplementedError
 
     def forward(self, dense_BD: torch.Tensor, side: Side) -> torch.Tensor:
         """Vectors (B, V) as encoded: top k, L2-normalised."""
