@@ -186,7 +186,10 @@ def resized_positions(positions_LD: torch.Tensor, side: int) -> torch.Tensor:
 
 
 class ClipObjective(Objective):
-    """Symmetric InfoNCE with a learned temperature, by open_clip's loss; negatives of all processes."""
+    """Symmetric InfoNCE with a learned temperature, by open_clip's loss; negatives of all processes.
+
+    With `prefixes`, its mean over the prefixes and the whole vectors, each L2-normalised.
+    """
 
     phases = ("contrastive",)
 
@@ -201,7 +204,11 @@ class ClipObjective(Objective):
 
     def contrast(self, sides: Sides, keys: tuple[torch.Tensor, ...]) -> tuple[Losses, Losses]:
         scale = self.model.clip.logit_scale.exp()
-        return {"contrastive": self.loss(*sides, scale)}, {"temperature": 1 / scale.detach()}
+        losses = [self.loss(*sides, scale)]
+        for share in self.model.config.clip.prefixes:
+            prefix = math.ceil(share * self.model.dimension)
+            losses.append(self.loss(*(F.normalize(side_BD[:, :prefix], dim=-1) for side_BD in sides), scale))
+        return {"contrastive": sum(losses) / len(losses)}, {"temperature": 1 / scale.detach()}
 
     def towers(self) -> list[nn.Module]:
         clip = self.model.clip

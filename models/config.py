@@ -105,16 +105,18 @@ class MomentumConfig:
 
 @dataclass(frozen=True)
 class FlopsConfig:
-    """The FLOPS regulariser.
+    """The regulariser that makes lexicon vectors sparse: FLOPS as published.
 
     weight: of images; that of texts is `text_factor` times it. acts_on: L2-normalised or raw lexicon weights.
     ramp: share of the run's steps in which the weights grow quadratically from 0, as in SPLADE; 0 as published.
+    form: of the cost; formulas in `models.losses`.
     """
 
     weight: Weight = 0.002
     text_factor: Weight = 1.0
     acts_on: Literal["normalised", "raw"] = "normalised"
     ramp: Share = 0.0
+    form: Literal["flops", "df_flops", "l1"] = "flops"
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ class ClipConfig:
     embedding: width of the dense vectors; 512 as published.
     image_pool: image vector from [CLS] (as published) or from the mean of the patches.
     causal: causal text attention (as published); open_clip's towers only. temperature: initial value.
+    prefixes: these shares of the dimensions, the first ones, learn to retrieve alone, beside all (Matryoshka;
+        Kusupati et al., 2022).
     """
 
     towers: Literal["open_clip", "lexlip"] = "open_clip"
@@ -164,6 +168,7 @@ class ClipConfig:
     image_pool: Literal["cls", "mean"] = "cls"
     causal: bool = True
     temperature: Positive = 0.07
+    prefixes: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,16 @@
 With several processes, the mean of a loss over the processes is the loss of the global batch (`models.distributed`).
 """
 
+import math
+
 import torch
 from torch.nn import functional as F
 
 from models.distributed import gather, mean, rows
 from models.lexicon.head import LEAST_SUM
+
+DF_CUTOFF, DF_SLOPE = 0.1, 10
+"""Alpha and beta of DF-FLOPS."""
 
 
 def info_nce(
@@ -39,6 +44,23 @@ def flops(weights_BV: torch.Tensor) -> torch.Tensor:
     Trap: on L2-normalised rows it is at most 1 and has little effect at the published weight of 0.002.
     """
     return mean(weights_BV.abs().mean(dim=0)).square().sum()
+
+
+def df_flops(weights_BV: torch.Tensor) -> torch.Tensor:
+    """DF-FLOPS (Porco et al., 2025, arXiv 2505.15070): FLOPS, each mean times a factor of the lexicon's frequency.
+
+    With f the share of items that have the lexicon, the factor is 1 / (1 + (f^(log 2 / log alpha) - 1)^beta): near 0
+    for rare lexicons, 1/2 at f = alpha, 1 for those that all have. f is that of the global batch; the paper counts a
+    validation set every 100 steps.
+    """
+    frequency_V = mean((weights_BV > 0).float().mean(dim=0)).clamp(LEAST_SUM, 1)
+    factor_V = 1 / (1 + (frequency_V ** (math.log(2) / math.log(DF_CUTOFF)) - 1) ** DF_SLOPE)
+    return (factor_V * mean(weights_BV.abs().mean(dim=0))).square().sum()
+
+
+def l1(weights_BV: torch.Tensor) -> torch.Tensor:
+    """Mean over the global batch of the sum of |w|."""
+    return mean(weights_BV.abs().mean(dim=0)).sum()
 
 
 def word_loss(

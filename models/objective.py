@@ -23,7 +23,7 @@ from models.distributed import gather, rows, world
 from models.errors import InputError
 from models.lexicon.head import Pooled, active_lexicons, bag_of_tokens, bag_of_weights, bag_of_words, strongest
 from models.lexlip import LexLIP
-from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce, word_loss
+from models.losses import df_flops, flops, info_nce, l1, masked_token_loss, symmetric_info_nce, word_loss
 from models.momentum import KeyQueue, Momentum, copy_but_frozen
 from models.towers.frozen import encoder_of, trained_part
 from models.towers.transformer import frozen_text_states
@@ -222,14 +222,15 @@ class LexLIPObjective(Objective):
         return (to_images + to_texts) / 2
 
     def _flops(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Losses:
-        """The FLOPS regulariser; {} if its weight is 0."""
+        """The regulariser; {} if its weight is 0."""
         config = self.config.flops
         if not config.weight:
             return {}
         if config.acts_on == "normalised":
             image_BV, text_BV = F.normalize(image_BV, dim=-1), F.normalize(text_BV, dim=-1)
         grown = min(self.progress / config.ramp, 1.0) ** 2 if config.ramp else 1.0
-        return {"flops": grown * config.weight * (flops(image_BV) + config.text_factor * flops(text_BV))}
+        cost = {"flops": flops, "df_flops": df_flops, "l1": l1}[config.form]
+        return {"flops": grown * config.weight * (cost(image_BV) + config.text_factor * cost(text_BV))}
 
     def _words(self, logits_BV: torch.Tensor, batch: Batch) -> Losses:
         """The caption-word loss of the images; {} if its weight is 0."""

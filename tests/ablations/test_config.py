@@ -28,6 +28,11 @@ ANY = object()  # a value that depends on the profile
 INTENDED = {
     "lexlip": {},
     "clip": {"model.kind": ("lexlip", "clip"), "train.phase2.objective": ("momentum", "contrastive")},
+    "clip_mrl": {
+        "model.kind": ("lexlip", "clip"),
+        "model.clip.prefixes": ([], [0.125, 0.25, 0.5]),
+        "train.phase2.objective": ("momentum", "contrastive"),
+    },
     "no_bottleneck": {BOTTLENECK + "source": ("lexicon", "cls")},
     "bottleneck_log1p": {BOTTLENECK + "source": ("lexicon", "log1p")},
     "strong_decoder": {BOTTLENECK + "decoder_layers": (2, 6), BOTTLENECK + "decoder_mask": (0.5, 0.15)},
@@ -63,7 +68,7 @@ def test_a_variant_differs_from_lexlip_in_the_intended_keys_only(profile, varian
     lexlip, other = (flat(as_tree(resolved(profile, name))) for name in ("lexlip", variant))
     changed = {key: (lexlip[key], other[key]) for key in lexlip if lexlip[key] != other[key]}
     learning_rates = {key for key in changed if key.startswith("train.phase") and key.endswith(".lr")}
-    if variant == "clip":  # all of its steps are contrastive; each kind of model has a tuned learning rate
+    if variant in ("clip", "clip_mrl"):  # all steps are contrastive; each kind of model has a tuned learning rate
         assert other["train.phase1_share"] == 0.0
         changed.pop("train.phase1_share", None)
         changed = {key: value for key, value in changed.items() if key not in learning_rates}

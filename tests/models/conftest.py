@@ -46,7 +46,7 @@ def tokenizer() -> LexiconTokenizer:
 def make_config(tokenizer):
     """A function that makes a tiny configuration of a kind; keyword arguments are sections of `LexLIPConfig`."""
 
-    def make(kind: str = "lexlip", **sections) -> ModelConfig:
+    def make(kind: str = "lexlip", clip: ClipConfig | None = None, **sections) -> ModelConfig:
         lexlip = {
             "head": HeadConfig(),
             "bottleneck": BottleneckConfig(),
@@ -64,7 +64,7 @@ def make_config(tokenizer):
                 embedding_std=0.5,
             ),
             lexlip=dataclasses.replace(LexLIPConfig(), **(lexlip | sections)),
-            clip=ClipConfig(embedding=8),
+            clip=clip or ClipConfig(embedding=8),
         )
 
     return make

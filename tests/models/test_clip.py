@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from open_clip import ClipLoss
+from torch.nn.functional import normalize
 
 from models.clip import MAX_LOGIT_SCALE, ClipObjective
+from models.config import ClipConfig
 from models.errors import InputError
 from models.losses import symmetric_info_nce
 
@@ -38,6 +40,19 @@ def test_the_loss_equals_open_clip_info_nce_and_the_formula(trained, tokenizer):
         expected += sum(math.log(sum(map(math.exp, line))) - scores[i][i] for line in (row, column)) / (2 * size)
     assert loss == pytest.approx(expected, rel=1e-4)
     assert beside["temperature"].item() == pytest.approx(0.07)
+
+
+def test_prefixes_share_the_loss(make_model, make_batch):
+    """The mean of the losses of the first half, cut and normalised again, and of the whole vectors."""
+    batch = make_batch()
+    model = make_model("clip", clip=ClipConfig(embedding=16, prefixes=(0.5,))).train()
+    losses, _ = ClipObjective(model).losses(batch, torch.Generator())
+    sides_BD = model.image_vectors(batch.images_BHWC), model.text_vectors(batch.tokens_BL)
+    whole, half = (
+        symmetric_info_nce(*(normalize(side_BD[:, :width], dim=-1) for side_BD in sides_BD), 0.07) for width in (16, 8)
+    )
+    assert losses["contrastive"].item() == pytest.approx((whole + half).item() / 2, rel=1e-4)
+    assert whole.item() != pytest.approx(half.item(), rel=1e-3)
 
 
 def test_padding_does_not_change_the_loss(trained, tokenizer):

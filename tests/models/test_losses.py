@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from models.losses import flops, info_nce, masked_token_loss, symmetric_info_nce
+from models.losses import df_flops, flops, info_nce, l1, masked_token_loss, symmetric_info_nce
 
 sizes = st.integers(1, 6)
 seeds = st.integers(0, 10_000)
@@ -62,6 +62,26 @@ def test_flops_is_the_sum_of_squared_means_of_absolute_weights(batch, width, see
 
 def test_flops_by_hand():
     assert float(flops(torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, -4.0]]))) == 2.0**2 + 3.0**2
+
+
+def test_l1_by_hand():
+    assert float(l1(torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, -4.0]]))) == 2.0 + 3.0
+
+
+def test_df_flops_by_hand():
+    """Lexicons of all, a tenth, a hundredth and none of the items: factors 1, 1/2, 1 / (1 + 3^10) and 0."""
+    frequency = torch.zeros(100, 4, dtype=torch.float64)
+    frequency[:, 0], frequency[:10, 1], frequency[:1, 2] = 2.0, 5.0, 30.0
+    expected = 2.0**2 + (0.5 * 0.5) ** 2 + (0.3 / (1 + 3**10)) ** 2
+    assert float(df_flops(frequency)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_df_flops_charges_a_lexicon_of_many_items_more_than_its_mean_says():
+    """Two batches of equal FLOPS: a lexicon that all items have, and one that a twentieth have."""
+    of_all, of_few = torch.zeros(100, 1), torch.zeros(100, 1)
+    of_all[:], of_few[:5] = 1.0, 20.0
+    assert float(flops(of_all)) == float(flops(of_few))
+    assert float(df_flops(of_all)) > 100 * float(df_flops(of_few))
 
 
 @settings(deadline=None, max_examples=40)

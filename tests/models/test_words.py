@@ -16,7 +16,7 @@ from models.errors import InputError
 from models.export import onnx as export_onnx
 from models.export import sparse_encoder as export_sparse_encoder
 from models.lexicon.head import bag_of_tokens
-from models.losses import flops, word_loss
+from models.losses import df_flops, flops, l1, word_loss
 from models.tokenizer import SPECIAL_TOKENS, LexiconTokenizer
 from tests.models.steps import begun, generator
 
@@ -265,3 +265,12 @@ def test_flops_of_texts_have_a_factor_and_grow(make_part, make_batch):
         objective.progress = progress
         found = objective.losses(batch, generator())[0]["flops"].item()
         assert found == pytest.approx(share * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("form", "cost"), [("df_flops", df_flops), ("l1", l1)])
+def test_the_regulariser_has_other_forms(make_part, make_batch, form, cost):
+    batch = make_batch()
+    objective = begun(make_part(flops=FlopsConfig(2.0, form=form)), "contrastive")
+    image_BV, text_BV = (F.normalize(side_BV, dim=-1) for side_BV in objective.vectors(batch))
+    found = objective.losses(batch, generator())[0]["flops"].item()
+    assert found == pytest.approx(2 * (cost(image_BV) + cost(text_BV)).item(), rel=1e-5)
