@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from models.errors import InputError
 from models.files import BrokenFileError, atomic_folder, read_json, sha256, sha256_text, write_json
-from models.tokenizer import LexiconTokenizer
+from models.tokenizer import LEXICON, LexiconTokenizer
 
 Method = Literal["idf", "learned", "free"]
 METHODS = get_args(Method)
@@ -88,24 +88,32 @@ class QueryTable:
         for name, sum_ in about["sha256"].items():
             if not (folder / name).is_file() or sha256(folder / name) != sum_:
                 raise BrokenFileError(f"{folder / name}: missing or changed since it was written; {_REMEDY}")
-        try:
-            weights_V = load_file(folder / WEIGHTS)[TENSOR]
-        except (SafetensorError, KeyError) as error:
-            raise BrokenFileError(f"{folder / WEIGHTS}: not the weights of a table ({error}); {_REMEDY}") from None
         tokenizer = LexiconTokenizer.load(folder / TOKENIZER, about["max_tokens"])
-        return cls(weights_V, tokenizer, about["method"], about["made_from"])
+        try:
+            return cls(load_file(folder / WEIGHTS)[TENSOR], tokenizer, about["method"], about["made_from"])
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise BrokenFileError(f"{folder / WEIGHTS}: not the weights of a table ({error}); {_REMEDY}") from None
 
 
 def fingerprint(folder: Path) -> str:
-    """A 16-digit hash of a table's weights, tokenizer and origin, from `table.json` alone. Raises InputError."""
+    """A 16-digit hash of a table's weights, tokenizer and method, from `table.json` alone. Raises InputError.
+
+    Two models with the same tokenizer and training captions have one idf table.
+    """
     about = _read_about(Path(folder))
     return sha256_text(repr(sorted(about["sha256"].items())) + about["method"])[:16]
 
 
 def _read_about(folder: Path) -> dict:
     about = read_json(folder / ABOUT, f"expected a folder of {WEIGHTS}, {ABOUT}, {TOKENIZER}")
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError(f"{folder / ABOUT}: not the description of a query table (format {FORMAT})")
+    try:
+        files = set(about["sha256"])
+        fits = about["format"] == FORMAT and about["method"] in METHODS and isinstance(about["made_from"], dict)
+        fits &= {WEIGHTS, TOKENIZER} <= files <= {WEIGHTS, TOKENIZER, LEXICON} and about["max_tokens"] > 2
+    except (KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise InputError(f"{folder / ABOUT}: not the description of a query table (format {FORMAT}); {_REMEDY}")
     return about
 
 

@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from bench.tasks.query_table.tables import Making
 
 TASK, ENCODER = "query_table", "encoder"
-CODE = (*RETRIEVAL, "bench.tasks.query_table.command", "bench.tasks.query_table.end_to_end")
+CODE = (
+    *RETRIEVAL,
+    "bench.tasks.query_table.command",
+    "bench.tasks.query_table.encoder",
+    "bench.tasks.query_table.end_to_end",
+    "models.query_table.table",
+)
 ENGINE = "impact"
 
 
