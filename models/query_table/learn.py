@@ -6,9 +6,9 @@ Two forms:
     free      softplus of a parameter per token: the simplest baseline. A token without training captions keeps the
               weight 1 of the start.
 
-Li-LSR trains the document encoder at the same time and distils a cross-encoder; here images are fixed, and the loss is
-the symmetric InfoNCE of their model, over L2-normalised vectors at its temperature. Training ends with one number per
-token: its weight does not depend on the other tokens of the text.
+Li-LSR trains the encoder of the documents too; here images are fixed, and the loss is the symmetric InfoNCE of their
+model, over L2-normalised vectors at its temperature. Training ends with one number per token: its weight does not
+depend on the other tokens of the text.
 """
 
 import math

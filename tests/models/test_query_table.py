@@ -1,6 +1,8 @@
 """Tables of token weights: vectors by hand and against the model's own words; learning by hand and simulated."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +76,12 @@ def test_a_table_reads_back_alone(tokenizer, captions, tmp_path):
         read = QueryTable.load(tmp_path / "table")
         assert (read.method, read.made_from, read.vocabulary) == ("idf", {"checkpoint": "abc"}, chosen.vocabulary)
         assert [part.tolist() for part in read.encode(captions)] == [part.tolist() for part in table.encode(captions)]
+
+
+def test_a_table_needs_no_torch():
+    code = "import sys, models.query_table.table; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_other_weights_have_another_fingerprint(tokenizer, tmp_path):
