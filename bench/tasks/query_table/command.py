@@ -96,7 +96,7 @@ class Queries:
         self.measurement, self.options, self.name, self.encoder = measurement, options, name, encoder
         self.setting = Setting(ENGINE, options.top_k, options.bits)
         self.search = Direction(measurement, "text_to_image", RecallOptions(depth=options.depth))
-        self.index = self.search.index(self.setting)
+        self.index = self.search.index(self.setting, measurement.force and name == ENCODER)  # all kinds share it
         knobs = {"queries": name} | ({} if name == ENCODER else {"table": encoder.id})
         fields = {"task": TASK, "knobs": knobs, "code_id": code_fingerprint(*CODE)}
         self.base = replace(self.search.point(self.setting, self.index.id), **fields)

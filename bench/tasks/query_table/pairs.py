@@ -73,13 +73,22 @@ def images_to_learn_from(corpus, checkpoint: Path, asked: int | str | None) -> i
 
 
 def open_pairs(
-    home: Path, encoder: Encoder, tokenizer: LexiconTokenizer, corpus, images: int, top_k: int | None
+    home: Path,
+    encoder: Encoder,
+    tokenizer: LexiconTokenizer,
+    corpus,
+    images: int,
+    top_k: int | None,
+    force: bool = False,
 ) -> Pairs:
-    """The pairs of the first images of train. top_k: lexicons of an image. Raises InputError for too few images."""
+    """The pairs of the first images of train, encoded unless they exist. top_k: lexicons of an image.
+
+    Raises InputError for too few images.
+    """
     slices = [(SPLIT, images)]
     job = Job.of(home, encoder, corpus, slices, "images")
-    if job.find() is None:
-        encode_images([job], corpus, slices, Run(SHARD_ROWS))
+    if force or job.find() is None:
+        encode_images([job], corpus, slices, Run(SHARD_ROWS, force=force))
     vectors = job.find()
     row_of = {image: row for row, image in enumerate(vectors.ids)}
     stream = cli.progress(corpus.captions(SPLIT, 0, images), desc="reading train captions", unit="caption")

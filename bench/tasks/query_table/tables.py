@@ -70,4 +70,5 @@ class Making:
 
     @functools.cached_property
     def _pairs(self) -> Pairs:
-        return open_pairs(self.home, self.encoder, self.encoder.model.tokenizer, self.corpus, self.images, self.top_k)
+        tokenizer, of = self.encoder.model.tokenizer, (self.corpus, self.images, self.top_k, self.force)
+        return open_pairs(self.home, self.encoder, tokenizer, *of)
