@@ -35,6 +35,10 @@ COMMANDS = {
         "bench.tasks.pruning.bounds",
         "share of the blocks of documents that an exact lexicon search could skip",
     ),
+    "query-table": (
+        "bench.tasks.query_table.command",
+        "queries without a text encoder, by a table of token weights: recall, cost, end-to-end time",
+    ),
     "views": ("bench.tasks.views.lexicons", "the lexicons of an image and a text, as a page or JSON"),
     "export": ("bench.tasks.export", "export a checkpoint to ONNX or sentence-transformers"),
     "import": ("bench.vectors.imports.command", "import dense .npy or lexicon .npz and .jsonl vectors of your own"),

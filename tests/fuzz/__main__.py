@@ -35,6 +35,7 @@ CODE = (
     "bench.vectors.write",
     "bench.vectors.read",
     "models.checkpoint",
+    "models.query_table.table",
     "ablations.config",
 )
 STUCK = 120  # CPU seconds without an execution, after which a worker is killed

@@ -21,7 +21,7 @@ from pathlib import Path
 MEMORY = 3 << 30  # bytes that reading may take in addition to what the process has
 INSTRUMENTED = (
     *("bench.corpora", "bench.store.config", "bench.store.records", "bench.vectors.read", "bench.vectors.write"),
-    *("models.files", "models.checkpoint", "models.tokenizer", "ablations.config"),
+    *("models.files", "models.checkpoint", "models.query_table.table", "models.tokenizer", "ablations.config"),
     *("yaml", "tarfile", "PIL"),
 )
 PROGRESS = struct.Struct("<QQ")

@@ -12,6 +12,7 @@ from bench.vectors.read import open_vectors
 from bench.vectors.write import write_vectors
 from models.config import BottleneckConfig, ImageConfig, LexLIPConfig, ModelConfig, MomentumConfig, TextConfig
 from models.files import sha256
+from models.query_table.table import QueryTable
 from models.tokenizer import LexiconTokenizer
 from tests.fuzz.targets.target import CAPTIONS, Target
 
@@ -86,6 +87,29 @@ class SealedWeights(_Sealed):
 
 class SealedTokenizer(_Sealed):
     name, file, about, form = "sealed-tokenizer", "tokenizer.json", "checkpoints: tokenizer.json whose sum fits", "json"
+
+
+class TableWeights(Target):
+    """A file of a query table as it lies on disk."""
+
+    name, file, about, sealed = "query-table-weights", "table.safetensors", "query tables: table.safetensors", True
+
+    def build(self, folder):
+        tokenizer = LexiconTokenizer.train([*CAPTIONS, *CAPTIONS], vocabulary_size=80, max_tokens=8)
+        weights_V = np.linspace(0, 2, len(tokenizer), dtype=np.float32)
+        shutil.rmtree(folder / "made", ignore_errors=True)
+        QueryTable(weights_V, tokenizer, "learned", {"checkpoint": "fuzz"}).save(folder / "made")
+        shutil.copytree(folder / "made", folder, dirs_exist_ok=True)
+        return [(folder / self.file).read_bytes()]
+
+    def read(self, folder):
+        table = QueryTable.load(folder)
+        vectors = [part.tolist() for part in table.encode(CAPTIONS)]
+        return [table.method, table.made_from, table.vocabulary, table.weights_V.tolist(), vectors]
+
+
+class TableJson(TableWeights):
+    name, file, about, form = "query-table-json", "table.json", "query tables: table.json", "json"
 
 
 class Vectors(Target):
@@ -192,6 +216,7 @@ class Queries(Records):
 
 CLASSES = [
     *(CheckpointJson, CheckpointWeights, CheckpointTokenizer, SealedWeights, SealedTokenizer),
+    *(TableWeights, TableJson),
     *(VectorsJson, VectorsVocabulary, VectorsWeights, SealedDense, SealedPointers, SealedLexicons, SealedIds),
     *(Records, Queries),
 ]
