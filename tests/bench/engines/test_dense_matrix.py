@@ -47,6 +47,8 @@ CASES = [
     Case("faiss-ivf-pq", {"refine": "Flat"}, FEW, ALL),
     Case("faiss-rabitq", {"refine": None}, FEW, ALL, 0.5, 0.5),
     Case("faiss-rabitq", {"refine": "SQ8"}, FEW, ALL, 0.95, EIGHT_BITS),
+    Case("faiss-rabitq-reduced", {"dimensions": 32, "reduction": "pca"}, FEW, ALL, 0.9, EIGHT_BITS),
+    Case("faiss-rabitq-reduced", {"dimensions": 32, "reduction": "prefix"}, FEW, ALL, 0.9, EIGHT_BITS),
     Case("hnswlib", {}, NARROW, WIDE),
     Case("usearch", {"dtype": "f32"}, NARROW, WIDE),
     Case("usearch", {"dtype": "bf16"}, NARROW, WIDE, 0.95, EIGHT_BITS),

@@ -58,6 +58,7 @@ def test_flat_equals_brute_force(documents, queries, k):
         ("faiss-ivf-pq", {"refine": None}, "IndexIVFPQFastScan", DIMENSION / 4 + 8),
         ("faiss-ivf-pq", {}, "IndexRefine", DIMENSION / 4 + 8 + DIMENSION),
         ("faiss-rabitq", {"refine": None}, "IndexPreTransform", DIMENSION / 8 + 16),
+        ("faiss-rabitq-reduced", {"dimensions": 16}, "IndexRefine", 16 / 8 + 16 + DIMENSION),
     ],
 )
 def test_index_strings_make_the_documented_index(name, knobs, kind, size, tmp_path):
