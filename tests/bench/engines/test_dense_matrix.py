@@ -49,6 +49,7 @@ CASES = [
     Case("faiss-rabitq", {"refine": "SQ8"}, FEW, ALL, 0.95, EIGHT_BITS),
     Case("faiss-rabitq-reduced", {"dimensions": 32, "reduction": "pca"}, FEW, ALL, 0.9, EIGHT_BITS),
     Case("faiss-rabitq-reduced", {"dimensions": 32, "reduction": "prefix"}, FEW, ALL, 0.9, EIGHT_BITS),
+    Case("faiss-binary", {}, {"rescored": 10}, {"rescored": 1000}, 0.95, EIGHT_BITS),
     Case("hnswlib", {}, NARROW, WIDE),
     Case("usearch", {"dtype": "f32"}, NARROW, WIDE),
     Case("usearch", {"dtype": "bf16"}, NARROW, WIDE, 0.95, EIGHT_BITS),
