@@ -14,10 +14,10 @@ Build knobs
     refine               finer store from which candidates are rescored: "SQ8" (8 bits a dimension), "Flat" (float32) or
                          None
 Search knobs
-    ef          HNSW: candidates kept while searching; at least the number of results
+    ef          HNSW: candidates kept while searching, at least the number of results; `refine` rescores all of them
     nprobe      IVF: lists scanned
-    rescored    with `refine` or Refine: candidates rescored. A number, not FAISS's factor of k, so that the first 10
-                of 100 results are the 10 that a search for 10 returns
+    rescored    IVF and LSH with a finer store: candidates rescored. A number, not FAISS's factor of k, so that the
+                first 10 of 100 results are the 10 that a search for 10 returns
     blas_from   batch size from which queries are compared by BLAS
 
 Bytes of an item: Flat 4 D; HNSW 4 D (SQ8: D) and about 8 m; IVF 8 for the id, and SQ8 D, PQ D / (2 per_code) at 4 bits
@@ -123,8 +123,8 @@ class FaissIndex(Engine):
         if signs:  # FAISS makes them for L2 only; their candidates are the same, and the rescoring reads the metric
             for part in (index, index.base_index, index.refine_index):
                 part.metric_type = faiss.METRIC_INNER_PRODUCT
-        if isinstance(index, faiss.IndexHNSW):
-            index.hnsw.efConstruction = ef_construction
+        if graph := _graph(faiss, index):
+            graph.efConstruction = ef_construction
         return index
 
     def open(self, folder):
@@ -133,7 +133,7 @@ class FaissIndex(Engine):
             self.index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise InputError(f"{path}: incomplete FAISS index ({str(error).splitlines()[0][:200]})") from None
-        self.graph = self.index.hnsw if isinstance(self.index, faiss.IndexHNSW) else None
+        self.graph = _graph(faiss, self.index)
         self.lists = faiss.try_extract_index_ivf(self.index)
         self.refines = isinstance(self.index, faiss.IndexRefine)
         if self.gpus:
@@ -161,7 +161,8 @@ class FaissIndex(Engine):
         if self.lists:  # beyond nlist, fast scan over residuals returns garbage (seen in 1.15.1)
             self.lists.nprobe = min(nprobe, self.lists.nlist)
         if self.refines:  # beyond all items, sign codes return garbage (seen in 1.15.1)
-            self.index.k_factor = max(1.0, min(rescored, self.index.ntotal) / found)
+            candidates = min(ef if self.graph else rescored, self.index.ntotal)
+            self.index.k_factor = max(1.0, candidates / found)
 
     def _faiss(self):
         faiss = require("faiss", "gpu" if self.gpus else "cpu")
@@ -172,12 +173,24 @@ class FaissIndex(Engine):
 
 def _set_axes(faiss, index, sample: np.ndarray, reduction: str | None) -> None:
     """Sets the linear map of {reduce}, in place of FAISS's own training; nothing for an index without one."""
-    first = faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else index
-    if isinstance(first, faiss.IndexPreTransform):
-        map_ = faiss.downcast_VectorTransform(first.chain.at(0))
+    whole = _unrefined(faiss, index)
+    if isinstance(whole, faiss.IndexPreTransform):
+        map_ = faiss.downcast_VectorTransform(whole.chain.at(0))
         if isinstance(map_, faiss.PCAMatrix):
             faiss.copy_array_to_vector(axes(sample, map_.d_out, reduction).ravel(), map_.A)
             map_.have_bias, map_.is_orthonormal, map_.is_trained = False, True, True
+
+
+def _graph(faiss, index):
+    """The HNSW graph inside an index, which owns it; None without one."""
+    inner = _unrefined(faiss, index)
+    if isinstance(inner, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(inner.index)
+    return inner.hnsw if isinstance(inner, faiss.IndexHNSW) else None
+
+
+def _unrefined(faiss, index):
+    return faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else index
 
 
 def axes(sample: np.ndarray, count: int, reduction: str) -> np.ndarray:

@@ -40,6 +40,7 @@ THREE = {"leaves_to_search": 3}  # one may be empty: the library draws the first
 CASES = [
     Case("faiss-flat", floor=1.0),
     Case("faiss-hnsw", {}, NARROW, WIDE),
+    Case("faiss-hnsw-reduced", {"dimensions": 32, "reduction": "prefix", "m": 32}, NARROW, WIDE, 0.95, EIGHT_BITS),
     Case("faiss-ivf-sq8", {"refine": None}, FEW, ALL, 0.95, EIGHT_BITS),
     Case("faiss-ivf-sq8", {"refine": "Flat"}, FEW, ALL, 1.0),
     Case("faiss-ivf-pq", {"refine": None}, FEW, ALL, 0.55, 0.25),

@@ -58,6 +58,7 @@ def test_flat_equals_brute_force(documents, queries, k):
         ("faiss-ivf-pq", {"refine": None}, "IndexIVFPQFastScan", DIMENSION / 4 + 8),
         ("faiss-ivf-pq", {}, "IndexRefine", DIMENSION / 4 + 8 + DIMENSION),
         ("faiss-rabitq", {"refine": None}, "IndexPreTransform", DIMENSION / 8 + 16),
+        ("faiss-hnsw-reduced", {"dimensions": 16, "m": 8}, "IndexRefine", 16 + 8 * 8 + DIMENSION),
         ("faiss-binary", {}, "IndexRefine", DIMENSION / 8 + DIMENSION),
         ("faiss-rabitq-reduced", {"dimensions": 16}, "IndexRefine", 16 / 8 + 16 + DIMENSION),
     ],

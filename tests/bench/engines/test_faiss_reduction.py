@@ -50,6 +50,21 @@ def test_a_prefix_is_normalised_again(tmp_path):
 
 
 @pytest.mark.parametrize("reduction", ["pca", "prefix"])
+def test_all_candidates_of_a_graph_are_rescored(reduction, tmp_path):
+    """With room for every item, the results are exact although the graph sees four dimensions."""
+    documents, queries, products = vectors_for(engines.get("faiss-hnsw-reduced"))
+    knobs = {"dimensions": 4, "reduction": reduction, "refine": "Flat"}
+    engines.get("faiss-hnsw-reduced").build(documents, tmp_path, **knobs)
+    with engines.get("faiss-hnsw-reduced").open(tmp_path) as engine:
+        ids, _ = engine.search(queries, 10, ef=ITEMS)
+        few, scores = engine.search(queries, 10, ef=10)
+        assert engine.graph.efConstruction == 200
+    best = brute_force(products, 10, positive=False)[0]
+    assert (ids == best).mean() > 0.98 > 0.8 > (few == best).mean()  # a graph need not reach every item
+    assert scores == pytest.approx(np.take_along_axis(products, few, axis=1), abs=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["pca", "prefix"])
 def test_candidates_are_rescored_by_all_dimensions(reduction, tmp_path):
     documents, queries, products = vectors_for(engines.get("faiss-rabitq-reduced"))
     knobs = {"dimensions": 4, "reduction": reduction, "refine": "Flat"}
