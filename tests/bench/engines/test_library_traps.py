@@ -67,6 +67,48 @@ def test_bmp_gets_no_query_lexicon_that_no_document_has(tmp_path):
         assert (engine.search(engine.prepare(sp.csr_array(np.array([[0, 0, 9]], np.uint8))), 2)[0] == -1).all()
 
 
+ABORTS = """
+import kannolo
+import numpy as np
+lexicons, weights, bounds = np.array({lexicons}, np.int32), np.ones({count}, np.float32), np.array({bounds})
+index = kannolo.SparsePlainHNSW.build_from_arrays(lexicons, weights, bounds, m={m})
+index.search(np.array([{query}], np.int32), np.ones(1, np.float32), 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("lexicons", "query", "m", "aborts"),
+    [([0, 1], 1, 32, False), ([0], 0, 32, True), ([0, 1], 2, 32, True), ([0, 1], 1, 1, True)],
+    ids=["two documents", "one document", "a lexicon beyond those of the documents", "m of 1"],
+)
+def test_why_kannolo_gets_two_items_more(lexicons, query, m, aborts):
+    pytest.importorskip("kannolo")
+    count = len(lexicons)
+    program = ABORTS.format(lexicons=lexicons, count=count, bounds=list(range(count + 1)), m=m, query=query)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode == -6) == aborts and ("panicked" in ran.stderr) == aborts
+
+
+def test_kannolo_answers_where_the_library_would_abort(tmp_path):
+    pytest.importorskip("kannolo")
+    engines.get("kannolo").build(LexiconVectors.of(np.array([[3, 0, 0]], np.uint8)), tmp_path)
+    with engines.get("kannolo").open(tmp_path) as engine:
+        queries = sp.csr_array(np.array([[2, 0, 5], [0, 0, 5], [0, 0, 0]], np.uint8))
+        ids, scores = engine.search(engine.prepare(queries), 2)
+        assert ids.tolist() == [[0, -1], [-1, -1], [-1, -1]] and scores[0, 0] == 6
+        assert engine.search(engine.prepare(queries[:1]), 2)[0].tolist() == [[0, -1]]
+
+
+@pytest.mark.parametrize(
+    ("lexicons", "knobs", "message"),
+    [(2**16 + 1, {}, "65537 lexicons; expected at most 65536"), (3, {"m": 1}, "m 1: expected at least 2")],
+)
+def test_kannolo_refuses_what_the_library_cannot_hold(lexicons, knobs, message, tmp_path):
+    documents = LexiconVectors.of(sp.csr_array((2, lexicons), dtype=np.uint8))
+    with pytest.raises(InputError, match=message):
+        engines.get("kannolo").build(documents, tmp_path, **knobs)
+
+
 FIRST_SEARCH = """
 import sys
 from pathlib import Path
