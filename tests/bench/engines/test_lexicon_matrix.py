@@ -20,6 +20,7 @@ CASES = [
     ("pisa", 16, {}, {"algorithm": "maxscore"}, 1.0),
     ("bmp", 8, {}, {}, 0.6),
     ("seismic", 8, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
+    ("seismic", None, {"n_knn": 10}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
     ("seismic", None, {}, {"query_cut": 40, "heap_factor": 0.7}, 0.95),
     ("kannolo", 8, {}, {"ef": 256}, 0.95),
     ("kannolo", None, {}, {"ef": 256}, 0.95),

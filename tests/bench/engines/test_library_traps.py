@@ -67,6 +67,21 @@ def test_bmp_gets_no_query_lexicon_that_no_document_has(tmp_path):
         assert (engine.search(engine.prepare(sp.csr_array(np.array([[0, 0, 9]], np.uint8))), 2)[0] == -1).all()
 
 
+def test_the_neighbours_of_seismic_find_what_its_lists_miss(tmp_path):
+    """Of 40 equal documents, the list of the query's lexicon keeps two; a graph of five neighbours leads to others."""
+    pytest.importorskip("seismic")
+    weights = np.ones((40, 20), np.float32) + np.eye(40, 20, dtype=np.float32)
+    found = {}
+    for n_knn in (0, 5):
+        folder = tmp_path / str(n_knn)
+        folder.mkdir()
+        engines.get("seismic").build(LexiconVectors.of(weights), folder, n_postings=2, n_knn=n_knn)
+        with engines.get("seismic").open(folder) as engine:
+            query = engine.prepare(sp.csr_array(np.eye(1, 20, 3, dtype=np.float32)))
+            found[n_knn] = int((engine.search(query, 10)[0] >= 0).sum())
+    assert 0 < found[0] < found[5]
+
+
 ABORTS = """
 import kannolo
 import numpy as np
