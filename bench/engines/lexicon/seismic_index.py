@@ -23,7 +23,8 @@ class Seismic(Engine):
     """Approximate. Scores are inner products over all lexicons, with document weights in float16.
 
     n_postings: mean number of postings kept per lexicon. centroid_fraction: clusters of a list, as a share of its
-    postings. summary_energy: share of a cluster's weight that its summary keeps. Search knobs: `query_cut`, number of
+    postings. summary_energy: share of a cluster's weight that its summary keeps. n_knn: neighbours of a document in a
+    graph, all of which are scored beside the results of the lists; 0: no graph. Search knobs: `query_cut`, number of
     the strongest query lexicons that choose clusters; `heap_factor`, up to 1: a cluster whose bound times it is below
     the k-th best score is skipped.
     """
@@ -39,6 +40,7 @@ class Seismic(Engine):
         n_postings: int = 4000,
         centroid_fraction: float = 0.1,
         summary_energy: float = 0.4,
+        n_knn: int = 0,
         **knobs,
     ):
         seismic, first, held = require("seismic", "engines"), 0, 0
@@ -50,7 +52,7 @@ class Seismic(Engine):
             first += shard.shape[0]
         if held:
             knobs = {"n_postings": n_postings, "centroid_fraction": centroid_fraction, "summary_energy": summary_energy}
-            index = seismic.SeismicIndex.build_from_dataset(dataset, **knobs, num_threads=threads)
+            index = seismic.SeismicIndex.build_from_dataset(dataset, **knobs, nknn=n_knn, num_threads=threads)
             index.save(str(Path(folder) / NAME))
         write_json(Path(folder) / "seismic.json", {"held": held})
 
@@ -62,6 +64,7 @@ class Seismic(Engine):
                 self.index = seismic.SeismicIndex.load(str(path))
             except (OSError, ValueError, RuntimeError) as error:
                 raise InputError(f"{path}: incomplete Seismic index ({str(error).splitlines()[0][:200]})") from None
+            self.n_knn = self.index.knn_len
             if self.index.len != self.held:
                 raise InputError(f"{path}: {self.index.len} documents, expected {self.held}")
         self.text = seismic.get_seismic_string()
@@ -80,12 +83,13 @@ class Seismic(Engine):
         if not (k and self.held and nonempty):
             return ids, scores
         if len(nonempty) == 1:
-            found = [self.index.search(str(nonempty[0]), *queries[nonempty[0]], k, query_cut, heap_factor)]
+            one = str(nonempty[0]), *queries[nonempty[0]]
+            found = [self.index.search(*one, k, query_cut, heap_factor, self.n_knn)]
         else:
             names, weights = zip(*(queries[number] for number in nonempty), strict=True)
             numbers = np.array([str(number) for number in nonempty], self.text)
             found = self.index.batch_search(
-                numbers, list(names), list(weights), k, query_cut, heap_factor, num_threads=threads
+                numbers, list(names), list(weights), k, query_cut, heap_factor, self.n_knn, num_threads=threads
             )
         for hits in found:  # in the order in which the library's threads finished; each hit names its query
             hits = [(int(query), int(name), score) for query, score, name in hits if score > 0]

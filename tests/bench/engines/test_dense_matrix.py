@@ -40,6 +40,7 @@ THREE = {"leaves_to_search": 3}  # one may be empty: the library draws the first
 CASES = [
     Case("faiss-flat", floor=1.0),
     Case("faiss-hnsw", {}, NARROW, WIDE),
+    Case("faiss-hnsw-reduced", {"dimensions": 32, "reduction": "prefix", "m": 32}, NARROW, WIDE, 0.95, EIGHT_BITS),
     Case("faiss-ivf-sq8", {"refine": None}, FEW, ALL, 0.95, EIGHT_BITS),
     Case("faiss-ivf-sq8", {"refine": "Flat"}, FEW, ALL, 1.0),
     Case("faiss-ivf-pq", {"refine": None}, FEW, ALL, 0.55, 0.25),
@@ -47,6 +48,9 @@ CASES = [
     Case("faiss-ivf-pq", {"refine": "Flat"}, FEW, ALL),
     Case("faiss-rabitq", {"refine": None}, FEW, ALL, 0.5, 0.5),
     Case("faiss-rabitq", {"refine": "SQ8"}, FEW, ALL, 0.95, EIGHT_BITS),
+    Case("faiss-rabitq-reduced", {"dimensions": 32, "reduction": "pca"}, FEW, ALL, 0.9, EIGHT_BITS),
+    Case("faiss-rabitq-reduced", {"dimensions": 32, "reduction": "prefix"}, FEW, ALL, 0.9, EIGHT_BITS),
+    Case("faiss-binary", {}, {"rescored": 10}, {"rescored": 1000}, 0.95, EIGHT_BITS),
     Case("hnswlib", {}, NARROW, WIDE),
     Case("usearch", {"dtype": "f32"}, NARROW, WIDE),
     Case("usearch", {"dtype": "bf16"}, NARROW, WIDE, 0.95, EIGHT_BITS),

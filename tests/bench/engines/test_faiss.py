@@ -58,6 +58,9 @@ def test_flat_equals_brute_force(documents, queries, k):
         ("faiss-ivf-pq", {"refine": None}, "IndexIVFPQFastScan", DIMENSION / 4 + 8),
         ("faiss-ivf-pq", {}, "IndexRefine", DIMENSION / 4 + 8 + DIMENSION),
         ("faiss-rabitq", {"refine": None}, "IndexPreTransform", DIMENSION / 8 + 16),
+        ("faiss-hnsw-reduced", {"dimensions": 16, "m": 8}, "IndexRefine", 16 + 8 * 8 + DIMENSION),
+        ("faiss-binary", {}, "IndexRefine", DIMENSION / 8 + DIMENSION),
+        ("faiss-rabitq-reduced", {"dimensions": 16}, "IndexRefine", 16 / 8 + 16 + DIMENSION),
     ],
 )
 def test_index_strings_make_the_documented_index(name, knobs, kind, size, tmp_path):
@@ -92,6 +95,16 @@ def test_many_results_begin_with_those_of_a_short_search(name, tmp_path, monkeyp
         assert recall(true, brute_force(products, 10, positive=False)[1].astype(float), 10) >= 0.6
         narrow = engine.search(queries, 10, nprobe=1, rescored=100)[0]
         assert (narrow != few).any()
+
+
+def test_signs_choose_candidates_and_products_order_them(tmp_path):
+    """Document 0 has the signs of the query; document 1 differs in one of eight, but its product is twice as large."""
+    documents = np.array([[1, 1, 1, 1, 1, 1, 1, 1], [18, -1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]], np.float32)
+    engines.get("faiss-binary").build(DenseVectors.of(documents), tmp_path)
+    with engines.get("faiss-binary").open(tmp_path) as engine:
+        one, two = (engine.search(np.ones((1, 8), np.float32), k, rescored=k) for k in (1, 2))
+    assert one[0].tolist() == [[0]] and two[0].tolist() == [[1, 0]]
+    assert two[1][0].tolist() == pytest.approx([17.6, 8], rel=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -60,11 +60,86 @@ def test_why_bmp_is_not_called_exact(tmp_path):
         assert (scores[1, :68] - scores[0, :68] == 1).all()  # a weight of 1% of the largest is rounded up to a step
 
 
+def test_bmp_is_exact_over_the_queries_that_it_rounds(tmp_path):
+    """In 63 blocks the last one has no item of the top 10, so what differs from the exact results is the rounding."""
+    pytest.importorskip("bmp")
+    rng = np.random.default_rng(0)
+    documents, queries = (
+        np.ceil(255 * rng.random((count, 300)) * (rng.random((count, 300)) < 0.06)).astype(np.float32)
+        for count in (2000, 30)
+    )
+    rounded = np.ceil(queries * (np.float32(32) / queries.max(axis=1, keepdims=True)))  # in float32, as the library
+    engines.get("bmp").build(LexiconVectors.of(documents.astype(np.uint8)), tmp_path, block=32)
+    with engines.get("bmp").open(tmp_path) as engine:
+        ids, scores = engine.search(engine.prepare(sp.csr_array(queries.astype(np.uint8))), 10)
+    assert np.array_equal(scores, brute_force(rounded @ documents.T, 10, positive=True)[1])
+    products = queries @ documents.T
+    found, best = np.take_along_axis(products, ids, 1).sum(), brute_force(products, 10, positive=True)[1].sum()
+    assert 0.99 < found / best < 1
+
+
 def test_bmp_gets_no_query_lexicon_that_no_document_has(tmp_path):
     pytest.importorskip("bmp")
     engines.get("bmp").build(LexiconVectors.of(np.array([[1, 0, 0], [0, 2, 0]], np.uint8)), tmp_path)
     with engines.get("bmp").open(tmp_path) as engine:
         assert (engine.search(engine.prepare(sp.csr_array(np.array([[0, 0, 9]], np.uint8))), 2)[0] == -1).all()
+
+
+def test_the_neighbours_of_seismic_find_what_its_lists_miss(tmp_path):
+    """Of 40 equal documents, the list of the query's lexicon keeps two; a graph of five neighbours leads to others."""
+    pytest.importorskip("seismic")
+    weights = np.ones((40, 20), np.float32) + np.eye(40, 20, dtype=np.float32)
+    found = {}
+    for n_knn in (0, 5):
+        folder = tmp_path / str(n_knn)
+        folder.mkdir()
+        engines.get("seismic").build(LexiconVectors.of(weights), folder, n_postings=2, n_knn=n_knn)
+        with engines.get("seismic").open(folder) as engine:
+            query = engine.prepare(sp.csr_array(np.eye(1, 20, 3, dtype=np.float32)))
+            found[n_knn] = int((engine.search(query, 10)[0] >= 0).sum())
+    assert 0 < found[0] < found[5]
+
+
+ABORTS = """
+import kannolo
+import numpy as np
+lexicons, weights, bounds = np.array({lexicons}, np.int32), np.ones({count}, np.float32), np.array({bounds})
+index = kannolo.SparsePlainHNSW.build_from_arrays(lexicons, weights, bounds, m={m})
+index.search(np.array([{query}], np.int32), np.ones(1, np.float32), 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("lexicons", "query", "m", "aborts"),
+    [([0, 1], 1, 32, False), ([0], 0, 32, True), ([0, 1], 2, 32, True), ([0, 1], 1, 1, True)],
+    ids=["two documents", "one document", "a lexicon beyond those of the documents", "m of 1"],
+)
+def test_why_kannolo_gets_two_items_more(lexicons, query, m, aborts):
+    pytest.importorskip("kannolo")
+    count = len(lexicons)
+    program = ABORTS.format(lexicons=lexicons, count=count, bounds=list(range(count + 1)), m=m, query=query)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode == -6) == aborts and ("panicked" in ran.stderr) == aborts
+
+
+def test_kannolo_answers_where_the_library_would_abort(tmp_path):
+    pytest.importorskip("kannolo")
+    engines.get("kannolo").build(LexiconVectors.of(np.array([[3, 0, 0]], np.uint8)), tmp_path)
+    with engines.get("kannolo").open(tmp_path) as engine:
+        queries = sp.csr_array(np.array([[2, 0, 5], [0, 0, 5], [0, 0, 0]], np.uint8))
+        ids, scores = engine.search(engine.prepare(queries), 2)
+        assert ids.tolist() == [[0, -1], [-1, -1], [-1, -1]] and scores[0, 0] == 6
+        assert engine.search(engine.prepare(queries[:1]), 2)[0].tolist() == [[0, -1]]
+
+
+@pytest.mark.parametrize(
+    ("lexicons", "knobs", "message"),
+    [(2**16 + 1, {}, "65537 lexicons; expected at most 65536"), (3, {"m": 1}, "m 1: expected at least 2")],
+)
+def test_kannolo_refuses_what_the_library_cannot_hold(lexicons, knobs, message, tmp_path):
+    documents = LexiconVectors.of(sp.csr_array((2, lexicons), dtype=np.uint8))
+    with pytest.raises(InputError, match=message):
+        engines.get("kannolo").build(documents, tmp_path, **knobs)
 
 
 FIRST_SEARCH = """

@@ -15,6 +15,7 @@ EMBEDDED = [
     ("usearch", "usearch.index", "usearch", "engines"),
     ("scann", "scann", "scann", "engines"),
     ("bmp", "bmp", "bmp", "engines"),
+    ("kannolo", "kannolo", "kannolo", "engines"),
     ("seismic", "seismic", "seismic", "engines"),
     ("sindi", "pyvsag", "pyvsag", "engines"),
     ("qdrant", "qdrant_edge", "qdrant-edge-py", "qdrant"),
