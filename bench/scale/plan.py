@@ -43,7 +43,6 @@ class Grid:
     scales: dict[int, float] = field(default_factory=dict)
     scale_percentile: float = 100.0
     depth: Count = 10
-    accuracy_depth: Count = 100
     queries: Count = 1000
     exact_queries: Count = 200
     rounds: Count = 3

@@ -113,7 +113,7 @@ class Points:
 
     def accuracy(self, cell: Cell, search: dict) -> Point:
         """The point of recall, size and build cost, at one setting of the search knobs."""
-        return self._point(cell, search, depth=min(self.grid.accuracy_depth, cell.count))
+        return self._point(cell, search, depth=min(self.grid.depth, cell.count))
 
     def timing(self, cell: Cell, search: dict, mode: str, threads: int) -> Point:
         """The point of the rate in one mode, at one setting of the search knobs."""

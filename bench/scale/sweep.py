@@ -96,7 +96,7 @@ class Sweep:
             "folder": index["folder"],
             "queries": self.points.sampled_query_request(cell),
             "search": cell.searches,
-            "depth": min(self.grid.accuracy_depth, cell.count),
+            "depth": min(self.grid.depth, cell.count),
             "threads": cores(),
         }
         outcome, folder = self._job(cell, "accuracy", "accuracy", request)
@@ -193,7 +193,7 @@ class Sweep:
         best, depth = self._best_scores(cell), self.grid.depth
 
         def recall(ids: np.ndarray) -> float:
-            found = exact.true_scores(documents, sampled, ids[self.points.exact][:, :depth])
+            found = exact.true_scores(documents, sampled, ids[self.points.exact])
             return exact.recall(found, best, min(depth, cell.count))
 
         return recall

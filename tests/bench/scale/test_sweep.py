@@ -4,15 +4,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from bench.scale import sweep
+from bench.engines.indexes import open_index
+from bench.scale import sweep, worker
 from bench.scale.plan import MinBatch, plan
 from bench.scale.sweep import Sweep
 from bench.scale.table import table
 from bench.store.isolated import Limits, Outcome
 from bench.store.records import RecordStore
+from tests.bench.scale.conftest import QUERIES
 
 
 def value(rows, metric, **filters):
@@ -77,6 +80,23 @@ def test_a_finished_sweep_runs_no_job(swept, galleries, grid, monkeypatch):
     cells = plan("lexicon", 200, grid, ["impact", "dummy"], largest=False)
     Sweep(RecordStore(swept.home), swept.home, galleries["lexicon"], grid, Limits(60)).run(cells)
     assert len(RecordStore(swept.home).read()) == len(swept.rows)
+
+
+def test_engine_recall_is_that_of_the_search_that_is_timed(sweep_once, grid, in_process):
+    """Recall used to be that of a search for 100 results, for which a graph searches more of itself than for 10."""
+    knobs = {"faiss-hnsw": {"m": [2], "ef_construction": [4], "ef": [1]}}
+    rows = sweep_once("dense", replace(grid, rounds=1, exact_queries=8, knobs=knobs), ["faiss-hnsw"])
+    requests = {job: request for job, request in in_process if job in ("accuracy", "timing")}
+    assert requests["accuracy"]["depth"] == requests["timing"]["depth"] == grid.depth
+    documents = next(worker.vectors_of(request["documents"]) for job, request in in_process if job == "build")
+    asked = requests["timing"]["queries"]
+    texts = worker.vectors_of(asked).rows(0, QUERIES)[asked["which"]]
+    best = np.sort(texts.astype(np.float64) @ documents.rows(0, 200).astype(np.float64).T, axis=1)[:, ::-1]
+    with open_index(Path(requests["timing"]["folder"])) as engine:
+        scores = {depth: engine.search(texts, depth, ef=1)[1][:, :10] for depth in (10, 100)}
+    recall = {depth: np.mean(found >= best[:, 9:10] - 1e-6) for depth, found in scores.items()}
+    assert recall[10] < recall[100], "the graph is too easy to tell"
+    assert value(rows[rows.batch_mode == ""], "engine_recall@10") == pytest.approx(recall[10])
 
 
 def test_a_job_of_other_queries_is_not_reused(sweep_once, grid, in_process):
