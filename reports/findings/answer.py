@@ -152,7 +152,7 @@ def costs(evidence: Evidence) -> list[Sentence]:
     r, call = evidence.reading, found.call
     names = dict(zip(KINDS, (r.reference, r.baseline), strict=True))
     fastest = {names[kind]: max(mine, key=lambda search: search.rate(call)) for kind, mine in sides.items()}
-    winner, ratio = _ratio({name: search.rate(call) for name, search in fastest.items()}, max)
+    winner, ratio = won({name: search.rate(call) for name, search in fastest.items()}, max)
     behind = tuple(point for search in fastest.values() for point in search.points(call))
     at = {"level": f"{100 * level:.0f}", "images": integer(found.images)}
     values = {"winner": winner, "ratio": times(ratio), "range": _range(fastest, winner, call)}
@@ -162,7 +162,7 @@ def costs(evidence: Evidence) -> list[Sentence]:
         return [speed, sentence("size missing", None)]
     smallest = {name: min(mine, key=lambda search: search.bytes_per_image) for name, mine in stored.items()}
     bytes_ = {name: search.bytes_per_image for name, search in smallest.items()}
-    winner, ratio = _ratio(bytes_, min)
+    winner, ratio = won(bytes_, min)
     values = {
         "winner": winner,
         "ratio": times(ratio),
@@ -183,7 +183,7 @@ def equal(evidence: Evidence, found: Field) -> tuple[float, dict[str, list[Searc
     return 0.0, {}
 
 
-def _ratio(values: dict[str, float], best: Callable) -> tuple[str, float]:
+def won(values: dict[str, float], best: Callable) -> tuple[str, float]:
     """The better side (`OPEN` if about equal), and how many times more the larger value is."""
     ratio = max(values.values()) / min(values.values())
     return (OPEN if ratio - 1 <= EQUAL else best(values, key=values.get)), ratio

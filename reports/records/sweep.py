@@ -159,7 +159,7 @@ def searches_of(rows: pd.DataFrame) -> list[Search]:
         knobs = parsed(identity.pop("knobs"))
         knobs = knobs if isinstance(knobs, dict) else {}
         group = group[group.index_id == group.index_id.iloc[-1]]
-        points = {called: _last(of_call) for called, of_call in group.groupby(["batch_mode", "threads"], dropna=False)}
+        points = {called: last(of_call) for called, of_call in group.groupby(["batch_mode", "threads"], dropna=False)}
         accuracy = group[group.batch_mode == ""]
         found.append(
             Search(
@@ -234,10 +234,10 @@ def _newest_by(rows: pd.DataFrame, column: str) -> dict[tuple[str, int], Measure
 
 
 def _newest(rows: pd.DataFrame) -> Measured:
-    return _last(rows.sort_values(MEASURED))
+    return last(rows.sort_values(MEASURED))
 
 
-def _last(rows: pd.DataFrame) -> Measured:
+def last(rows: pd.DataFrame) -> Measured:
     """The last point of rows sorted by `MEASURED`; NaN values are left out."""
     point_id, status, note = (rows[name].iat[-1] for name in ("point_id", "status", "note"))
     if status != "ok":

@@ -1,0 +1,111 @@
+"""What pruning an exact search could save, from records of `lexlip-bench block-bounds` and `adaptive-pruning`."""
+
+import itertools
+from dataclasses import dataclass, field, replace
+
+from reports.findings import comparisons
+from reports.records.corpora import DIGITS, fingerprint
+from reports.records.evidence import Evidence
+from reports.records.rows import whole
+from reports.records.studies import named, studied
+from reports.render.tables import Cell, integer, percent, points
+
+BOUNDS, ADAPTIVE = "block_bounds", "adaptive_pruning"
+MOST_ALIVE = 0.3  # share of the postings in the best order, above which exact pruning cannot pay
+ORDERS = {"given": "as they come", "clustered": "clustered", "bisected": "bisected"}
+FIXED = "count"
+RULES = {FIXED: "fixed number", "mass": "share of the weight", "threshold": "one threshold"}
+ALIVE = "over {over}: at best {share}% of the postings are alive ({order}, blocks of {block})"
+TEMPLATES = {
+    "pays": f"Exact pruning can pay {ALIVE}, no more than {{rule}}%.",
+    "does not pay": f"Exact pruning cannot pay {ALIVE}, more than {{rule}}%.",
+    "adaptive": "{variant}, {rule} against a fixed number: {least} to {most} points of R@1 at equal total postings.",
+}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """over: the vectors, in words. alive: share of the postings of a query by (order, documents in a block)."""
+
+    over: str
+    images: float
+    alive: dict[tuple[str, int], Cell] = field(default_factory=dict)
+
+    @property
+    def best(self) -> tuple[str, int]:
+        return min(self.alive, key=lambda key: self.alive[key].value)
+
+    @property
+    def pays(self) -> bool:
+        return self.alive[self.best].value <= MOST_ALIVE
+
+    @property
+    def sentence(self) -> str:
+        (order, block), rule = self.best, f"{100 * MOST_ALIVE:.0f}"
+        values = {"over": self.over, "share": percent(self.alive[order, block].value), "rule": rule}
+        return TEMPLATES["pays" if self.pays else "does not pay"].format(order=ORDERS[order], block=block, **values)
+
+
+def bounds(evidence: Evidence) -> list[Bounds]:
+    """Of each vectors the newest shares: those where pruning cannot pay first, then the largest galleries.
+
+    A study names the data and the checkpoint of its vectors, and neither profile nor corpus. Vectors without data,
+    such as imported ones, stand on the pages of every corpus.
+    """
+    rows, found = evidence.rows.sort_values("seed", na_position="first"), {}  # sweeps name no seed
+    ours = {"", *fingerprint(rows.data_id)}
+    models = {of: named(*model) for of, *model in zip(rows.checkpoint_id, rows.variant, rows.seed, strict=True) if of}
+    for one in studied(evidence.named, BOUNDS):
+        order, block, alive = one.knobs.get("order"), one.knobs.get("block"), one.measured.cell("alive_postings")
+        if one.row.data_id in ours and order in ORDERS and isinstance(block, int) and not alive.missing:
+            name = models.get(one.row.checkpoint_id, f"vectors {one.row.vectors_id[:DIGITS]}")
+            kept = {"top-{}": whole(one.row.top_k), "query top-{}": one.knobs.get("query_top_k")}
+            words = [text.format(number) for text, number in kept.items() if number]
+            over = ", ".join([f"{integer(one.row.images)} images of {name}", *words])
+            found.setdefault(over, Bounds(over, one.row.images)).alive[order, block] = alive
+    return sorted(found.values(), key=lambda one: (one.pays, -one.images, one.over))
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """A variant at a number of lexicons an image. cells: "recall RULE", "touched RULE" (postings of a query, mean) and
+    "gain RULE" (R@1 minus that of the fixed number) of each rule."""
+
+    variant: str
+    budget: int
+    cells: dict[str, Cell]
+
+
+def adaptive(evidence: Evidence) -> list[Adaptive]:
+    """By variant and budget, over the largest test gallery of each variant; means over seeds."""
+    rows = evidence.rows
+    rows = rows[(rows.task == ADAPTIVE) & (rows.split == "test") & (rows.variant != "") & (rows.top_k > 0)]
+    galleries = rows.groupby("variant").images.max()
+    return [
+        Adaptive(variant, int(budget), _cells(evidence, variant, budget, galleries[variant]))
+        for variant, budget in sorted(set(zip(rows.variant, rows.top_k, strict=True)))
+    ]
+
+
+def _cells(evidence: Evidence, variant: str, budget: float, images: float) -> dict[str, Cell]:
+    cells, at = {}, {"task": ADAPTIVE, "split": "test", "images": images, "top_k": budget}
+    sides = {rule: at | {"knobs": f'{{"rule":"{rule}"}}'} for rule in RULES}
+    for rule, side in sides.items():
+        recall = evidence.cell(variant, "recall@1", **side)
+        pairs = evidence.cell(variant, "flops_per_pair", **side)  # a posting is touched for each multiply-add
+        touched = pairs if pairs.missing else replace(pairs, value=pairs.value * images)
+        found, behind = comparisons.difference(evidence, (variant, side), (variant, sides[FIXED]), "recall@1")
+        gain = comparisons.estimate_cell(found, behind, recall.missing or "no paired queries")
+        cells |= {f"recall {rule}": recall, f"touched {rule}": touched, f"gain {rule}": gain}
+    return cells
+
+
+def sentences(found: list[Adaptive]) -> tuple[str, ...]:
+    """What each rule changes for each variant: the largest losses first."""
+    made = []
+    for variant, rule in itertools.product(dict.fromkeys(one.variant for one in found), list(RULES)[1:]):
+        cells = [one.cells[f"gain {rule}"] for one in found if one.variant == variant]
+        if gains := [cell.value for cell in cells if not cell.missing]:
+            values = {"variant": variant, "rule": RULES[rule], "least": points(min(gains)), "most": points(max(gains))}
+            made.append((min(gains), TEMPLATES["adaptive"].format(**values)))
+    return tuple(text for _, text in sorted(made))
