@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reports.findings.answer import OPEN, Field, won
 from reports.records.evidence import Evidence
-from reports.records.search import KINDS, Call, Search
+from reports.records.search import KINDS, Search
 from reports.records.sweep import Sweep, sweeps
 from reports.render.tables import NOT_MEASURED, Cell, integer, times
 
@@ -23,20 +23,11 @@ TEMPLATES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Front:
-    """A gallery of a sweep, with its timed searches; `place`: number of the front in the report, 1 first."""
+class Front(Field):
+    """The timed searches of a gallery of a sweep; `place`: number of the front in the report, 1 first."""
 
-    place: int
     sweep: Sweep
-    field: Field
-
-    @property
-    def images(self) -> int:
-        return self.field.images
-
-    @property
-    def call(self) -> Call:
-        return self.field.call
+    place: int
 
     def rate(self, search: Search) -> float:
         return search.rate(self.call)
@@ -45,12 +36,12 @@ class Front:
     def reaching(self, least: float) -> dict[str, list[Search]]:
         """Kind -> its searches of this engine recall, the fastest first."""
         r = self.sweep.evidence.reading
-        found = {kind: self.field.of(kind, least, r.top_k, r.bits) for kind in KINDS}
+        found = {kind: self.of(kind, least, r.top_k, r.bits) for kind in KINDS}
         return {kind: sorted(mine, key=self.rate, reverse=True) for kind, mine in found.items()}
 
     def lacking(self, kind: str) -> str:
         """Why no search of a kind reaches a floor."""
-        return "not reached" if any(search.kind == kind for search in self.field.searches) else NOT_MEASURED
+        return "not reached" if any(search.kind == kind for search in self.searches) else NOT_MEASURED
 
     def faster(self, floor: str) -> Cell:
         """The side that answers more single queries per second, and how many times as many."""
@@ -81,7 +72,7 @@ def fronts(evidence: Evidence) -> list[Front]:
         for images in reversed(sweep.sizes if call else []):
             mine = tuple(s for s in sweep.at(images) if s.rate(call) and not s.engine.endswith("-gpu"))
             if mine:
-                found.append(Front(len(found) + 1, sweep, Field(sweep.title, images, call, mine)))
+                found.append(Front(sweep.title, images, call, mine, sweep, len(found) + 1))
     return found
 
 

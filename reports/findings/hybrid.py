@@ -17,13 +17,13 @@ from reports.statistics import corrections
 TASK = "hybrid"
 CHOSEN = "convex"  # the method of the sentences: nothing about it is chosen on the test queries
 LABELS = {
-    "first": "{first} alone",
-    "second": "{second} alone",
+    "first": "{first}",
+    "second": "{second}",
     "rrf": "reciprocal rank fusion",
     "dbsf": "distribution-based fusion",
-    "convex": "convex, weight {weight} of {first}",
-    "first_then_second": "top {number} of {first}, then {second}",
-    "second_then_first": "top {number} of {second}, then {first}",
+    "convex": "convex, weight {weight}",
+    "first_then_second": "{second} re-ranks {number}",
+    "second_then_first": "{first} re-ranks {number}",
     "union": "either one: a bound",
 }
 ALONE = ("first", "second")
@@ -95,10 +95,11 @@ def _pair(evidence: Evidence, variant: str, seed, other: str, with_seed, images:
     tested = {found[key].measured.point_id for key in keys if key[1] not in (*ALONE, "union")}
     gains = _gains(evidence, max(alone, key=recall.get), list(recall), tested)
     names, methods = (named(variant, seed), named(other, with_seed)), []
+    short = (variant, other) if variant != other else (f"seed {seed}", f"seed {with_seed}")
     for _, name, number in keys:
         one = found[newest, name, number]
         point, weight = one.measured.point_id, one.knobs.get("weight")
-        label = LABELS[name].format(first=names[0], second=names[1], number=number, weight=weight)
+        label = LABELS[name].format(first=short[0], second=short[1], number=number, weight=weight)
         interval = evidence.interval((point,), "recall@1")
         bounds = {"low": interval.low, "high": interval.high} if interval else {}
         cells = {metric: one.measured.cell(metric) for metric in ("recall@10", "bytes_per_image")}

@@ -161,7 +161,8 @@ def hybrid_table(pair: Pair, place: int) -> Table:
     )  # fmt: skip
     notes = (
         "* significant in the exact paired test over images, after Holm's correction over the methods of the table; it "
-        "holds for these two trainings. Bound: a query counts if either model has the image first.",
+        "holds for these two trainings. Weight: of the first model. Re-ranks: the top results of the other model. "
+        "Bound: a query counts if either model has the image first.",
     )
     what = "Control" if pair.control else "Together"
     caption = f"{what}: {pair.title}, {integer(pair.images)} images"

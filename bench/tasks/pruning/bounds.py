@@ -101,7 +101,8 @@ def measure_bounds(
             raise InputError(f"{vectors.folder}: expected lexicon vectors of {documents.dimension} lexicons")
     store, which = RecordStore(home), evenly(queries.count, asked)
     metas = [read_json(vectors.folder / "meta.json") for vectors in (documents, queries)]
-    encoded = metas[0].get("made_from", {})  # imported and generated vectors name no checkpoint
+    made_from = metas[0].get("made_from")
+    encoded = made_from if isinstance(made_from, dict) else {}  # imported and generated vectors name no checkpoint
     rows, texts, found = None, None, []
     for order in orders:
         ordered = None
