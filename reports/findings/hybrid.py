@@ -27,7 +27,6 @@ LABELS = {
     "union": "either one: a bound",
 }
 ALONE = ("first", "second")
-UNPAIRED = "no paired queries"
 GAIN = "{pair}, fused, gain {gain} points of R@1 over the better one"
 TEMPLATES = {
     "no gain": "{pair}, fused, do not clearly find more than the better one: {gain} points of R@1.",
@@ -73,50 +72,50 @@ class Pair:
 
 @functools.lru_cache(maxsize=8)
 def pairs(evidence: Evidence) -> list[Pair]:
-    """Every pair and gallery: pairs of different models first, then the controls."""
+    """Every pair and gallery, with the newest second model: different models first, then the controls."""
     found: dict[tuple, dict[tuple, Studied]] = {}
     for one in studied(evidence.rows, TASK):
         knobs, row = one.knobs, one.row
         if knobs.get("method") in LABELS and knobs.get("with_variant"):
-            key = row.variant, whole(row.seed), knobs["with_variant"], knobs.get("with_seed"), int(row.images)
-            found.setdefault(key, {})[knobs.get("with"), knobs["method"], knobs.get("first")] = one
-    made = [pair for key, methods in found.items() if (pair := _pair(evidence, *key, methods))]
+            key = row.variant, knobs["with_variant"], whole(row.seed), knobs.get("with_seed"), int(row.images)
+            of = found.setdefault(key, {})
+            if any(other.knobs.get("with") != knobs.get("with") for other in of.values()):
+                of.clear()
+            of[knobs["method"], knobs.get("first")] = one
+    made = [_pair(evidence, *key, of) for key, of in found.items() if any(method in ALONE for method, _ in of)]
     return sorted(made, key=lambda pair: (pair.control, pair.title, pair.images))
 
 
-def _pair(evidence: Evidence, variant: str, seed, other: str, with_seed, images: int, found: dict) -> Pair | None:
-    """The newest measurement of a pair; None if neither model was measured alone."""
-    newest, order = next(reversed(found))[0], list(LABELS)
-    keys = sorted((key for key in found if key[0] == newest), key=lambda key: (order.index(key[1]), key[2] or 0))
-    recall = {found[key].measured.point_id: found[key].measured.cell("recall@1").value or 0 for key in keys}
-    alone = [found[key].measured.point_id for key in keys if key[1] in ALONE]
-    if not alone:
-        return None
-    tested = {found[key].measured.point_id for key in keys if key[1] not in (*ALONE, "union")}
-    gains = _gains(evidence, max(alone, key=recall.get), list(recall), tested)
-    names, methods = (named(variant, seed), named(other, with_seed)), []
-    short = (variant, other) if variant != other else (f"seed {seed}", f"seed {with_seed}")
-    for _, name, number in keys:
-        one = found[newest, name, number]
-        point, weight = one.measured.point_id, one.knobs.get("weight")
-        label = LABELS[name].format(first=short[0], second=short[1], number=number, weight=weight)
-        interval = evidence.interval((point,), "recall@1")
+def _pair(evidence: Evidence, first: str, second: str, seed, with_seed, images: int, of: dict) -> Pair:
+    words = {"first": first, "second": second}
+    if first == second:
+        words = {"first": f"seed {seed}", "second": f"seed {with_seed}"}
+    gains, order, methods = _gains(evidence, of), list(LABELS), []
+    for name, number in sorted(of, key=lambda key: (order.index(key[0]), key[1] or 0)):
+        one = of[name, number]
+        interval = evidence.interval((one.measured.point_id,), "recall@1")
         bounds = {"low": interval.low, "high": interval.high} if interval else {}
         cells = {metric: one.measured.cell(metric) for metric in ("recall@10", "bytes_per_image")}
-        cells |= {"recall@1": replace(one.measured.cell("recall@1"), **bounds), "gain": gains[point]}
+        cells |= {"recall@1": replace(one.measured.cell("recall@1"), **bounds), "gain": gains[name, number]}
+        label = LABELS[name].format(**words, number=number, weight=one.knobs.get("weight"))
         methods.append(Method(name, number, label, cells))
-    return Pair(names, frozenset((variant, other)), images, tuple(methods))
+    names = named(first, seed), named(second, with_seed)
+    return Pair(names, frozenset((first, second)), images, tuple(methods))
 
 
-def _gains(evidence: Evidence, parent: str, points_: list[str], tested: set[str]) -> dict[str, Cell]:
-    """Point -> R@1 minus that of the better model, marked where a tested one is significant."""
-    found = {point: test for point in tested if (test := paired.test(evidence, point, parent))}
-    p = corrections.holm([1.0 if test.p is None else test.p for test in found.values()]).tolist()
-    p, gains = dict(zip(found, p, strict=True)), {}
-    for point in points_:
-        cell = comparisons.estimate_cell(paired.difference(evidence, point, parent), (point, parent), UNPAIRED)
-        mark = comparisons.SIGNIFICANT if p.get(point, 1.0) < evidence.reading.significant else ""
-        gains[point] = Cell(NOT_APPLICABLE) if point == parent else replace(cell, p=p.get(point), mark=mark)
+def _gains(evidence: Evidence, of: dict[tuple, Studied]) -> dict[tuple, Cell]:
+    """R@1 of each method minus that of the better model, marked where a tested one is significant."""
+    points_of = {key: one.measured.point_id for key, one in of.items()}
+    parent = max((key for key in of if key[0] in ALONE), key=lambda key: of[key].measured.cell("recall@1").value or 0)
+    tests = {key: paired.test(evidence, point, points_of[parent]) for key, point in points_of.items()}
+    tests = {key: test for key, test in tests.items() if test and key[0] not in (*ALONE, "union")}
+    p = corrections.holm([1.0 if test.p is None else test.p for test in tests.values()]).tolist()
+    p, gains = dict(zip(tests, p, strict=True)), {parent: Cell(NOT_APPLICABLE)}
+    for key in points_of.keys() - {parent}:
+        behind = points_of[key], points_of[parent]
+        cell = comparisons.estimate_cell(paired.difference(evidence, *behind), behind, "no paired queries")
+        mark = comparisons.SIGNIFICANT if p.get(key, 1.0) < evidence.reading.significant else ""
+        gains[key] = replace(cell, p=p.get(key), mark=mark)
     return gains
 
 

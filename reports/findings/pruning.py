@@ -1,6 +1,5 @@
 """What pruning an exact search could save, from records of `lexlip-bench block-bounds` and `adaptive-pruning`."""
 
-import itertools
 from dataclasses import dataclass, field, replace
 
 from reports.findings import comparisons
@@ -19,7 +18,7 @@ ALIVE = "over {over}: at best {share}% of the postings are alive ({order}, block
 TEMPLATES = {
     "pays": f"Exact pruning can pay {ALIVE}, no more than {{rule}}%.",
     "does not pay": f"Exact pruning cannot pay {ALIVE}, more than {{rule}}%.",
-    "adaptive": "{variant}, {rule} against a fixed number: {least} to {most} points of R@1 at equal total postings.",
+    "adaptive": "{rule}, not a fixed number: {least} ({loser}) to {most} points of R@1 ({gainer}) at equal postings.",
 }
 
 
@@ -101,11 +100,12 @@ def _cells(evidence: Evidence, variant: str, budget: float, images: float) -> di
 
 
 def sentences(found: list[Adaptive]) -> tuple[str, ...]:
-    """What each rule changes for each variant: the largest losses first."""
+    """The largest loss and the largest gain of each rule: the rule that loses most first."""
     made = []
-    for variant, rule in itertools.product(dict.fromkeys(one.variant for one in found), list(RULES)[1:]):
-        cells = [one.cells[f"gain {rule}"] for one in found if one.variant == variant]
-        if gains := [cell.value for cell in cells if not cell.missing]:
-            values = {"variant": variant, "rule": RULES[rule], "least": points(min(gains)), "most": points(max(gains))}
-            made.append((min(gains), TEMPLATES["adaptive"].format(**values)))
+    for rule in list(RULES)[1:]:
+        cells = [(one.cells[f"gain {rule}"], one.variant) for one in found]
+        if gains := [(cell.value, variant) for cell, variant in cells if not cell.missing]:
+            (least, loser), (most, gainer) = min(gains), max(gains)
+            values = {"least": points(least), "loser": loser, "most": points(most), "gainer": gainer}
+            made.append((least, TEMPLATES["adaptive"].format(rule=RULES[rule].capitalize(), **values)))
     return tuple(text for _, text in sorted(made))

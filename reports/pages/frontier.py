@@ -26,17 +26,18 @@ LOOKS = {"a model alone": hybrid.ALONE, "both fused": ("rrf", "dbsf", "convex"),
 def sections(evidence: Evidence) -> list[Section]:
     compared, together = fronts.fronts(evidence), hybrid.pairs(evidence)
     skipped, kept = pruning.bounds(evidence), pruning.adaptive(evidence)
+    tables = [(pair, hybrid_table(pair, place)) for place, pair in enumerate(together, 1)]
     made = [Section("fronts", "Who wins at equal engine recall", empty=f"{RUN}scale --corpus 1M")]
     if compared:
-        tables, charts = [winners(compared), front_table(compared[0])], front_charts(compared)
-        folded = [front_table(front) for front in compared[1:]]
-        made = [replace(made[0], text=fronts.sentences(compared[0]), tables=tables, folded=folded)]
-        made += [Section("speed", "Engine recall against speed", charts=charts)]
+        ranked = [front_table(front) for front in compared]
+        shown = {"tables": [winners(compared), ranked[0]], "folded": ranked[1:]}
+        made = [replace(made[0], text=fronts.sentences(compared[0]), **shown)]
+        made += [Section("speed", "Engine recall against speed", charts=front_charts(compared))]
     return [
         *made,
         Section(
             "hybrid", "Both models together", hybrid.sentences(together), hybrid_charts(together, evidence.corpus),
-            [hybrid_table(pair, place) for place, pair in enumerate(together, 1)],
+            [table for pair, table in tables if not pair.control], [table for pair, table in tables if pair.control],
             empty=f"{RUN}hybrid --checkpoint LEXLIP --with CLIP",
         ),
         Section(
@@ -102,6 +103,12 @@ def winners(compared: list[Front]) -> Table:
 def front_table(front: Front) -> Table:
     """At each floor the fastest searches of each kind, the fastest first."""
     batched, rows = front.sweep.call("batched"), []
+    columns = (
+        Column("floor", "Engine recall"), Column("kind", "Vectors"), Column("model", "Model"),
+        Column("search", "Engine and settings"), Column("qps", "one at a time", significant, "Queries/s"),
+        Column("batched", batched.label if batched else "in batches", significant, "Queries/s"),
+        Column("bytes_per_image", "An image", size), Column("recall@1", "R@1, %", percent),
+    )  # fmt: skip
     for floor, least in FLOORS.items():
         found = front.reaching(least)
         for search in sorted((s for kind in KINDS for s in found[kind][:MOST]), key=front.rate, reverse=True):
@@ -110,21 +117,11 @@ def front_table(front: Front) -> Table:
             cells |= {metric: search.cell(metric) for metric in ("bytes_per_image", "recall@1")}
             rows.append(cells | ({"batched": brief(search.timed(batched))} if batched else {}))
         for kind in (kind for kind in KINDS if not found[kind]):
-            rows.append({"floor": Cell(floor), "kind": Cell(kind)} | _every(Cell(missing=front.lacking(kind))))
-    together = f"in batches, {batched.threads} threads" if batched else "in batches"
-    columns = (
-        Column("floor", "Engine recall"), Column("kind", "Vectors"), Column("model", "Model"),
-        Column("search", "Engine and settings"), Column("qps", "one at a time", significant, "Queries/s"),
-        Column("batched", together, significant, "Queries/s"), Column("bytes_per_image", "An image", size),
-        Column("recall@1", "R@1, %", percent),
-    )  # fmt: skip
+            none = dict.fromkeys([column.key for column in columns], Cell(missing=front.lacking(kind)))
+            rows.append(none | {"floor": Cell(floor), "kind": Cell(kind)})
     caption = f"The fastest {MOST} searches of each side: {front.sweep.corpus}, {integer(front.images)} images"
     notes = (f"Engine recall: at least. One at a time: {front.call.label}. R@1: of the task. {front.sweep.title}.",)
     return Table("fronts" if front.place == 1 else f"fronts_{front.place}", caption, columns, rows, notes)
-
-
-def _every(cell: Cell) -> dict[str, Cell]:
-    return dict.fromkeys(("model", "search", "qps", "batched", "bytes_per_image", "recall@1"), cell)
 
 
 # --- hybrid
@@ -140,7 +137,7 @@ def hybrid_charts(found: list[Pair], corpus: str) -> list[Chart]:
             Series(look, tuple(_mark(one, place) for place, one in enumerate(shown) if one.name in methods), colour)
             for colour, (look, methods) in enumerate(LOOKS.items())
         ]
-        names = Axis("", names=tuple(one.label for one in shown))
+        names = Axis("", names=tuple(one.label.removesuffix(f" {one.number}") for one in shown))
         panels.append(Panel(pair.title, Axis("R@1, %"), names, tuple(one for one in series if one.marks)))
         alt += [mark.tip.partition("\n")[0] for one in series for mark in one.marks]
     title, subtitle = "Two models together, beside each alone", "R@1 with 95% intervals; two seeds of a model: control."

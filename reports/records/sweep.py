@@ -96,11 +96,6 @@ class Sweep:
         found = [call for call in self.calls() if call.mode == mode]
         return (found[0] if mode == "single" else found[-1]) if found else None
 
-    @property
-    def main_calls(self) -> list[Call]:
-        """The calls that represent the two modes; those that were timed."""
-        return [call for call in map(self.call, MODES) if call]
-
     def recall_cell(self, search: Search) -> Cell:
         """R@1 with its interval over images, if per-query results were kept."""
         cell = search.cell("recall@1")

@@ -153,7 +153,7 @@ def test_the_chart_shows_one_size_of_cascades_and_the_table_all(made):
     studies.hybrid(made, hits)
     section = next(one for one in frontier.sections(Evidence(made.store)) if one.name == "hybrid")
     (panel,) = section.charts[0].panels
-    assert panel.y.names == ("lexlip", "clip", "clip re-ranks 30")
+    assert panel.y.names == ("lexlip", "clip", "clip re-ranks")
     assert [mark.x for series in panel.series for mark in series.marks] == [20, 20, 20]
     assert len(section.tables[0].rows) == 5
 
@@ -199,8 +199,8 @@ def test_rules_are_held_against_the_fixed_number(made):
     studies.adaptive(made, {"count": RIGHT, "mass": RIGHT}, budget=16, flops=4.0)
     section = next(one for one in frontier.sections(Evidence(made.store)) if one.name == "adaptive")
     assert section.text == (
-        "lexlip, one threshold against a fixed number: −20.0 to −20.0 points of R@1 at equal total postings.",
-        "lexlip, share of the weight against a fixed number: 0.0 to +10.0 points of R@1 at equal total postings.",
+        "One threshold, not a fixed number: −20.0 (lexlip) to −20.0 points of R@1 (lexlip) at equal postings.",
+        "Share of the weight, not a fixed number: 0.0 (lexlip) to +10.0 points of R@1 (lexlip) at equal postings.",
     )
     (panel,) = section.charts[0].panels
     lines = {series.name: [(mark.x, mark.y) for mark in series.marks] for series in panel.series}
