@@ -15,6 +15,8 @@ from reports.render.tables import NOT_APPLICABLE, Cell, Column, Table, integer, 
 
 WAYS = {"text_to_image": "Text to image, %", "image_to_text": "Image to text, %"}
 RECALLS = (1, 5, 10)
+TOP_K = (64, 32)
+"""Top-k lexicons of an image that have a row each, where measured."""
 TAUS = {"judgements_tau_c": "tau-c, experts", "judgements_tau_b": "tau-b, crowd"}
 JUDGED = {"task": "judgements", "split": "test"}
 
@@ -35,17 +37,20 @@ def sections(evidence: Evidence) -> list[Section]:
 
 
 def recall(evidence: Evidence) -> Table:
-    """One row for each model at its operating point, then the published values."""
-    columns = [Column("variant", "Model"), Column("seeds", "Seeds", integer)]
+    """One row for each dense model, one per top-k for lexicon models, then the published values."""
+    columns = [Column("variant", "Model"), Column("top_k", "Lexicons kept"), Column("seeds", "Seeds", integer)]
     columns += [Column(f"recall@{k} {way}", f"R@{k}", percent, group) for way, group in WAYS.items() for k in RECALLS]
     columns += [*word_columns(evidence), Column("source", "Source")]
     rows = []
     for variant in evidence.variants:
-        cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant))), "source": Cell("measured")}
-        for way in WAYS:
-            at = evidence.retrieval("test", way) | evidence.operating_point(variant)
-            cells |= {f"recall@{k} {way}": evidence.cell(variant, f"recall@{k}", **at) for k in RECALLS}
-        rows.append(cells | words_of(evidence, variant))
+        point = evidence.operating_point(variant)
+        for top_k in _top_k(evidence, variant) if "top_k" in point else (None,):
+            cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant))), "source": Cell("measured")}
+            cells["top_k"] = Cell(top_k or NOT_APPLICABLE)
+            for way in WAYS:
+                at = evidence.retrieval("test", way) | point | ({"top_k": top_k} if top_k else {})
+                cells |= {f"recall@{k} {way}": evidence.cell(variant, f"recall@{k}", **at) for k in RECALLS}
+            rows.append(cells | words_of(evidence, variant, top_k))
     keys = [column.key for column in columns]
     rows += [
         published_row(one, keys, {f"{metric} text_to_image": value for metric, value in one.values.items()})
@@ -54,6 +59,11 @@ def recall(evidence: Evidence) -> Table:
     images = evidence.gallery.get(("test", "text_to_image"))
     notes = (f"Over {integer(images) if images else 'no'} test images; below a value its 95% interval.",)
     return Table("photographs", f"Recall on {evidence.corpus}", tuple(columns), rows, notes).measured(LEXICONS_OF)
+
+
+def _top_k(evidence: Evidence, variant: str) -> list[int]:
+    measured = set(evidence.rows[evidence.rows.variant == variant].top_k.dropna())
+    return [top_k for top_k in TOP_K if top_k in measured or top_k == evidence.reading.top_k]
 
 
 def judgements(evidence: Evidence) -> Table:

@@ -6,6 +6,10 @@ The bound of a block is the sum over the query's lexicons of its weight times th
 block-max indexes (Ding and Suel, 2011) and BMP (Mallia et al., 2024, arXiv 2405.01117). A block is alive if its bound
 reaches the score of the exact 10th result: an engine that knew this score beforehand, and pays nothing to compute
 bounds, would still have to score these blocks. One point per order of the documents and size of a block.
+
+Bounds cost as well: an index reads one maximum per lexicon of the query and block that has it. Small blocks leave fewer
+postings alive and have more maxima, so `maxima_per_posting` stands beside `alive_postings`: pruning can pay only where
+their sum is far below 1.
 """
 
 from __future__ import annotations
@@ -62,20 +66,21 @@ def of_blocks(documents: scipy.sparse.csr_array, size: int) -> tuple[scipy.spars
 def alive(
     queries: scipy.sparse.csr_array, documents: scipy.sparse.csr_array, tenth: np.ndarray, size: int
 ) -> dict[str, float]:
-    """Shares of the blocks and of the queries' postings that are alive, and the mean bound of a block over the score.
+    """Shares of the blocks and of the queries' postings that are alive, maxima per posting, and bounds over the score.
 
     Means over the queries with at least `K` results. documents: in the order that blocks are cut in.
     """
     highest, postings = of_blocks(documents, size)
-    shares = []
+    shares, in_block = [], (postings > 0).astype(np.int64)
     has = queries.astype(np.int64)
     has.data[:] = 1
     for q in np.flatnonzero(tenth > 0):
         bound = np.asarray((highest @ queries[[q]].astype(np.int64).T).todense()).ravel()
         touched = np.asarray((postings @ has[[q]].T).todense()).ravel()
-        lives = bound >= tenth[q]
-        shares.append((lives.mean(), touched[lives].sum() / touched.sum(), bound.mean() / tenth[q]))
-    names = ("alive_blocks", "alive_postings", "bound_over_tenth")
+        lives, total = bound >= tenth[q], touched.sum()
+        maxima = (in_block @ has[[q]].T).sum()
+        shares.append((lives.mean(), touched[lives].sum() / total, maxima / total, bound.mean() / tenth[q]))
+    names = ("alive_blocks", "alive_postings", "maxima_per_posting", "bound_over_tenth")
     return dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True)) if shares else {}
 
 
@@ -146,12 +151,12 @@ def measure_bounds(
 
 
 def table(rows) -> str:
-    """One line per order and block size."""
-    lines = [f"{'order':<12} {'block':>6} {'alive blocks':>13} {'alive postings':>15} {'bound / 10th':>13}"]
+    """One line per order and block size: shares alive, maxima per posting, bound over score."""
+    lines = [f"{'order':<12} {'block':>6} {'alive blocks':>13} {'postings':>9} {'maxima':>7} {'bound / 10th':>13}"]
     for _, of_point in rows.groupby("point_id", sort=False):
         knobs, values = json.loads(of_point.knobs.iloc[0]), of_point.set_index("metric").value
-        shares = f"{values.alive_blocks:13.3f} {values.alive_postings:15.3f} {values.bound_over_tenth:13.2f}"
-        lines.append(f"{knobs['order']:<12} {knobs['block']:>6} {shares}")
+        shares = f"{values.alive_blocks:13.3f} {values.alive_postings:9.3f} {values.maxima_per_posting:7.3f}"
+        lines.append(f"{knobs['order']:<12} {knobs['block']:>6} {shares} {values.bound_over_tenth:13.2f}")
     return "\n".join(lines)
 
 

@@ -73,13 +73,22 @@ def test_published_values_are_marked_and_are_no_records(judged):
     assert not names & {*evidence.variants, *judged.store.read().variant}
 
 
+def test_lexicon_models_have_a_row_for_each_top_k_that_was_measured(judged):
+    at_32 = judged.point("lexlip", corpus="flickr8k", data_id="photos")
+    judged.retrieval(dataclasses.replace(at_32, top_k=64), 0.6)
+    rows = [row for row in photographs.recall(Evidence(judged.store)).rows if row["source"].value == "measured"]
+    found = {(row["variant"].value, row["top_k"].value): row["recall@1 text_to_image"].value for row in rows}
+    assert set(found) == {("lexlip", 64), ("lexlip", 32), ("clip", "–")}
+    assert found["lexlip", 64] == pytest.approx(0.6, abs=0.05) and found["lexlip", 32] == pytest.approx(0.4, abs=0.05)
+
+
 def test_the_site_of_another_corpus_has_them_beside_its_own(judged, tmp_path):
     for variant in ("lexlip", "clip"):
         judged.variant(variant, 0.5)
     site = build(judged.store.folder.parent, tmp_path / "site").parent
     for page in (site / "photographs.html", site / "corpus-flickr8k" / "photographs.html"):
         shown = Page(page.read_text(encoding="utf-8"))
-        assert shown.row("Recall on flickr8k", "CCA on VGG features")[2:5] == ["19.1", "45.3", "60.4"]
+        assert shown.row("Recall on flickr8k", "CCA on VGG features")[3:6] == ["19.1", "45.3", "60.4"]
         assert shown.row("Agreement with people", "CLIPScore (CLIP ViT-B/32)")[2:4] == ["51.2", "34.4"]
         assert (page.parent / "tables" / "photographs_flickr8k.csv").is_file()
 

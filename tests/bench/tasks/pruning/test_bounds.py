@@ -41,7 +41,13 @@ def test_alive_blocks_by_hand():
     query = csr([[1, 1, 0]])
     assert bounds.tenth_scores(query, DOCUMENTS, 1).tolist() == [5]
     found = bounds.alive(query, DOCUMENTS, np.array([5]), 2)
-    assert found == {"alive_blocks": 0.5, "alive_postings": 0.5, "bound_over_tenth": pytest.approx((8 + 4) / 2 / 5)}
+    assert found == {
+        "alive_blocks": 0.5,
+        "alive_postings": 0.5,
+        "maxima_per_posting": 1.0,  # the query's lexicons have one posting in each block
+        "bound_over_tenth": pytest.approx((8 + 4) / 2 / 5),
+    }
+    assert bounds.alive(query, DOCUMENTS, np.array([5]), 4)["maxima_per_posting"] == 0.5, "two maxima, four postings"
     assert bounds.alive(query, DOCUMENTS, np.array([4]), 2)["alive_blocks"] == 1
 
 
