@@ -10,38 +10,40 @@ from reports.records.studies import named, studied
 from reports.render.tables import Cell, integer, percent, points
 
 BOUNDS, ADAPTIVE = "block_bounds", "adaptive_pruning"
-MOST_ALIVE = 0.3  # share of the postings in the best order, above which exact pruning cannot pay
+MOST_WORK = 0.3  # postings alive and maxima read over all postings, in the best order: above it, pruning cannot pay
 ORDERS = {"given": "as they come", "clustered": "clustered", "bisected": "bisected"}
 FIXED = "count"
 RULES = {FIXED: "fixed number", "mass": "share of the weight", "threshold": "one threshold"}
-ALIVE = "over {over}: at best {share}% of the postings are alive ({order}, blocks of {block})"
+LEFT = "over {over}: at best {share}% of the work is left ({order}, blocks of {block})"
 TEMPLATES = {
-    "pays": f"Exact pruning can pay {ALIVE}, no more than {{rule}}%.",
-    "does not pay": f"Exact pruning cannot pay {ALIVE}, more than {{rule}}%.",
+    "pays": f"Exact pruning can pay {LEFT}, no more than {{rule}}%.",
+    "does not pay": f"Exact pruning cannot pay {LEFT}, more than {{rule}}%.",
     "adaptive": "{rule}, not a fixed number: {least} ({loser}) to {most} points of R@1 ({gainer}) at equal postings.",
 }
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """over: the vectors, in words. alive: share of the postings of a query by (order, documents in a block)."""
+    """over: the vectors, in words. alive, work: by (order, documents in a block): share of the postings of a query that
+    is alive, and that share plus the maxima that bounds read, over all postings."""
 
     over: str
     images: float
     alive: dict[tuple[str, int], Cell] = field(default_factory=dict)
+    work: dict[tuple[str, int], Cell] = field(default_factory=dict)
 
     @property
     def best(self) -> tuple[str, int]:
-        return min(self.alive, key=lambda key: self.alive[key].value)
+        return min(self.work, key=lambda key: self.work[key].value)
 
     @property
     def pays(self) -> bool:
-        return self.alive[self.best].value <= MOST_ALIVE
+        return self.work[self.best].value <= MOST_WORK
 
     @property
     def sentence(self) -> str:
-        (order, block), rule = self.best, f"{100 * MOST_ALIVE:.0f}"
-        values = {"over": self.over, "share": percent(self.alive[order, block].value), "rule": rule}
+        (order, block), rule = self.best, f"{100 * MOST_WORK:.0f}"
+        values = {"over": self.over, "share": percent(self.work[order, block].value), "rule": rule}
         return TEMPLATES["pays" if self.pays else "does not pay"].format(order=ORDERS[order], block=block, **values)
 
 
@@ -55,13 +57,16 @@ def bounds(evidence: Evidence) -> list[Bounds]:
     ours = {"", *fingerprint(rows.data_id)}
     models = {of: named(*model) for of, *model in zip(rows.checkpoint_id, rows.variant, rows.seed, strict=True) if of}
     for one in studied(evidence.named, BOUNDS):
-        order, block, alive = one.knobs.get("order"), one.knobs.get("block"), one.measured.cell("alive_postings")
-        if one.row.data_id in ours and order in ORDERS and isinstance(block, int) and not alive.missing:
+        order, block = one.knobs.get("order"), one.knobs.get("block")
+        alive, maxima = map(one.measured.cell, ("alive_postings", "maxima_per_posting"))
+        known = order in ORDERS and isinstance(block, int) and not alive.missing and not maxima.missing
+        if known and one.row.data_id in ours:
             name = models.get(one.row.checkpoint_id, f"vectors {one.row.vectors_id[:DIGITS]}")
             kept = {"top-{}": whole(one.row.top_k), "query top-{}": one.knobs.get("query_top_k")}
             words = [text.format(number) for text, number in kept.items() if number]
             over = ", ".join([f"{integer(one.row.images)} images of {name}", *words])
-            found.setdefault(over, Bounds(over, one.row.images)).alive[order, block] = alive
+            of = found.setdefault(over, Bounds(over, one.row.images))
+            of.alive[order, block], of.work[order, block] = alive, replace(alive, value=alive.value + maxima.value)
     return sorted(found.values(), key=lambda one: (one.pays, -one.images, one.over))
 
 

@@ -171,18 +171,20 @@ def hybrid_table(pair: Pair, place: int) -> Table:
 
 
 def bounds_table(found: list[Bounds]) -> Table:
-    """Share of the postings that are alive, by vectors, order and images in a block."""
+    """What is left to do, by vectors, order and images in a block."""
     rows, blocks = [], sorted({block for one in found for _, block in one.alive})
     for one, order in itertools.product(found, ORDERS):
-        if alive := {str(block): one.alive[order, block] for block in blocks if (order, block) in one.alive}:
-            rows.append({"over": Cell(one.over), "order": Cell(ORDERS[order])} | alive)
+        keys = [(order, block) for block in blocks if (order, block) in one.alive]
+        cells = {f"alive {key[1]}": one.alive[key] for key in keys} | {f"work {key[1]}": one.work[key] for key in keys}
+        rows += [{"over": Cell(one.over), "order": Cell(ORDERS[order])} | cells] if cells else []
     columns = [Column("over", "Vectors"), Column("order", "Order of the images")]
-    columns += [Column(str(block), str(block), percent, "Postings alive, %, by images in a block") for block in blocks]
+    for key, group in (("alive", "Postings alive, %, by images in a block"), ("work", "Work left, %")):
+        columns += [Column(f"{key} {block}", str(block), percent, group) for block in blocks]
     notes = (
-        "Alive: postings in blocks whose best possible score reaches the exact tenth score. The best case: an engine "
-        "would have to know that score beforehand, and pay nothing for the bounds.",
+        "Alive: postings in blocks whose best possible score reaches the exact tenth score. Work: these and the maxima "
+        "that bounds read, over all postings. The best case: an engine would have to know the tenth score beforehand.",
     )
-    return Table("bounds", "Postings that exact search cannot skip", tuple(columns), rows, notes)
+    return Table("bounds", "What exact search cannot skip", tuple(columns), rows, notes)
 
 
 def adaptive_chart(found: list[Adaptive], corpus: str) -> Chart:

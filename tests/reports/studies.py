@@ -34,8 +34,8 @@ def bounds(made: Made, alive=ORDERS, images=100_000, started=STARTED, **fields) 
         for block, share in zip((16, 64), shares, strict=False):
             knobs = {"order": order, "block": block, "query_top_k": None}
             point = dataclasses.replace(made.point("lexlip"), **common, knobs=knobs)
-            values = {"alive_blocks": share, "alive_postings": share, "bound_over_tenth": 1.0}
-            made.store.write(point, values, started=started)
+            values = {"alive_blocks": share, "alive_postings": share, "maxima_per_posting": 1 / block}
+            made.store.write(point, values | {"bound_over_tenth": 1.0}, started=started)
 
 
 def adaptive(made: Made, hits: dict[str, list[int]], budget=8, flops=2.0, variant="lexlip", **fields) -> None:
