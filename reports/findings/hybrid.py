@@ -76,12 +76,14 @@ def pairs(evidence: Evidence) -> list[Pair]:
     found: dict[tuple, dict[tuple, Studied]] = {}
     for one in studied(evidence.rows, TASK):
         knobs, row = one.knobs, one.row
-        if knobs.get("method") in LABELS and knobs.get("with_variant"):
-            key = row.variant, knobs["with_variant"], whole(row.seed), knobs.get("with_seed"), int(row.images)
-            of = found.setdefault(key, {})
+        if isinstance(knobs.get("with_variant"), str) and knobs.get("method") in list(LABELS):
+            seed, number = (
+                knobs[name] if isinstance(knobs.get(name), int) else None for name in ("with_seed", "first")
+            )
+            of = found.setdefault((row.variant, knobs["with_variant"], whole(row.seed), seed, int(row.images)), {})
             if any(other.knobs.get("with") != knobs.get("with") for other in of.values()):
                 of.clear()
-            of[knobs["method"], knobs.get("first")] = one
+            of[knobs["method"], number] = one
     made = [_pair(evidence, *key, of) for key, of in found.items() if any(method in ALONE for method, _ in of)]
     return sorted(made, key=lambda pair: (pair.control, pair.title, pair.images))
 

@@ -7,7 +7,7 @@ from reports.records.corpora import DIGITS, fingerprint
 from reports.records.evidence import Evidence
 from reports.records.rows import whole
 from reports.records.studies import named, studied
-from reports.render.tables import Cell, integer, percent, points
+from reports.render.tables import Cell, integer, is_number, percent, points
 
 BOUNDS, ADAPTIVE = "block_bounds", "adaptive_pruning"
 MOST_WORK = 0.3  # postings alive and maxima read over all postings, in the best order: above it, pruning cannot pay
@@ -59,7 +59,7 @@ def bounds(evidence: Evidence) -> list[Bounds]:
     for one in studied(evidence.named, BOUNDS):
         order, block = one.knobs.get("order"), one.knobs.get("block")
         alive, maxima = map(one.measured.cell, ("alive_postings", "maxima_per_posting"))
-        known = order in ORDERS and isinstance(block, int) and not alive.missing and not maxima.missing
+        known = order in list(ORDERS) and isinstance(block, int) and not alive.missing and not maxima.missing
         if known and one.row.data_id in ours:
             name = models.get(one.row.checkpoint_id, f"vectors {one.row.vectors_id[:DIGITS]}")
             kept = {"top-{}": whole(one.row.top_k), "query top-{}": one.knobs.get("query_top_k")}
@@ -70,23 +70,17 @@ def bounds(evidence: Evidence) -> list[Bounds]:
     return sorted(found.values(), key=lambda one: (one.pays, -one.images, one.over))
 
 
-@dataclass(frozen=True)
-class Adaptive:
-    """A variant at a number of lexicons an image. cells: "recall RULE", "touched RULE" (postings of a query, mean) and
-    "gain RULE" (R@1 minus that of the fixed number) of each rule."""
+def adaptive(evidence: Evidence) -> list[dict[str, Cell]]:
+    """A row for each variant and budget, over the largest test gallery of each variant; means over seeds.
 
-    variant: str
-    budget: int
-    cells: dict[str, Cell]
-
-
-def adaptive(evidence: Evidence) -> list[Adaptive]:
-    """By variant and budget, over the largest test gallery of each variant; means over seeds."""
+    Cells: "variant", "budget" (lexicons an image, mean), and of each rule "recall RULE" (R@1), "touched RULE" (postings
+    of a query, mean) and "gain RULE" (R@1 minus that of the fixed number).
+    """
     rows = evidence.rows
     rows = rows[(rows.task == ADAPTIVE) & (rows.split == "test") & (rows.variant != "") & (rows.top_k > 0)]
     galleries = rows.groupby("variant").images.max()
     return [
-        Adaptive(variant, int(budget), _cells(evidence, variant, budget, galleries[variant]))
+        {"variant": Cell(variant), "budget": Cell(budget)} | _cells(evidence, variant, budget, galleries[variant])
         for variant, budget in sorted(set(zip(rows.variant, rows.top_k, strict=True)))
     ]
 
@@ -104,12 +98,13 @@ def _cells(evidence: Evidence, variant: str, budget: float, images: float) -> di
     return cells
 
 
-def sentences(found: list[Adaptive]) -> tuple[str, ...]:
+def sentences(found: list[dict[str, Cell]]) -> tuple[str, ...]:
     """The largest loss and the largest gain of each rule: the rule that loses most first."""
     made = []
     for rule in list(RULES)[1:]:
-        cells = [(one.cells[f"gain {rule}"], one.variant) for one in found]
-        if gains := [(cell.value, variant) for cell, variant in cells if not cell.missing]:
+        if gains := [
+            (row[f"gain {rule}"].value, row["variant"].value) for row in found if is_number(row[f"gain {rule}"])
+        ]:
             (least, loser), (most, gainer) = min(gains), max(gains)
             values = {"least": points(least), "loser": loser, "most": points(most), "gainer": gainer}
             made.append((least, TEMPLATES["adaptive"].format(rule=RULES[rule].capitalize(), **values)))

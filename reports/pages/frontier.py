@@ -6,7 +6,7 @@ from dataclasses import replace
 from reports.findings import fronts, hybrid, pruning
 from reports.findings.fronts import FLOORS, Front
 from reports.findings.hybrid import Method, Pair
-from reports.findings.pruning import FIXED, ORDERS, RULES, Adaptive, Bounds
+from reports.findings.pruning import FIXED, ORDERS, RULES, Bounds
 from reports.pages import Section
 from reports.pages.answer import QUALITIES, marks, names_of
 from reports.records.evidence import Evidence
@@ -187,33 +187,33 @@ def bounds_table(found: list[Bounds]) -> Table:
     return Table("bounds", "What exact search cannot skip", tuple(columns), rows, notes)
 
 
-def adaptive_chart(found: list[Adaptive], corpus: str) -> Chart:
+def adaptive_chart(found: list[dict[str, Cell]], corpus: str) -> Chart:
     """R@1 against the postings that a query touches: a panel for each variant, a line for each rule."""
     panels, alt = [], []
-    for variant in dict.fromkeys(one.variant for one in found):
-        lines = {rule: [mark for one in found if one.variant == variant and (mark := _touching(one, rule))]
-                 for rule in RULES}  # fmt: skip
-        series = [Series(RULES[rule], tuple(line), place, "all") for place, (rule, line) in enumerate(lines.items())]
+    for variant in dict.fromkeys(row["variant"].value for row in found):
+        mine, series = [row for row in found if row["variant"].value == variant], []
+        for colour, rule in enumerate(RULES):
+            line = tuple(mark for row in mine if (mark := _touching(row, rule)))
+            series += [Series(RULES[rule], line, colour, "all")] if line else []
+            alt += [mark.tip.partition("\n")[0] for mark in line]
         axes = Axis("postings a query touches, mean", log=True), Axis("R@1, %")
-        panels.append(Panel(variant, *axes, tuple(one for one in series if one.marks)))
-        alt += [mark.tip.partition("\n")[0] for line in lines.values() for mark in line]
+        panels.append(Panel(variant, *axes, tuple(series)))
     subtitle = "At each step along a line, all rules keep the same number of lexicons in all; 8 bits, exact search."
     title = "R@1 against postings touched, by the rule that keeps lexicons"
     return Chart("adaptive", title, subtitle, corpus, "; ".join(alt), tuple(panels))
 
 
-def _touching(one: Adaptive, rule: str) -> Mark | None:
-    recall, touched = one.cells[f"recall {rule}"], one.cells[f"touched {rule}"]
+def _touching(row: dict[str, Cell], rule: str) -> Mark | None:
+    recall, touched = row[f"recall {rule}"], row[f"touched {rule}"]
     if recall.missing or touched.missing:
         return None
-    said = f"{one.variant}, {RULES[rule]}, {one.budget} lexicons an image: R@1 {percent(recall.value)} %"
-    tip = f"{said}, {significant(touched.value)} postings\n{source(recall)}"
+    said = f"{row['variant'].value}, {RULES[rule]}, {row['budget'].value:.0f} lexicons an image: R@1 "
+    tip = f"{said}{percent(recall.value)} %, {significant(touched.value)} postings\n{source(recall)}"
     return Mark(touched.value, 100 * recall.value, tip)
 
 
-def adaptive_table(found: list[Adaptive]) -> Table:
+def adaptive_table(found: list[dict[str, Cell]]) -> Table:
     """R@1 by budget: that of the fixed number, and what the other rules change."""
-    rows = [{"variant": Cell(one.variant), "budget": Cell(one.budget)} | one.cells for one in found]
     columns = (
         Column("variant", "Model"), Column("budget", "Lexicons an image", integer),
         Column(f"touched {FIXED}", "Postings touched", significant, "Fixed number"),
@@ -222,4 +222,4 @@ def adaptive_table(found: list[Adaptive]) -> Table:
     )  # fmt: skip
     notes = ("All rules keep the same number of lexicons in all: a fixed number for every image, those that hold a "
              "share of an image's weight, or those above one threshold.",)  # fmt: skip
-    return Table("adaptive", "Rules that keep lexicons, at equal total postings", columns, rows, notes)
+    return Table("adaptive", "Rules that keep lexicons, at equal total postings", columns, found, notes)

@@ -239,7 +239,14 @@ def test_names_are_text(made, tmp_path, sweep_of):
 def test_strange_records_do_not_stop_it(made):
     studies.every(made)
     for task in ("hybrid", "block_bounds", "adaptive_pruning"):
-        for knobs in ({}, {"method": "magic"}, {"method": "rrf", "with_variant": "x"}, {"order": "x", "block": "16"}):
+        for knobs in (
+            {},
+            {"method": "magic"},
+            {"method": "rrf", "with_variant": "x"},
+            {"order": [], "block": "16"},
+            {"method": [], "with_variant": "x"},
+            {"method": "first", "with_variant": 5, "first": []},
+        ):
             point = dataclasses.replace(made.point("lexlip"), task=task, knobs=knobs, top_k=None)
             made.store.write(point, {"recall@1": float("nan")})
         made.store.write(dataclasses.replace(made.point("clip"), task=task), {}, status="failed", note="no memory")
