@@ -15,7 +15,7 @@ from reports.records.evidence import Evidence, Reading
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKERS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in ("answer", "results")}
-SKIPPED = ("explore", "metrics", "commands", "versions")  # long lists, which the site and the records hold
+SKIPPED = ("explore", "metrics", "commands", "versions", "fronts_")  # starts of names: long lists, which the site holds
 SKIPPED_PAGES = ("look",)
 HEAD = """# Results of the reference run
 
@@ -32,7 +32,7 @@ def document(evidence: Evidence, figures: str) -> tuple[str, dict[str, str]]:
     for page in (page for page in PAGES if page.name not in SKIPPED_PAGES):
         parts.append(f"## {page.title}\n")
         for section in page.module.sections(evidence):
-            tables = [table for table in section.all_tables if table.name not in SKIPPED and table.rows]
+            tables = [table for table in section.all_tables if table.rows and not table.name.startswith(SKIPPED)]
             if section.name == "answer":
                 parts.append(readme_answer(evidence))
             elif tables or section.charts:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reports.findings import comparisons, paired
+from reports.findings.verdict import EQUAL_RATIO
 from reports.records.evidence import Evidence
 from reports.records.search import KINDS, Call, Search
 from reports.records.variants import sources
@@ -16,7 +17,6 @@ from reports.render.tables import integer, percent, points, significant, size, t
 from reports.statistics.intervals import Estimate
 
 LEVELS = (0.95, 0.9, 0.8, 0.5)  # engine recall@10: the highest that both sides reach
-EQUAL = 0.05  # ratios within this share of 1 are no difference
 OPEN = ""
 TEMPLATES = {
     "quality": "{winner} finds the right image first more often: {gap} points of R@1 over {images} images "
@@ -152,7 +152,7 @@ def costs(evidence: Evidence) -> list[Sentence]:
     r, call = evidence.reading, found.call
     names = dict(zip(KINDS, (r.reference, r.baseline), strict=True))
     fastest = {names[kind]: max(mine, key=lambda search: search.rate(call)) for kind, mine in sides.items()}
-    winner, ratio = _ratio({name: search.rate(call) for name, search in fastest.items()}, max)
+    winner, ratio = won({name: search.rate(call) for name, search in fastest.items()}, max)
     behind = tuple(point for search in fastest.values() for point in search.points(call))
     at = {"level": f"{100 * level:.0f}", "images": integer(found.images)}
     values = {"winner": winner, "ratio": times(ratio), "range": _range(fastest, winner, call)}
@@ -162,7 +162,7 @@ def costs(evidence: Evidence) -> list[Sentence]:
         return [speed, sentence("size missing", None)]
     smallest = {name: min(mine, key=lambda search: search.bytes_per_image) for name, mine in stored.items()}
     bytes_ = {name: search.bytes_per_image for name, search in smallest.items()}
-    winner, ratio = _ratio(bytes_, min)
+    winner, ratio = won(bytes_, min)
     values = {
         "winner": winner,
         "ratio": times(ratio),
@@ -183,10 +183,10 @@ def equal(evidence: Evidence, found: Field) -> tuple[float, dict[str, list[Searc
     return 0.0, {}
 
 
-def _ratio(values: dict[str, float], best: Callable) -> tuple[str, float]:
+def won(values: dict[str, float], best: Callable) -> tuple[str, float]:
     """The better side (`OPEN` if about equal), and how many times more the larger value is."""
     ratio = max(values.values()) / min(values.values())
-    return (OPEN if ratio - 1 <= EQUAL else best(values, key=values.get)), ratio
+    return (OPEN if ratio - 1 <= EQUAL_RATIO else best(values, key=values.get)), ratio
 
 
 def _range(fastest: dict[str, Search], winner: str, call: Call) -> str:

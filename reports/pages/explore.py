@@ -1,10 +1,9 @@
-"""Every search: quality against speed in each gallery, one table to sort and filter, and the best at equal quality."""
+"""Every search: quality against speed in each gallery, and one table to sort and filter."""
 
 from dataclasses import replace
 
 import pandas as pd
 
-from reports.findings import answer
 from reports.pages import Section
 from reports.pages.answer import QUALITIES, label, names_of, tip
 from reports.records.evidence import Evidence
@@ -26,8 +25,6 @@ from reports.render.tables import (
 from reports.render.tables import size as bytes_
 
 METRICS = ("recall@1", "recall@10", "unquantised_recall@10", "ndcg@10", "bytes_per_image", "build_seconds")
-LEVELS = (0.8, 0.9, 0.95, 0.99, 1.0)  # engine recall@10
-ROUNDING = 1e-9
 FILTERS = ("gallery", "call", "kind", "variant", "engine")
 """Columns that the table is filtered by, in this order; the first two start with their first value."""
 
@@ -43,9 +40,7 @@ def sections(evidence: Evidence) -> list[Section]:
     rows = [(name, search, call) for name, searches in found.items() for search in searches
             for call in search.calls or [None]]  # fmt: skip
     charts = [one for name in found if (one := chart(name, rows, list(found))).panels]
-    made = [Section("explore", "Every search", text, charts, [table(rows)], template="explore.html")]
-    equal = equal_table(evidence)
-    return made + ([Section("equal", "At equal quality", tables=[equal])] if equal else [])
+    return [Section("explore", "Every search", text, charts, [table(rows)], template="explore.html")]
 
 
 def galleries(evidence: Evidence) -> dict[str, list[Search]]:
@@ -149,42 +144,3 @@ def _row(gallery: str, search: Search, call: Call | None) -> dict[str, Cell]:
     }  # fmt: skip
     cells |= {name: plain(search.cell(name)) for name in METRICS}
     return cells | {"engine_recall@10": plain(quality(search, "engine_recall@10"))}
-
-
-def equal_table(evidence: Evidence) -> Table | None:
-    """For each engine recall, the fastest and the smallest search of each kind, as `findings.answer` compares them."""
-    found, r, rows = answer.field(evidence), evidence.reading, []
-    if not found:
-        return None
-    for level in LEVELS:
-        for kind in KINDS:
-            mine = found.of(kind, level - ROUNDING, r.top_k, r.bits)
-            fast = max(mine, key=lambda search: search.rate(found.call), default=None)
-            small = min((s for s in mine if s.bytes_per_image), key=lambda s: s.bytes_per_image, default=None)
-            none = Cell(missing="not reached")
-            cells = {"level": Cell(level), "kind": Cell(kind)}
-            cells |= (
-                {"fast": Cell(fast.label), "qps": fast.timed(found.call)}
-                if fast
-                else dict.fromkeys(("fast", "qps"), none)
-            )
-            cells |= (
-                {"small": Cell(small.label), "bytes": small.cell("bytes_per_image")}
-                if small
-                else {"small": none, "bytes": none}
-            )
-            rows.append(cells)
-    columns = (
-        Column("level", "Engine recall, at least, %", lambda value: f"{100 * value:.0f}"),
-        Column("kind", "Vectors"),
-        Column("fast", "Fastest"),
-        Column("qps", "queries/s", significant),
-        Column("small", "Smallest"),
-        Column("bytes", "an image", bytes_),
-    )
-    notes = (
-        f"Engine recall: share of the exact top 10 of the same vectors. Lexicon vectors: top-{r.top_k}, {r.bits} bits. "
-        f"Dense vectors: as encoded. {found.call.label.capitalize()}; {found.source}.",
-    )
-    caption = f"The fastest and the smallest search at equal engine recall, {integer(found.images)} images"
-    return Table("equal", caption, columns, rows, notes)

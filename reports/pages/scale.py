@@ -1,9 +1,8 @@
-"""Growth with the gallery: the best at each size, exponents, end-to-end latency, generated against encoded vectors."""
+"""Growth with the gallery: exponents, end-to-end latency, generated against encoded vectors."""
 
 from bench.store.metrics import METRICS
 from reports.findings.growth import LEAST_SIZES, fit
 from reports.pages import Section
-from reports.pages.answer import QUALITIES, marks, names_of
 from reports.records.evidence import Evidence
 from reports.records.search import KINDS, Call, Search
 from reports.records.sweep import Sweep, chosen, encoded_controls, sweeps
@@ -36,35 +35,12 @@ def sections(evidence: Evidence) -> list[Section]:
 
 def _of(sweep: Sweep, name: str) -> list[Section]:
     several = len(sweep.sizes) > 1
-    charts = [front_chart(sweep)] if sweep.call("single") or sweep.main_calls else []
-    charts += [growth_chart(sweep)] if several else []
+    charts = [growth_chart(sweep)] if several else []
     tables = [growth_table(sweep)] if several else []
     tables += [table for table in (distractor_table(sweep), generated_table(sweep)) if table and table.rows]
     folded = [end_to_end(sweep)] if sweep.encoding and sweep.call("single") else []
     folded += [statistics_table(sweep)] if sweep.statistics else []
     return [Section(name, sweep.title, (), charts, tables, folded, {"commands": sweep.commands})]
-
-
-def front_chart(sweep: Sweep) -> Chart:
-    """Quality against speed at each size: of the task, or of the engine for vectors without a task."""
-    metric = "recall@10" if any(s.cell("recall@10").value for s in sweep.searches) else "engine_recall@10"
-    call, panels, alt = sweep.call("single") or sweep.main_calls[0], [], []
-    for images in sweep.sizes:
-        series = [
-            Series(names_of(sweep.at(images), k), marks(sweep.at(images), k, metric, call), i, "front")
-            for i, k in enumerate(KINDS)
-        ]
-        axes = Axis("queries per second", log=True), Axis(QUALITIES[metric])
-        panels.append(Panel(f"{integer(images)} images", *axes, tuple(one for one in series if one.marks)))
-        for one in panels[-1].series:
-            best = max(one.marks, key=lambda mark: mark.y)
-            alt.append(f"{integer(images)} images, {one.name}: best {significant(best.y)} % at {significant(best.x)}/s")
-    title = f"What is reached at each size, {QUALITIES[metric].partition(',')[0]} against speed"
-    subtitle = f"{call.label.capitalize()}. Size of a mark: bytes of index."
-    return Chart(
-        sweep.named("fronts"), title, subtitle, sweep.title, "; ".join(alt), tuple(panels), 2,
-        "Line: no other search of its kind beats these in both. Each panel has its own axes.", height=230,
-    )  # fmt: skip
 
 
 def growth_chart(sweep: Sweep) -> Chart:

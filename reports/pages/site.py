@@ -24,6 +24,7 @@ from reports.pages import (
     corpora,
     downloads,
     explore,
+    frontier,
     history,
     look,
     method,
@@ -52,6 +53,10 @@ class Page:
 PAGES = (
     Page("index", "Answer", "", answer),
     Page("explore", "Explore", "Every search that was measured: quality, speed and size.", explore),
+    Page(
+        "frontier", "Frontier", "The best lexicon search against the best dense search, and both together.", frontier,
+        "python -m bench.scale --corpus 1M",
+    ),
     Page("ablations", "Ablations", "What each part of LexLIP does, one change at a time.", ablations),
     Page(
         "photographs", "Photographs", "The same models on real photographs.", photographs,

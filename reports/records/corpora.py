@@ -32,7 +32,7 @@ class Corpora:
         """
         placed = rows[(rows.corpus != "") & (rows.data_id != "") & ((rows.task != "training") | (rows.status != "ok"))]
         placed = placed[~placed.corpus.str.startswith(SYNTHETIC)].sort_values("started", ascending=False, kind="stable")
-        placed = placed.assign(print=_fingerprint(placed.data_id))[["corpus", "print"]].drop_duplicates()
+        placed = placed.assign(print=fingerprint(placed.data_id))[["corpus", "print"]].drop_duplicates()
         several = placed.groupby("corpus").print.transform("size") > 1
         marked = placed.corpus + "@" + placed.print.str[:DIGITS]
         newest = placed.assign(shown=placed.corpus.where(~several, marked)).drop_duplicates("print")
@@ -53,7 +53,7 @@ class Corpora:
         A training without the fingerprint of its corpus keeps a name of several data sets.
         """
         made = rows.corpus.str.startswith(SYNTHETIC)
-        names = _fingerprint(rows.data_id).map(self.shown).astype(object).fillna("").where(rows.corpus != "", "")
+        names = fingerprint(rows.data_id).map(self.shown).astype(object).fillna("").where(rows.corpus != "", "")
         named = {name: several[0] for name, several in self.of_name.items() if len(several) == 1}
         names = names.where((names != "") | (rows.task != "training"), rows.corpus.map(named).fillna(""))
         vocabulary = rows.corpus.str.removeprefix(SYNTHETIC).str.partition(":")[2] if len(rows) else rows.corpus
@@ -105,6 +105,6 @@ def own_or_fitted_to(corpus: str) -> str:
     return fitted_to(corpus) or corpus
 
 
-def _fingerprint(data_ids: pd.Series) -> pd.Series:
+def fingerprint(data_ids: pd.Series) -> pd.Series:
     """The fingerprint of the corpus: protocols with qrels of their own append the id of these."""
     return data_ids.str.partition("-")[0] if len(data_ids) else data_ids

@@ -96,11 +96,6 @@ class Sweep:
         found = [call for call in self.calls() if call.mode == mode]
         return (found[0] if mode == "single" else found[-1]) if found else None
 
-    @property
-    def main_calls(self) -> list[Call]:
-        """The calls that represent the two modes; those that were timed."""
-        return [call for call in map(self.call, MODES) if call]
-
     def recall_cell(self, search: Search) -> Cell:
         """R@1 with its interval over images, if per-query results were kept."""
         cell = search.cell("recall@1")
@@ -159,7 +154,7 @@ def searches_of(rows: pd.DataFrame) -> list[Search]:
         knobs = parsed(identity.pop("knobs"))
         knobs = knobs if isinstance(knobs, dict) else {}
         group = group[group.index_id == group.index_id.iloc[-1]]
-        points = {called: _last(of_call) for called, of_call in group.groupby(["batch_mode", "threads"], dropna=False)}
+        points = {called: last(of_call) for called, of_call in group.groupby(["batch_mode", "threads"], dropna=False)}
         accuracy = group[group.batch_mode == ""]
         found.append(
             Search(
@@ -234,10 +229,10 @@ def _newest_by(rows: pd.DataFrame, column: str) -> dict[tuple[str, int], Measure
 
 
 def _newest(rows: pd.DataFrame) -> Measured:
-    return _last(rows.sort_values(MEASURED))
+    return last(rows.sort_values(MEASURED))
 
 
-def _last(rows: pd.DataFrame) -> Measured:
+def last(rows: pd.DataFrame) -> Measured:
     """The last point of rows sorted by `MEASURED`; NaN values are left out."""
     point_id, status, note = (rows[name].iat[-1] for name in ("point_id", "status", "note"))
     if status != "ok":

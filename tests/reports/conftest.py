@@ -7,6 +7,7 @@ import pytest
 from bench.store.records import RecordStore
 from reports.build import build
 from reports.pages.site import PAGES
+from tests.reports import studies
 from tests.reports.html import Page
 from tests.reports.made import SKILL, Made
 from tests.reports.scale.records import FLAT
@@ -21,7 +22,7 @@ def sweep_of():
 
 @pytest.fixture(scope="session")
 def swept(home, tmp_path_factory):
-    """A home with the variants of `home` and a sweep over three sizes; read only."""
+    """A home with the variants of `home`, a sweep over three sizes, and the studies; read only."""
     swept = shutil.copytree(home, tmp_path_factory.mktemp("swept") / "home")
     made = Sweep(RecordStore(swept))
     for images in (1_000, 10_000, 100_000):
@@ -32,6 +33,7 @@ def swept(home, tmp_path_factory):
         made.search("dense", 0.45 - lost, per_second / 100, 2048.0, images=images, **FLAT)
         hnsw = {"engine": "faiss-hnsw", "knobs": {"ef": 16}}
         made.search("dense", 0.43 - lost, 5e4 / images**0.3, 2304.0, images=images, **hnsw)
+    studies.every(Made(made.store))
     return swept
 
 

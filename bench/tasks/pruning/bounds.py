@@ -97,14 +97,17 @@ def measure_bounds(
 ) -> list[str]:
     """Writes a point for each order and block size; returns their ids.
 
-    asked: number of queries, evenly spaced. Impacts are of 8 bits at the paper's scale. Raises InputError for vectors
-    that are not lexicon vectors over one vocabulary.
+    asked: number of queries, evenly spaced. Impacts are of 8 bits at the paper's scale. The points carry the checkpoint
+    and the data of encoded documents, by which a report finds their model. Raises InputError for vectors that are not
+    lexicon vectors over one vocabulary.
     """
     for vectors in (documents, queries):
         if vectors.kind != "lexicon" or vectors.dimension != documents.dimension:
             raise InputError(f"{vectors.folder}: expected lexicon vectors of {documents.dimension} lexicons")
     store, which = RecordStore(home), evenly(queries.count, asked)
-    made_from = [fingerprint(read_json(vectors.folder / "meta.json")) for vectors in (documents, queries)]
+    metas = [read_json(vectors.folder / "meta.json") for vectors in (documents, queries)]
+    made_from = metas[0].get("made_from")
+    encoded = made_from if isinstance(made_from, dict) else {}  # imported and generated vectors name no checkpoint
     rows, texts, found = None, None, []
     for order in orders:
         ordered = None
@@ -121,7 +124,9 @@ def measure_bounds(
                 top_k=top_k,
                 bits=8,
                 depth=K,
-                vectors_id="-".join(made_from),
+                data_id=encoded.get("corpus", ""),
+                checkpoint_id=encoded.get("checkpoint", ""),
+                vectors_id="-".join(map(fingerprint, metas)),
                 code_id=code_fingerprint(*CODE),
                 command=cli.command_line(),
             )

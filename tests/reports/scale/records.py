@@ -34,13 +34,15 @@ class Made:
         self.store.write(point, values or {}, status=status, note=note, started=started)
 
     def search(self, kind: str, recall: float | None, rates, stored=100.0, note="", **fields) -> None:
-        """Quality, size and rates of a search. rates: QPS by call, or of single queries with one thread."""
+        """Quality, size and rates of a search. rates: QPS by call, or of single queries with one thread. found: engine
+        recall."""
         rates = rates if isinstance(rates, dict) else {ONE: rates}
         limit, seconds = fields.pop("limit", None), fields.pop("seconds", 3.0)
+        found = fields.pop("found", 0.875)
         fields.setdefault("knobs", LEXICON if kind == "lexicon" else {})
         point = self.point(kind, **fields)
         values = {
-            "engine_recall@10": 0.875,
+            "engine_recall@10": found,
             "bytes_per_image": stored,
             "index_bytes": stored * point.images,
             "build_seconds": seconds,

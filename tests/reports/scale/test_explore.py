@@ -6,14 +6,14 @@ from bench.store.records import RecordStore
 from reports.pages import explore
 from reports.records.evidence import Evidence
 from tests.reports.made import Made as Models
-from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE, cell
+from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE
 
 
 def test_every_search_of_every_gallery_is_a_row(swept):
     evidence = Evidence(RecordStore(swept))
     galleries = explore.galleries(evidence)
     assert list(galleries) == ["100,000 images", "60 images, all models", "10,000 images", "1,000 images"]
-    (section, _) = explore.sections(evidence)
+    (section,) = explore.sections(evidence)
     (table,) = section.tables
     rows = RecordStore(swept).read()
     timed = rows[(rows.metric == "qps") & (rows.task == "scale")]
@@ -33,16 +33,6 @@ def test_only_the_first_way_of_asking_is_shown_without_scripts(small):
     (chart,) = explore.sections(small.evidence)[0].charts
     hidden = {(m.x, m.hidden) for panel in chart.panels for series in panel.series for m in series.marks}
     assert (600.0, False) in hidden and (3000.0, False) in hidden and (150.0, True) in hidden
-
-
-def test_the_fastest_and_the_smallest_at_equal_engine_recall(small):
-    """All engines find 87.5 %; the lexicon vectors are those of 32 lexicons and 8 bits."""
-    table = explore.equal_table(small.evidence)
-    assert cell(table, "fast", level="80", kind="lexicon") == "impact, top-32, 8 bits"
-    assert cell(table, "qps", level="80", kind="lexicon") == "600"
-    assert cell(table, "fast", level="80", kind="dense").startswith("faiss-ivf-pq")
-    assert cell(table, "bytes", level="80", kind="dense") == "32 B"
-    assert cell(table, "qps", level="90", kind="dense") == "not reached"
 
 
 def test_machines_are_galleries_of_their_own(small):

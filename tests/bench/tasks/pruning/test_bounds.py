@@ -18,8 +18,8 @@ from bench.vectors.write import write_vectors
 from models.errors import InputError
 
 
-def write(folder, kind, rows) -> None:
-    with write_vectors(folder, kind, rows.shape[1]) as writer:
+def write(folder, kind, rows, made_from=None) -> None:
+    with write_vectors(folder, kind, rows.shape[1], made_from=made_from) as writer:
         writer.append(rows, [str(row) for row in range(rows.shape[0])])
 
 
@@ -132,6 +132,16 @@ def test_the_command_records_every_order_and_block_once(folders, capsys):
     before = {file: file.stat().st_mtime_ns for file in (folders / "home" / "results").iterdir()}
     assert main(command(folders)) == 0
     assert {file: file.stat().st_mtime_ns for file in (folders / "home" / "results").iterdir()} == before
+
+
+def test_points_name_the_data_and_the_checkpoint_of_encoded_documents(folders, topics):
+    write(folders / "encoded", "lexicon", topics.astype(np.float32), {"corpus": "data", "checkpoint": "model"})
+    for documents, expected in (("encoded", ("data", "model")), ("documents", ("", ""))):
+        home = folders / f"home of {documents}"
+        change = {"--home": home, "--documents": folders / documents, "--orders": "given", "--blocks": 16}
+        assert main(command(folders, **change)) == 0
+        (row,) = RecordStore(home).read().drop_duplicates("point_id").itertuples()
+        assert (row.data_id, row.checkpoint_id) == expected
 
 
 @pytest.mark.parametrize(
