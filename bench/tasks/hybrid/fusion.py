@@ -68,7 +68,7 @@ def convex(union: Union, weight: float) -> np.ndarray:
 def distribution_based(union: Union) -> np.ndarray:
     """(Q, C): the sum of both scores, mapped so that mean +- 3 standard deviations of a query's results are 0 to 1.
 
-    A score outside is cut; an item that a search did not return gets 0.
+    As in Qdrant, a score outside is not cut: those of the best results often are. An item not returned gets 0.
     """
     return sum(map(_standardised, union.scores))
 
@@ -89,7 +89,7 @@ def _standardised(scores_QC: np.ndarray) -> np.ndarray:
     mean = known.sum(axis=1, keepdims=True) / count
     deviation = np.sqrt((np.where(returned, known - mean, 0) ** 2).sum(axis=1, keepdims=True) / count)
     span = np.where(deviation > 0, 2 * DEVIATIONS * deviation, 1)
-    return np.where(returned, np.clip((known - mean) / span + 0.5, 0, 1), 0)
+    return np.where(returned, (known - mean) / span + 0.5, 0)
 
 
 def reranked(ids: np.ndarray, scores: np.ndarray, first: int) -> np.ndarray:

@@ -42,10 +42,12 @@ def test_distribution_based_fusion_by_hand():
     assert np.allclose(fusion.distribution_based(UNION), [np.add(first, second)])
 
 
-def test_a_score_far_outside_is_cut():
-    ids, scores = np.arange(200)[None], np.concatenate([[1000.0], np.zeros(199)])[None]
+def test_scores_far_outside_keep_their_order():
+    """They used to be cut at 3 deviations, where the best results of a query became equal and the lowest id won."""
+    ids, scores = np.arange(200)[None], np.concatenate([[900.0, 1000.0], np.zeros(198)])[None]
     alone = Union.of((ids, np.full((1, 0), NONE)), (scores, np.zeros((1, 0))))
-    assert fusion.distribution_based(alone)[0, 0] == 1
+    fused = fusion.distribution_based(alone)
+    assert alone.best(fused, 2).tolist() == [[1, 0]] and fused[0, 0] > 1
 
 
 def test_equal_scores_and_empty_results_have_no_undefined_value():
