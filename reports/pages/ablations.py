@@ -223,11 +223,11 @@ def word_columns(evidence: Evidence) -> list[Column]:
     ]
 
 
-def words_of(evidence: Evidence, variant: str, top_k: int | None = None) -> dict[str, Cell]:
-    """Cells of `word_columns` at a top-k, by default that of the report; a dash for dense vectors."""
+def words_of(evidence: Evidence, variant: str) -> dict[str, Cell]:
+    """Cells of `word_columns`; a dash for dense vectors."""
     if evidence.kinds.get(variant) == "dense":
         return dict.fromkeys(LEXICONS_OF, Cell(NOT_APPLICABLE))
-    at = {"task": "sparsity", "split": "test", "top_k": top_k or evidence.reading.top_k}
+    at = {"task": "sparsity", "split": "test", "top_k": evidence.reading.top_k}
     return {key: evidence.cell(variant, metric, **at) for key, metric in LEXICONS_OF.items()}
 
 

@@ -41,7 +41,7 @@ def recall(evidence: Evidence) -> Table:
     columns = [Column("variant", "Model"), Column("top_k", "Lexicons kept"), Column("seeds", "Seeds", integer)]
     columns += [Column(f"recall@{k} {way}", f"R@{k}", percent, group) for way, group in WAYS.items() for k in RECALLS]
     columns += [*word_columns(evidence), Column("source", "Source")]
-    rows = []
+    rows, elsewhere = [], Cell(NOT_APPLICABLE)
     for variant in evidence.variants:
         point = evidence.operating_point(variant)
         for top_k in _top_k(evidence, variant) if "top_k" in point else (None,):
@@ -50,7 +50,8 @@ def recall(evidence: Evidence) -> Table:
             for way in WAYS:
                 at = evidence.retrieval("test", way) | point | ({"top_k": top_k} if top_k else {})
                 cells |= {f"recall@{k} {way}": evidence.cell(variant, f"recall@{k}", **at) for k in RECALLS}
-            rows.append(cells | words_of(evidence, variant, top_k))
+            of_row = top_k in (None, evidence.reading.top_k)  # words are measured at one top-k
+            rows.append(cells | (words_of(evidence, variant) if of_row else dict.fromkeys(LEXICONS_OF, elsewhere)))
     keys = [column.key for column in columns]
     rows += [
         published_row(one, keys, {f"{metric} text_to_image": value for metric, value in one.values.items()})

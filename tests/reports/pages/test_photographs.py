@@ -76,9 +76,13 @@ def test_published_values_are_marked_and_are_no_records(judged):
 def test_lexicon_models_have_a_row_for_each_top_k_that_was_measured(judged):
     at_32 = judged.point("lexlip", corpus="flickr8k", data_id="photos")
     judged.retrieval(dataclasses.replace(at_32, top_k=64), 0.6)
+    of_words = dataclasses.replace(at_32, task="sparsity", engine="", bits=None, direction="", depth=None)
+    judged.store.write(of_words, {"caption_precision_weighted": 0.3})
     rows = [row for row in photographs.recall(Evidence(judged.store)).rows if row["source"].value == "measured"]
     found = {(row["variant"].value, row["top_k"].value): row["recall@1 text_to_image"].value for row in rows}
     assert set(found) == {("lexlip", 64), ("lexlip", 32), ("clip", "–")}
+    words = {row["top_k"].value: row["words weight"] for row in rows if row["variant"].value == "lexlip"}
+    assert words[64].value == "–" and words[32].value == pytest.approx(0.3), "measured at 32 lexicons"
     assert found["lexlip", 64] == pytest.approx(0.6, abs=0.05) and found["lexlip", 32] == pytest.approx(0.4, abs=0.05)
 
 
