@@ -11,13 +11,14 @@ from reports.pages import Section
 from reports.pages.ablations import LEXICONS_OF, word_columns, words_of
 from reports.records.corpora import is_photographs
 from reports.records.evidence import Evidence
-from reports.render.tables import NOT_APPLICABLE, Cell, Column, Table, integer, percent, signed
+from reports.render.tables import NOT_APPLICABLE, NOT_MEASURED, Cell, Column, Table, integer, percent, signed
 
 WAYS = {"text_to_image": "Text to image, %", "image_to_text": "Image to text, %"}
 RECALLS = (1, 5, 10)
 TOP_K = (64, 32)
 """Top-k lexicons of an image that have a row each, where measured."""
 TAUS = {"judgements_tau_c": "tau-c, experts", "judgements_tau_b": "tau-b, crowd"}
+JUDGES = {"expert": "Experts", "crowd": "Crowd"}
 JUDGED = {"task": "judgements", "split": "test"}
 
 
@@ -75,7 +76,8 @@ def judgements(evidence: Evidence) -> Table:
     columns += [
         Column(f"{key}{m}", label, hundredfold, group) for key, group in groups.items() for m, label in TAUS.items()
     ]
-    columns += [Column("pairs", "Pairs", integer), Column("source", "Source")]
+    columns += [Column(judge, label, integer, "Pairs of image and caption") for judge, label in JUDGES.items()]
+    columns += [Column("source", "Source")]
     rows = []
     for variant in evidence.variants:
         cells = {"variant": Cell(variant), "seeds": Cell(len(evidence.seeds(variant))), "source": Cell("measured")}
@@ -83,7 +85,7 @@ def judgements(evidence: Evidence) -> Table:
             cells[metric] = _tau(evidence, variant, metric, top_k=None, bits=None)
             pruned = _tau(evidence, variant, metric, top_k=r.top_k, bits=r.bits)
             cells[f"pruned {metric}"] = Cell("dense") if evidence.kinds.get(variant) == "dense" else pruned
-        rows.append(cells | {"pairs": evidence.cell(variant, "judgements_rows", **JUDGED, top_k=None)})
+        rows.append(cells | {judge: _pairs(evidence, variant, judge) for judge in JUDGES})
     keys = [column.key for column in columns]
     beside = published.of_corpus(published.JUDGEMENTS, evidence.corpora.given(evidence.corpus))
     rows += [published_row(one, keys, one.values) for one in beside]
@@ -91,6 +93,13 @@ def judgements(evidence: Evidence) -> Table:
     return Table(
         "judgements", "Agreement with people's grades: how well does a caption fit?", tuple(columns), rows, notes
     )
+
+
+def _pairs(evidence: Evidence, variant: str, judge: str) -> Cell:
+    """Number of pairs that the judges graded."""
+    rows = evidence.rows[(evidence.rows.task == JUDGED["task"]) & (evidence.rows.metric == "judgements_rows")]
+    mine = rows[(rows.variant == variant) & rows.knobs.str.contains(f'"judgements":"{judge}"', regex=False)]
+    return Cell(mine.value.iloc[-1], points=(mine.point_id.iloc[-1],)) if len(mine) else Cell(missing=NOT_MEASURED)
 
 
 def published_row(one: published.Published, keys: list[str], values: dict[str, float]) -> dict[str, Cell]:

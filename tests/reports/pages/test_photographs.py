@@ -13,6 +13,7 @@ from reports.records.corpora import is_photographs
 from reports.records.evidence import Evidence
 from tests.reports.html import Page
 
+PAIRS = {"judgements_tau_c": 5_664, "judgements_tau_b": 47_830}
 TAUS = {"judgements_tau_c": ("expert", 0.3), "judgements_tau_b": ("crowd", 0.2)}
 
 
@@ -26,7 +27,8 @@ def judged(made):
             plain = dataclasses.replace(searched, task="judgements", engine="", direction="", depth=None, queries=None)
             for metric, (kind, value) in TAUS.items():
                 for top_k, bits in ((None, None), (32, 8)) if variant == "lexlip" else ((None, None),):
-                    point = dataclasses.replace(plain, knobs={"judgements": kind}, top_k=top_k, bits=bits)
+                    scaled = {"query_top_k": None, "scale": 100.0} if bits else {}  # as records of lexicon vectors
+                    point = dataclasses.replace(plain, knobs={"judgements": kind} | scaled, top_k=top_k, bits=bits)
                     write(
                         made,
                         dataclasses.replace(point, data_id=f"photos-{kind}"),
@@ -40,7 +42,9 @@ def write(made, point, metric, value):
     spread = made.rng.normal(0, 0.5, made.images)
     outcomes = value + spread - spread.mean()
     rows = [{"query_id": str(i), "group": str(i), "outcome": outcome} for i, outcome in enumerate(outcomes)]
-    made.store.write(point, {metric: value, "judgements_rows": 5_664}, rows, started="2026-01-02T03:04:05+00:00")
+    made.store.write(
+        point, {metric: value, "judgements_rows": PAIRS[metric]}, rows, started="2026-01-02T03:04:05+00:00"
+    )
 
 
 def row(table, model):
@@ -58,6 +62,8 @@ def test_tau_is_that_of_the_records_with_an_interval(judged):
             mine = mine[mine.top_k.isna() if top_k is None else mine.top_k == top_k]
             assert set(cell.points) == set(mine.point_id) and cell.n == "60 images, 2 seeds"
     assert row(table, "clip")["pruned judgements_tau_c"].value == "dense"
+    pairs = [[row(table, model)[judge].value for judge in ("expert", "crowd")] for model in ("lexlip", "clip")]
+    assert pairs == [[5_664, 47_830]] * 2, "the column used to mix both"
 
 
 def test_published_values_are_marked_and_are_no_records(judged):
