@@ -4,6 +4,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 from models.errors import InputError
@@ -17,14 +18,15 @@ def run_command(module: str, *flags: str, failed: str) -> str:
     Raises:
         InputError: a non-zero exit code; the message starts with `failed`.
     """
-    command = [sys.executable, "-m", module, *flags]
-    with sigint_blocked():
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command, process = [sys.executable, "-m", module, *flags], None
     try:
+        with sigint_blocked():  # a Ctrl-C in between is raised at its end, when the process is known
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         out, _ = process.communicate()
     except BaseException:
-        process.kill()
-        process.wait()
+        if process is not None:
+            process.kill()
+            process.wait()
         raise
     if process.returncode:
         raise InputError(f"{failed} (its own message is above); again: python {' '.join(command[1:])}")
@@ -44,16 +46,23 @@ def build_report(home, profile: str = "") -> str:
 
 @contextlib.contextmanager
 def sigint_blocked() -> Iterator[None]:
-    """Blocks SIGINT in this thread; processes started inside inherit that, so Ctrl-C reaches their parent alone.
+    """Defers Ctrl-C to the end of the block; processes started inside never get it, so it reaches their parent alone.
 
     The parent must end them. A terminal sends SIGINT to the whole process group, and each Python process would
-    print a traceback.
+    print a traceback. They inherit the mask of this thread. The mask is not enough for this process: any other thread,
+    also one of a library, may take the signal, and Python then raises in the main thread.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    taken, is_main = [], threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *signalled: taken.append(signalled)) if is_main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # a pending signal is taken here
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+            if taken and callable(handler):
+                handler(*taken[0])

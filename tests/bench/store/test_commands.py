@@ -43,6 +43,31 @@ except KeyboardInterrupt:
 """
 
 
+AT_START = """
+import os, signal, subprocess
+from bench.store.commands import run_command
+
+class Started(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        started.append(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+started, subprocess.Popen = [], Started
+try:
+    run_command("timeit", "-n", "1", "-r", "1", "import time; time.sleep(600)", failed="")
+except KeyboardInterrupt:
+    print(started[0].poll())
+    started[0].kill()
+"""
+
+
+def test_ctrl_c_while_the_subprocess_starts_kills_it():
+    """It used to be raised before anything could kill the process, which then ran on."""
+    done = subprocess.run([sys.executable, "-c", AT_START], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == (f"{-signal.SIGKILL}\n", 0), done.stderr
+
+
 def test_ctrl_c_kills_the_subprocess():
     """In a process of its own: a JVM, which other tests start, ends this process at SIGINT."""
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120)
