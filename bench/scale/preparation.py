@@ -1,9 +1,7 @@
 """Records of what precedes a sweep: encoding rates, text latency, false negatives, statistics of vectors."""
 
-import contextlib
 import itertools
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +12,7 @@ from bench.store.machine import OtherWork, cores
 from bench.store.records import Point, RecordStore
 from bench.tasks import evaluation
 from bench.tasks import timing as measure
+from bench.tasks.query_table.end_to_end import torch_threads
 from bench.vectors import encode
 from bench.vectors.statistics import describe
 
@@ -63,7 +62,7 @@ def text_latency(encoder, texts: list[str], threads: int) -> tuple[dict[str, flo
     The trap: torch's own threads are not among the pools that `pinned` limits. Two of them on one core wait for each
     other for hundreds of milliseconds, so their number is set separately.
     """
-    with OtherWork() as other, measure.pinned(threads), _torch_threads(threads):
+    with OtherWork() as other, measure.pinned(threads), torch_threads(threads):
         for text in texts[: measure.WARM_UP_QUERIES]:
             encoder.texts([text])
         microseconds = []
@@ -73,18 +72,6 @@ def text_latency(encoder, texts: list[str], threads: int) -> tuple[dict[str, flo
             microseconds.append((time.perf_counter_ns() - began) / 1000)
     latency_us = np.array(microseconds)
     return {f"encode_text_latency_p{p}_us": evaluation.percentile(latency_us, p) for p in PERCENTILES}, other.note()
-
-
-@contextlib.contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def record_satisfying(store: RecordStore, corpus, base: Point, sizes: list[int], force: bool) -> None:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from models.config import Count, Positive
 from models.losses import symmetric_info_nce
-from models.query_table.table import Method
+from models.query_table import Method
 
 START = math.log(math.e - 1)
 """softplus(START) = 1: all tokens start with equal weights."""

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from safetensors import SafetensorError
@@ -16,11 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from models.errors import InputError
 from models.files import BrokenFileError, atomic_folder, read_json, sha256, sha256_text, write_json
+from models.query_table import METHODS, Method
 from models.tokenizer import LEXICON, LexiconTokenizer
 
-Method = Literal["idf", "learned", "free"]
-METHODS = get_args(Method)
-"""idf of the training captions; softplus of a linear map of a token's embedding; a parameter for each token."""
 WEIGHTS, ABOUT, TOKENIZER = "table.safetensors", "table.json", "tokenizer.json"
 TENSOR = "weights_V"
 FORMAT = 1

@@ -11,8 +11,9 @@ import torch
 from models.errors import InputError
 from models.files import BrokenFileError
 from models.lexlip import LexLIP
+from models.query_table import METHODS
 from models.query_table.learn import LearnConfig, PairBatch, TokenWeights, batch_loss, learn, table_of
-from models.query_table.table import ABOUT, METHODS, WEIGHTS, QueryTable, fingerprint
+from models.query_table.table import ABOUT, WEIGHTS, QueryTable, fingerprint
 
 
 def table_with(tokenizer, weights: dict[str, float], rest: float = 0.0) -> QueryTable:

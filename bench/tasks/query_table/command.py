@@ -28,7 +28,7 @@ from bench.vectors.format import to_csr
 from bench.vectors.impacts import SCALE, quantise
 from bench.vectors.statistics import evenly
 from models.errors import InputError
-from models.query_table.table import METHODS
+from models.query_table import METHODS
 
 if TYPE_CHECKING:
     from bench.tasks.query_table.encoder import TableEncoder

@@ -10,8 +10,9 @@ from bench.tasks.query_table.encoder import TableEncoder
 from bench.tasks.query_table.end_to_end import torch_threads
 from bench.tasks.query_table.pairs import Pairs, open_pairs
 from bench.vectors.encoder import Encoder
+from models.query_table import Method
 from models.query_table.learn import LearnConfig, TokenWeights, learn
-from models.query_table.table import Method, QueryTable
+from models.query_table.table import QueryTable
 
 log = logging.getLogger(__name__)
 OF_TABLE = ("models.query_table.table", "models.tokenizer")

@@ -20,7 +20,7 @@ from bench.vectors.read import open_vectors
 from models import checkpoint
 from models.errors import InputError
 from models.files import read_json
-from models.query_table.table import METHODS
+from models.query_table import METHODS
 from tests.bench.tasks.conftest import IMAGES, SPEC, TOP_K
 
 KINDS = ("encoder", *METHODS)
