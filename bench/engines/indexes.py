@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,7 @@ def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, f
     folder = Path(home) / "indexes" / index_id
     if force or not folder.is_dir():
         if made_from["bits"]:
-            check_scale(vectors.vectors, vectors.bits, vectors.scale)
+            check_scale(replace(vectors, bits=None), vectors.bits, vectors.scale)
         log.info("index %s: building (%s of %d items)", index_id, engine, vectors.count)
         _build(folder, engine, shuffled(vectors), threads, knobs, made_from)
     about = read_json(folder / "index.json", _remedy(folder))

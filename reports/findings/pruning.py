@@ -13,7 +13,12 @@ BOUNDS, ADAPTIVE = "block_bounds", "adaptive_pruning"
 MOST_WORK = 0.3  # postings alive and maxima read over all postings, in the best order: above it, pruning cannot pay
 ORDERS = {"given": "as they come", "clustered": "clustered", "bisected": "bisected"}
 FIXED = "count"
-RULES = {FIXED: "fixed number", "mass": "share of the weight", "threshold": "one threshold"}
+RULES = {
+    FIXED: "fixed number",
+    "mass": "share of the weight",
+    "threshold": "one threshold",
+    "published": "fixed number, length as cut",
+}
 LEFT = "over {over}: at best {share}% of the work is left ({order}, blocks of {block})"
 TEMPLATES = {
     "pays": f"Exact pruning can pay {LEFT}, no more than {{rule}}%.",

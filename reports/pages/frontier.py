@@ -221,5 +221,6 @@ def adaptive_table(found: list[dict[str, Cell]]) -> Table:
         *(Column(f"gain {rule}", RULES[rule], points, "R@1 minus that") for rule in list(RULES)[1:]),
     )  # fmt: skip
     notes = ("All rules keep the same number of lexicons in all: a fixed number for every image, those that hold a "
-             "share of an image's weight, or those above one threshold.",)  # fmt: skip
+             "share of an image's weight, or those above one threshold. Pruned images are made unit vectors again, "
+             "except in the last column, which prunes as published.",)  # fmt: skip
     return Table("adaptive", "Rules that keep lexicons, at equal total postings", columns, found, notes)

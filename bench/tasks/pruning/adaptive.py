@@ -3,8 +3,8 @@
     lexlip-bench adaptive-pruning --checkpoint LEXLIP --corpus scenes --images 1000
 
 For each budget, the number of lexicons per image in the mean, every rule of `bench.tasks.pruning.rules` keeps exactly
-the same number of postings, and R@K is measured with 8-bit impacts by exact search. Luo et al., 2023, leave the choice
-of the number per image to future work.
+the same number of postings, and R@K is measured with 8-bit impacts by exact search. Pruned images are made unit vectors
+again, except by the rule "published". Luo et al., 2023, leave the choice of the number per image to future work.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from bench.store import cli
 from bench.store.config import code_fingerprint
 from bench.store.records import RecordStore
 from bench.tasks import evaluation
-from bench.tasks.pruning.rules import RULES, kept
+from bench.tasks.pruning.rules import PUBLISHED, RULES, kept
 from bench.tasks.recall import read_top_k
 from bench.tasks.relevance import Relevance
 from bench.tasks.retrieval import typed
 from bench.tasks.sparsity import active
 from bench.tasks.subject import Measurement, Slice, Subject, add_subject
-from bench.vectors.impacts import SCALE, Impacts, prune, quantise
+from bench.vectors.impacts import SCALE, Impacts, prune, quantise, unit_again
 from bench.vectors.statistics import flops_per_pair
 from models.errors import InputError
 
@@ -60,7 +60,7 @@ def measure_adaptive(measurement: Measurement, budgets: tuple[int, ...] = BUDGET
                 images = encoded.images.to_scipy()
                 queries = Impacts(encoded.captions, None, BITS).to_scipy()
             rows, parameter = kept(images, rule, prune(images, budget).nnz)
-            documents = quantise(rows, SCALE, BITS)
+            documents = quantise(rows if rule == PUBLISHED else unit_again(rows, images), SCALE, BITS)
             ids, _ = typed.search(queries.astype(np.int64), documents.astype(np.int64), DEPTH)
             ranks, relevant = relevance.ranks(ids)
             values = {f"recall@{k}": evaluation.success_at(k, ranks, relevant, DEPTH) for k in (1, 5, 10)}

@@ -36,8 +36,11 @@ RULES = {
     "mass": mass_before,
     "threshold": lambda rows: -rows.data.astype(np.float64),
 }
+PUBLISHED = "published"
+RULES[PUBLISHED] = RULES["count"]
 """count: the same number for every item. mass: the smallest set that holds a share of the item's weight. threshold:
-every weight above a value that all items share; weights of L2-normalised items are meant."""
+every weight above a value that all items share; weights of L2-normalised items are meant. published: as count, and the
+items are not made unit vectors again, as Luo et al., 2023, prune."""
 
 
 def kept(rows: scipy.sparse.csr_array, rule: str, postings: int) -> tuple[scipy.sparse.csr_array, float]:
@@ -52,4 +55,6 @@ def kept(rows: scipy.sparse.csr_array, rule: str, postings: int) -> tuple[scipy.
     indptr = np.searchsorted(chosen, rows.indptr)
     parts = rows.data[chosen], rows.indices[chosen], indptr
     last = float(keys[chosen].max()) if count else 0.0
-    return scipy.sparse.csr_array(parts, shape=rows.shape), {"count": last + 1, "mass": last}.get(rule, -last)
+    return scipy.sparse.csr_array(parts, shape=rows.shape), {"count": last + 1, PUBLISHED: last + 1, "mass": last}.get(
+        rule, -last
+    )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bench.vectors.impacts import Impacts, prune, quantise
+from bench.vectors.impacts import Impacts, prune, quantise, unit_again
 from bench.vectors.read import LexiconVectors
 
 # few distinct values, so that ties are common
@@ -14,7 +14,10 @@ MATRICES = hnp.arrays(
 )
 
 
-@given(MATRICES, st.one_of(st.none(), st.integers(1, 13)))
+LONGER = MATRICES.map(lambda rows: 2 * rows + (rows > 0))  # no row of unit length
+
+
+@given(LONGER, st.one_of(st.none(), st.integers(1, 13)))
 def test_prune_keeps_the_largest_weights_with_ties_to_lower_ids(rows, top_k):
     expected = np.zeros_like(rows)
     for row, kept in zip(rows, expected, strict=True):
@@ -24,6 +27,25 @@ def test_prune_keeps_the_largest_weights_with_ties_to_lower_ids(rows, top_k):
     assert np.array_equal(pruned.toarray(), expected)
     assert pruned.nnz == np.count_nonzero(expected)
     assert all(np.all(np.diff(pruned.indices[a:b]) > 0) for a, b in zip(pruned.indptr, pruned.indptr[1:], strict=False))
+
+
+def test_pruned_unit_rows_are_unit_rows_again_and_others_keep_their_weights():
+    rows = sp.csr_array(np.array([[0.48, 0.6, 0.64, 0], [0, 0, 0, 1], [3, 4, 1, 0], [0, 0, 0, 0]], np.float32))
+    pruned = prune(rows, 2)
+    length = np.hypot(0.6, 0.64)
+    by_hand = [[0, 0.6 / length, 0.64 / length, 0], [0, 0, 0, 1], [3, 4, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(pruned.toarray(), by_hand, rtol=1e-6)
+    assert pruned.dtype == np.float32
+    assert np.array_equal(unit_again(rows, rows).toarray(), rows.toarray()), "nothing was cut"
+
+
+@given(MATRICES, st.integers(1, 5), st.sampled_from([np.float16, np.float32]))
+def test_pruning_keeps_unit_length_at_any_precision(rows, top_k, dtype):
+    rows = rows[rows.any(axis=1)]
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(dtype).astype(np.float32)
+    pruned = prune(sp.csr_array(rows), top_k).toarray()
+    np.testing.assert_allclose(np.linalg.norm(pruned, axis=1), np.linalg.norm(rows, axis=1), rtol=1e-5)
+    assert (np.argsort(-pruned, axis=1, kind="stable")[:, 0] == rows.argmax(axis=1)).all(), "the order of weights stays"
 
 
 def test_prune_refuses_less_than_one():

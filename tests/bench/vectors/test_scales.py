@@ -5,6 +5,10 @@ import pytest
 import scipy.sparse as sp
 
 from bench.engines.indexes import build_index
+from bench.scale.plan import Grid, Lexicons
+from bench.scale.points import Gallery
+from bench.scale.scales import with_scales
+from bench.store.records import Point
 from bench.vectors.impacts import Impacts, quantise
 from bench.vectors.read import LexiconVectors
 from bench.vectors.scales import Weights, check_scale
@@ -71,3 +75,15 @@ def test_no_index_is_built_from_saturated_weights(tmp_path):
     assert not (tmp_path / "indexes").exists()
     scale = Weights.of(splade).scale(8)
     assert build_index(tmp_path, "impact", Impacts(splade, bits=8, scale=scale), "v").bytes
+
+
+def test_scales_of_imported_vectors_suit_pruned_unit_rows(tmp_path):
+    """Sixteen equal weights of 0.25 become four of 0.5: a scale for 0.25 would cut all of them."""
+    flat = vectors(np.full((40, 16), 0.25))
+    with pytest.raises(
+        InputError, match=r"cuts 100% of the weights at 255 .*the largest weight is 0.5: give a scale of 510"
+    ):
+        build_index(tmp_path, "impact", Impacts(flat, top_k=4, bits=8, scale=1020.0), "v")
+    grid = Grid(main=Lexicons(top_k=8), top_k=(4,), bits=(), query_top_k=(None,))
+    gallery = Gallery(documents=flat, queries=flat, documents_id="d", queries_id="q", base=Point(task="scale"))
+    assert with_scales(gallery, grid, fitted=True).scales[8] == (510.0, 1020.0)

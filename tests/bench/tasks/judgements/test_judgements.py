@@ -102,7 +102,7 @@ def test_an_open_clip_model_is_measured_the_same_way(spec, tmp_path, capsys):
 
 
 def test_quantised_scores_by_hand(spec, run, checkpoints, tmp_path):
-    """The image's 4 strongest lexicons, times the whole caption, both rounded to hundredths."""
+    """The image's 4 strongest lexicons as a unit vector, times the whole caption, both rounded to hundredths."""
     run(checkpoints[0], spec, "--top-k", "4")
     encoder = Encoder(checkpoints[0])
     corpus = open_corpus(spec | {"pixels": encoder.model.pixels})
@@ -111,7 +111,7 @@ def test_quantised_scores_by_hand(spec, run, checkpoints, tmp_path):
     for image_id, image in corpus.images("test"):
         weights = encoder.images(image[None])[0]
         weights[np.argsort(-weights, kind="stable")[4:]] = 0
-        images[image_id] = np.rint(100 * weights)
+        images[image_id] = np.rint(100 * weights / np.linalg.norm(weights))
     judged = read(CROWD, find(corpus)[CROWD])
     scores = [images[i] @ texts[c] for i, c in zip(judged.images, judged.captions, strict=True)]
     expected = kendalltau(scores, judged.grades_NS[:, 0], variant="b").statistic
