@@ -1,6 +1,6 @@
 """Corpora of real photographs: recall beside published values, words, and graded judgements.
 
-Pictures are shown by "Look inside" of a user's own build only: bundles leave those of photographs out.
+Pictures and captions are shown by "Look inside" of a user's own build only: bundles leave those of photographs out.
 """
 
 from dataclasses import replace

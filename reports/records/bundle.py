@@ -11,7 +11,8 @@ like the results folder of a home, and holds the same values.
 
 - A column is one page of one row group: every point has the same queries, and a compressor sees that only in a page.
 - Ranks are split into their bytes, most of which are zero.
-- Images of other corpora than the embedded ones are left out: their licences may forbid to pass them on.
+- Examples (captions and images) of photographs are left out: their licences may forbid to pass them on.
+- Folders in commands become FOLDER: they are private, and of no use elsewhere.
 """
 
 import functools
@@ -32,7 +33,8 @@ ROWS = "records.parquet"
 SIDECARS = ("queries", "examples")  # rankings are too large to commit
 WHOLE = 2**30  # bytes, rows: larger than any column, so that each is one page
 RANKS = "ranks.list.element"
-HOME = r" --home(?:=|\s+)(?:'[^']*'|\S+)"  # removed from commands: a private path
+HOME = r" --home(?:=|\s+)(?:'[^']*'|\S+)"  # removed from commands
+FOLDER = r"(?:(?<=')(?:~|[A-Za-z]:)?[/\\][^']*(?='))|(?<![\w.~:/\\])(?:~|[A-Za-z]:)?[/\\][^\s,'\"}\]]+"
 
 
 class Bundle:
@@ -113,7 +115,9 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
         parts.append((store, rows[~rows.point_id.isin(seen)]))
         seen |= set(rows.point_id)
     everything = pd.concat([rows for _, rows in parts], ignore_index=True)
-    everything["command"] = everything.command.str.replace(HOME, "", regex=True)
+    for column in ("command", "note"):
+        without_home = everything[column].str.replace(HOME, "", regex=True)
+        everything[column] = without_home.str.replace(FOLDER, "FOLDER", regex=True)
     private = set(everything[everything.corpus.fillna("").map(is_photographs)].point_id)
     with atomic_folder(folder) as partial:
         _write(everything, partial / ROWS)
@@ -122,13 +126,11 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
                 (point_id, getattr(store, name)(point_id))
                 for store, rows in parts
                 for point_id in rows.point_id.unique()
+                if name != "examples" or point_id not in private
             ]
             found = [part.assign(point_id=point_id) for point_id, part in found if part is not None and len(part)]
             if found:
-                made = pd.concat(found, ignore_index=True)
-                if "image" in made:
-                    made.loc[made.point_id.isin(private), "image"] = None
-                _write(made, partial / f"{name}.parquet")
+                _write(pd.concat(found, ignore_index=True), partial / f"{name}.parquet")
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:

@@ -65,12 +65,27 @@ def test_a_bundle_takes_some_tasks_of_a_home_and_adds_those_of_another(home, mad
         write([made.store], tmp_path / "other", {"scale"})
 
 
-def test_a_bundle_does_not_say_where_its_records_lay(made, tmp_path):
-    for number, home in enumerate(("/home/me/runs", "'/a b/runs'", "=x")):
-        flag = f"--home{home}" if home[0] == "=" else f"--home {home}"
-        point = dataclasses.replace(
-            made.point("lexlip", seed=number), command=f"python -m bench.scale {flag} --corpus 1M"
-        )
-        made.store.write(point, {"recall@1": 0.5})
+COMMANDS = {
+    "python -m bench.scale --home /home/me/runs --corpus 1M": "python -m bench.scale --corpus 1M",
+    "python -m bench.scale --home '/a b/runs' --corpus 1M": "python -m bench.scale --corpus 1M",
+    "python -m bench.scale --home=x --corpus 1M": "python -m bench.scale --corpus 1M",
+    "lexlip-bench recall --checkpoint /home/me/runs/a/best --corpus scenes": (
+        "lexlip-bench recall --checkpoint FOLDER --corpus scenes"
+    ),
+    "ablations.run --home r 'data.corpus={name: flickr8k, root: /data/f8k, check_counts: false}'": (
+        "ablations.run 'data.corpus={name: flickr8k, root: FOLDER, check_counts: false}'"
+    ),
+    "lexlip-bench recall --checkpoint '/a b/best' --corpus '{\"annotations\": \"~/c/x.csv\"}'": (
+        "lexlip-bench recall --checkpoint 'FOLDER' --corpus '{\"annotations\": \"FOLDER\"}'"
+    ),
+    r"lexlip-bench recall --checkpoint C:\runs\best --split test": "lexlip-bench recall --checkpoint FOLDER --split test",
+    "lexlip-bench recall --model open_clip:ViT-B-32/laion2b_s34b_b79k --corpus runs/mine 'rounds=1 top_k=[8,32]'": None,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_bundle_does_not_say_where_its_records_lay(made, tmp_path, command):
+    point = dataclasses.replace(made.point("lexlip"), command=command)
+    made.store.write(point, {"recall@1": 0.5})
     write([made.store], tmp_path / "reference")
-    assert set(Bundle(tmp_path / "reference").read().command) == {"python -m bench.scale --corpus 1M"}
+    assert set(Bundle(tmp_path / "reference").read().command) == {COMMANDS[command] or command}
