@@ -78,7 +78,7 @@ COMMANDS = {
     "lexlip-bench recall --checkpoint '/a b/best' --corpus '{\"annotations\": \"~/c/x.csv\"}'": (
         "lexlip-bench recall --checkpoint 'FOLDER' --corpus '{\"annotations\": \"FOLDER\"}'"
     ),
-    r"lexlip-bench recall --checkpoint C:\runs\best --split test": "lexlip-bench recall --checkpoint FOLDER --split test",
+    r"lexlip-bench recall --checkpoint C:\runs\best --bits 8": "lexlip-bench recall --checkpoint FOLDER --bits 8",
     "lexlip-bench recall --model open_clip:ViT-B-32/laion2b_s34b_b79k --corpus runs/mine 'rounds=1 top_k=[8,32]'": None,
 }
 
