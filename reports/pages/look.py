@@ -34,7 +34,7 @@ def images(evidence: Evidence) -> list[dict]:
     Without kept words, the relevant images of kept queries, with the lexicons that the caption shares with them.
     """
     shown: dict[str, dict] = {}
-    for name in (evidence.reading.reference, evidence.reading.words):
+    for name in dict.fromkeys((evidence.reading.reference, evidence.reading.words)):
         examples = _words_kept(evidence, name)
         for own in (
             examples[examples.words.notna()].drop_duplicates("image_id").itertuples() if examples is not None else ()

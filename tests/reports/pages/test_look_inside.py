@@ -221,15 +221,19 @@ def own_words(query_id, text, rank, relevant, **own) -> dict:
 @pytest.fixture
 def as_words(made):
     """Two images of the reference and of the variant of words; the first is found second, the other is not found."""
-    made.retrieval(made.point("lexlip"), 0.5)
-    made.retrieval(made.point("clip"), 0.5)
+    return with_words(made, ("lexlip", "lexlip_words"))
+
+
+def with_words(made, variants):
+    for variant in (variants[0], "clip"):
+        made.retrieval(made.point(variant), 0.5)
     own = {"captions": json.dumps(["a red cat", made.hostile]), "words": json.dumps(SAID)}
     rows = [own_words("0001-0", "a red cat", 1, False), own_words("0001-0", "a red cat", 2, True, **own)]
     rows += [
         own_words("0002-0", "a dog", None, True, captions="[]", words='[["night", 0.5, 0, null], ["x", NaN, 1, 1], 7]')
     ]
     values = {"active_mean": 3.0, "caption_precision_weighted": 0.7, "strongest_is_word": 0.9}
-    for variant in ("lexlip", "lexlip_words"):
+    for variant in variants:
         at = dataclasses.replace(made.point(variant, task="sparsity"), engine="", bits=None, direction="", depth=None)
         made.store.write(at, values, examples=rows)
         made.store.write(dataclasses.replace(at, top_k=None), values)
@@ -246,6 +250,11 @@ def test_each_image_has_its_words_and_captions(as_words):
     ]  # fmt: skip
     assert (side["query"], side["rank"], other["rank"]) == ("a red cat", 2, None)
     assert len(other["words"]) == 1, "malformed words are left out"
+
+
+def test_a_home_without_the_reference_shows_its_words_once(made):
+    first, _ = look.images(Evidence(with_words(made, ("lexlip_words",)).store))
+    assert [side["variant"] for side in first["sides"]] == ["lexlip_words"]
 
 
 def test_the_page_shows_images_as_words(as_words):
