@@ -42,7 +42,7 @@ def _not_measured(evidence: Evidence) -> Iterator[tuple[str, str]]:
     r, rows = evidence.reading, evidence.rows
     absent = [name for name in (r.reference, r.baseline, *EXPECTED) if name not in evidence.variants]
     if absent and not evidence.corpus.startswith(OWN):
-        yield f"Models: {', '.join(absent)}", f"{len(evidence.variants)} models"
+        yield f"Models: {', '.join(absent)}", f"{len(evidence.variants)} measured"
     trained = [name for name in evidence.variants if not name.startswith(UNTRAINED)]
     few = [name for name in trained if len(evidence.seeds(name)) < FEW_SEEDS]
     if few:
