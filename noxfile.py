@@ -90,6 +90,37 @@ def bench(session: nox.Session) -> None:
     _run(session, "pytest", *suites, *storage)
 
 
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """What only a GPU can tell, the short parts first: kernels, FAISS, `small`; `-- --toy` tries it on a CPU."""
+    os.environ.setdefault("LEXLIP_BENCH_FAISS", "cpu" if session.posargs else "gpu")
+    toy = session.posargs == ["--toy"]
+    if session.posargs and not toy:
+        session.error(f"{' '.join(session.posargs)}: expected --toy or nothing")
+    _install(session, "test")
+    home, suite = "runs/gpu-toy" if toy else "runs", "tests/bench/benchmarks"
+    benchmark = ["pytest", "--benchmark-only", "--record-home", home]
+    head = ["--shape", "items=4", "--shape", "lexicons=2000", "--shape", "width=64"] if toy else []
+    queue = ["--shape", "batch=16", "--shape", "queue=256", "--shape", "lexicons=2000"] if toy else []
+    sweep = ["--corpus", f"synthetic:flickr8k:{'10k' if toy else '1M'}", "--sizes", "10k" if toy else "1M"]
+    sweep += ["--engines", "impact,faiss-flat,faiss-flat-gpu,faiss-ivf-pq,faiss-ivf-pq-gpu", "vocabularies=[]"]
+    quick = ["rounds=1", "seconds=0.1", "batch_seconds=0.1"] if toy else []
+    commands = (
+        [*benchmark, f"{suite}/bench_lexicon_head.py", *head],
+        [*benchmark, f"{suite}/bench_key_queue.py", *queue],
+        ["bench.scale", "--home", home, *sweep, *quick],
+        ["ablations.run", "--home", home, "--profile", "smoke" if toy else "small", "--variants", "lexlip,clip"],
+    )
+    failed = []
+    for command in commands:  # a part that fails must not cost the others their time; each resumes
+        try:
+            session.run("python", "-m", *command, env=ENVIRONMENT)
+        except nox.command.CommandFailed:
+            failed.append(" ".join(command))
+    if failed:
+        session.error(f"failed: {'; '.join(failed)}")
+
+
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 

@@ -56,8 +56,11 @@ def unit_again(pruned: "scipy.sparse.csr_array", rows: "scipy.sparse.csr_array")
 
 def _lengths(rows: "scipy.sparse.csr_array") -> np.ndarray:
     """(N,) float64: Euclidean lengths of the rows."""
-    squares = np.concatenate([[0.0], np.cumsum(np.square(rows.data, dtype=np.float64))])
-    return np.sqrt(np.diff(squares[rows.indptr]))
+    lengths, filled = np.zeros(rows.shape[0]), np.diff(rows.indptr) > 0
+    lengths[filled] = np.add.reduceat(
+        np.square(rows.data, dtype=np.float32), rows.indptr[:-1][filled], dtype=np.float64
+    )
+    return np.sqrt(lengths)
 
 
 def quantise(rows: "scipy.sparse.csr_array", scale: float = SCALE, bits: int = 8) -> "scipy.sparse.csr_array":

@@ -48,6 +48,13 @@ def test_pruning_keeps_unit_length_at_any_precision(rows, top_k, dtype):
     assert (np.argsort(-pruned, axis=1, kind="stable")[:, 0] == rows.argmax(axis=1)).all(), "the order of weights stays"
 
 
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(0, 6), st.integers(1, 12))), st.integers(1, 5))
+def test_pruned_integers_keep_their_values(rows, top_k):
+    """Squares of 8 bits overflow, so that a row of any length could seem to have length 1."""
+    pruned = prune(sp.csr_array(rows), top_k).toarray()
+    assert pruned.dtype == np.uint8 and np.array_equal(pruned[pruned > 0], rows[pruned > 0])
+
+
 def test_prune_refuses_less_than_one():
     with pytest.raises(ValueError, match="top_k 0"):
         prune(sp.csr_array(np.ones((1, 2), np.float32)), 0)
