@@ -3,10 +3,12 @@
 import itertools
 from dataclasses import replace
 
-from reports.findings import fronts, hybrid, pruning
+from reports.findings import fronts, hybrid, pruning, query_tables
 from reports.findings.fronts import FLOORS, Front
 from reports.findings.hybrid import Method, Pair
 from reports.findings.pruning import FIXED, ORDERS, RULES, Bounds
+from reports.findings.query_tables import KINDS as QUERIES
+from reports.findings.query_tables import TIMES, Tables
 from reports.pages import Section
 from reports.pages.answer import QUALITIES, marks, names_of
 from reports.records.evidence import Evidence
@@ -17,6 +19,7 @@ from reports.render.tables import Cell, Column, Table, brief, integer, percent, 
 
 RUN = "Not measured. Run: lexlip-bench "
 ENGINE = "engine_recall@10"
+END_TO_END = TIMES[0]
 MOST = 5  # searches of a kind in a table
 CASCADE = 100  # results that the cascades of the chart re-rank, or the next fewer
 LOOKS = {"a model alone": hybrid.ALONE, "both fused": ("rrf", "dbsf", "convex"),
@@ -26,6 +29,7 @@ LOOKS = {"a model alone": hybrid.ALONE, "both fused": ("rrf", "dbsf", "convex"),
 def sections(evidence: Evidence) -> list[Section]:
     compared, together = fronts.fronts(evidence), hybrid.pairs(evidence)
     skipped, kept = pruning.bounds(evidence), pruning.adaptive(evidence)
+    without_encoder = query_tables.tables(evidence)
     tables = [(pair, hybrid_table(pair, place)) for place, pair in enumerate(together, 1)]
     made = [Section("fronts", "Who wins at equal engine recall", empty=f"{RUN}scale --corpus 1M")]
     if compared:
@@ -39,6 +43,11 @@ def sections(evidence: Evidence) -> list[Section]:
             "hybrid", "Both models together", hybrid.sentences(together), hybrid_charts(together, evidence.corpus),
             [table for pair, table in tables if not pair.control], [table for pair, table in tables if pair.control],
             empty=f"{RUN}hybrid --checkpoint LEXLIP --with CLIP",
+        ),
+        Section(
+            "query_tables", "Queries without a text encoder", query_tables.sentences(without_encoder),
+            query_table_charts(without_encoder, evidence.corpus), query_table_tables(without_encoder),
+            empty=f"{RUN}query-table --checkpoint LEXLIP",
         ),
         Section(
             "bounds", "Can exact search skip blocks?", tuple(one.sentence for one in skipped), [],
@@ -165,6 +174,50 @@ def hybrid_table(pair: Pair, place: int) -> Table:
     caption = f"{what}: {pair.title}, {integer(pair.images)} images"
     rows = [{"method": Cell(one.label)} | one.cells for one in pair.methods]
     return Table("hybrid" if place == 1 else f"hybrid_{place}", caption, columns, rows, notes)
+
+
+# --- queries without a text encoder
+
+
+def query_table_charts(found: list[Tables], corpus: str) -> list[Chart]:
+    """R@1 against the time from text to results: a panel for each model, a mark for each kind of queries."""
+    panels, alt = [], []
+    for one in found:
+        series = []
+        for colour, (name, cells) in enumerate(one.cells.items()):
+            recall, spent = cells["recall@1"], cells[END_TO_END]
+            if not recall.missing and not spent.missing:
+                said = f"{QUERIES[name]}: R@1 {percent(recall.value)} %, {significant(spent.value)} µs"
+                bounds = (None, None) if recall.low is None else (100 * recall.low, 100 * recall.high)
+                mark = Mark(spent.value, 100 * recall.value, f"{said}\n{source(recall)}", *bounds)
+                series.append(Series(QUERIES[name], (mark,), colour))
+                alt.append(f"{one.model}, {said}")
+        if series:
+            axes = Axis("microseconds from text to results, median", log=True), Axis("R@1, %", zero=True)
+            panels.append(Panel(f"{one.model}, {integer(one.images)} images", *axes, tuple(series)))
+    title, subtitle = (
+        "What the text encoder gives, and what it costs",
+        "One query at a time, one thread; 95% intervals.",
+    )
+    return [Chart("query_tables", title, subtitle, corpus, "; ".join(alt), tuple(panels))] if panels else []
+
+
+def query_table_tables(found: list[Tables]) -> list[Table]:
+    columns = (
+        Column("model", "Model"), Column("queries", "Queries from"), Column("recall@1", "R@1, %", percent),
+        Column("gain", "R@1 minus the encoder's", points), Column("recall@10", "R@10, %", percent),
+        Column("active_lexicons_text", "Lexicons of a query", significant),
+        Column(END_TO_END, "median", significant, "Text to results, µs"),
+        Column("end_to_end_p95_us", "95th percentile", significant, "Text to results, µs"),
+        Column("share", "Of it encoding, %", percent),
+    )  # fmt: skip
+    rows = [
+        {"model": Cell(f"{one.model}, {integer(one.images)} images"), "queries": Cell(QUERIES[name])} | cells
+        for one in found for name, cells in one.cells.items()
+    ]  # fmt: skip
+    notes = ("The same index of images for all. A table has a weight for each token: a query is its distinct tokens. "
+             "idf: counted in the captions of the training; learned: from them and the indexed images.",)  # fmt: skip
+    return [Table("query_tables", "Queries without a text encoder", columns, rows, notes)] if rows else []
 
 
 # --- pruning

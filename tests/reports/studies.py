@@ -1,4 +1,4 @@
-"""Made-up records of hybrid search and of the pruning studies, as their commands write them."""
+"""Made-up records of hybrid search, of query tables and of the pruning studies, as their commands write them."""
 
 import dataclasses
 
@@ -50,12 +50,32 @@ def adaptive(made: Made, hits: dict[str, list[int]], budget=8, flops=2.0, varian
         made.store.write(dataclasses.replace(made.point(variant), **fields), values, rows, started=STARTED)
 
 
+def query_tables(
+    made: Made, hits: dict[str, list[int]], times_us: dict[str, float], variant="lexlip", **change
+) -> None:
+    """Both points of each kind of queries; hits: as in `hybrid`; encoding takes half of the time."""
+    for name, found in hits.items():
+        knobs = {"queries": name} | ({} if name == "encoder" else {"table": "0123456789abcdef"})
+        point = dataclasses.replace(made.point(variant), task="query_table", knobs=knobs, **change)
+        rows = [
+            {"query_id": f"q{i}", "group": f"g{i}", "ranks": [1 if hit else 2], "relevant": 1, "latency_us": None}
+            for i, hit in enumerate(found)
+        ]
+        values = {"recall@1": sum(found) / len(found), "recall@10": 1.0, "active_lexicons_text": 9.0}
+        made.store.write(point, values | {"flops_per_pair": 2.0}, rows, started=STARTED)
+        if name in times_us:
+            us = times_us[name]
+            values = {"end_to_end_p50_us": us, "end_to_end_p95_us": 2 * us, "encode_text_latency_p50_us": us / 2}
+            made.store.write(dataclasses.replace(point, batch_mode="single"), values, started=STARTED)
+
+
 def every(made: Made) -> None:
-    """Records of all three studies, with a control."""
+    """Records of all four studies, with a control."""
     alone = {"first": [1] * 10 + [0] * 10, "second": [0] * 20}
     more = alone | {"rrf": [1] * 16 + [0] * 4, "convex": [1] * 18 + [0] * 2, "first_then_second 10": [1] * 20}
     hybrid(made, more | {"first_then_second 300": [1] * 12 + [0] * 8, "union": [1] * 20})
     hybrid(made, alone | {"convex": [1] * 12 + [0] * 8}, other="lexlip", seeds=(0, 1))
+    query_tables(made, {"encoder": [1] * 10 + [0] * 10, "idf": [1] * 6 + [0] * 14}, {"encoder": 900.0, "idf": 100.0})
     bounds(made)
     for budget in (4, 8, 16):
         hits = {"count": [1] * budget + [0] * (20 - budget), "mass": [1] * (budget + 2) + [0] * (18 - budget)}

@@ -7,7 +7,7 @@ import pytest
 from bench.__main__ import COMMANDS
 from bench.store.records import RecordStore
 from reports.build import build
-from reports.findings import fronts, hybrid, pruning
+from reports.findings import fronts, hybrid, pruning, query_tables
 from reports.pages import frontier
 from reports.records.evidence import Evidence
 from tests.reports import studies
@@ -170,6 +170,37 @@ def test_a_newer_second_model_stands_alone(made):
     assert [(one.name, one.cells["recall@1"].value) for one in pair.methods] == [("first", 0.2), ("second", 1.0)]
 
 
+# --- queries without a text encoder
+
+
+def test_a_table_is_held_against_the_encoder_of_the_same_index(made):
+    """Encoder: 10 of 20 at 900 us. idf: 6 of these. learned: 8 of these, three times as fast, half of it encoding."""
+    hits = {"encoder": [1] * 10 + [0] * 10, "idf": [1] * 6 + [0] * 14, "learned": [1] * 8 + [0] * 12}
+    studies.query_tables(made, hits, {"encoder": 900.0, "learned": 300.0})
+    table = tables_of(made.store)["query_tables"]
+    at = [row["queries"].value for row in table.rows]
+    assert at == ["text encoder", "table of idf", "table, learned from embeddings"]
+    assert [row["gain"].value for row in table.rows] == ["–", pytest.approx(-0.2), pytest.approx(-0.1)]
+    assert [row["share"].value for row in table.rows if not row["share"].missing] == [0.5, 0.5]
+    assert table.rows[1]["end_to_end_p50_us"].missing == "not measured"
+    (found,) = query_tables.tables(Evidence(made.store))
+    assert found.sentence == (
+        "lexlip (seed 0) without its text encoder: −10.0 points of R@1 at best (table, learned from embeddings); "
+        f"from text to results it is 3.00× as fast over {found.images:,} images."
+    )
+    section = next(one for one in frontier.sections(Evidence(made.store)) if one.name == "query_tables")
+    marks = [mark for series in section.charts[0].panels[0].series for mark in series.marks]
+    assert [(mark.x, mark.y) for mark in marks] == [(900, 50), (300, 40)], "without a time there is no mark"
+
+
+def test_tables_without_the_encoder_are_left_out_and_without_times_nothing_is_faster(made):
+    studies.query_tables(made, {"idf": [1] * 20}, {})
+    assert query_tables.tables(Evidence(made.store)) == []
+    studies.query_tables(made, {"encoder": [1] * 20}, {})
+    (found,) = query_tables.tables(Evidence(made.store))
+    assert found.sentence == "lexlip (seed 0) without its text encoder: 0.0 points of R@1 at best (table of idf)."
+
+
 # --- pruning
 
 
@@ -219,7 +250,7 @@ def test_rules_are_held_against_the_fixed_number(made):
 def test_a_section_without_records_names_the_command_that_fills_it(made):
     made.retrieval(made.point("lexlip"), 0.4)
     sections = frontier.sections(Evidence(made.store))
-    assert [section.name for section in sections] == ["fronts", "hybrid", "bounds", "adaptive"]
+    assert [section.name for section in sections] == ["fronts", "hybrid", "query_tables", "bounds", "adaptive"]
     for section in sections:
         assert not section.charts and not section.all_tables and not section.text
         assert section.empty.startswith(frontier.RUN)
