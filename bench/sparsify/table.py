@@ -1,5 +1,6 @@
 """The table of several finished runs: a row for each objective, means over seeds, and first what beats lexicons."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -84,20 +85,19 @@ def _rows(runs: Mapping[str, Sequence[Mapping]]):
         cells = ["-", "-", f"{size:,.0f}" if size else name.split(", ")[1].split()[0], "-"]
         yield [name, "-", "-", *_recall(of[:1], name), *cells]
     for label, of in runs.items():
-        for kept in KEPT:
-            size = _mean(
-                of, lambda one: one["measured"]["index"]["impact"]["bytes"] / one["measured"]["given"]["images"]
-            )
-            words = _mean(of, lambda one, kept=kept: one["measured"].get("words", {}).get("image", {}).get(kept))
-            typed = _mean(of, lambda one: one["measured"].get("typed", {}).get("R@1"))
-            main = kept == MAIN
-            yield [
-                *(label, kept, str(len(of)), *_recall(of, kept)),
-                "-" if words is None else percent(words),
-                percent(typed) if main and typed is not None else "-",
-                f"{size:,.0f}" if main else "-",
-                f"{_mean(of, lambda one: one['train_seconds']):,.0f}" if main else "-",
-            ]
+        size = _mean(of, lambda one: one["measured"]["index"]["impact"]["bytes"] / one["measured"]["given"]["images"])
+        typed = _mean(of, lambda one: one["measured"].get("typed", {}).get("R@1"))
+        cost = f"{size:,.0f}", f"{_mean(of, lambda one: one['train_seconds']):,.0f}"
+        for (recall, words), same in itertools.groupby(KEPT, lambda kept, of=of: (_recall(of, kept), _words(of, kept))):
+            numbers = list(same)  # an encoder that keeps 32 lexicons has the same rows for 64 and all
+            shown = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+            of_main = percent(typed) if typed is not None else "-", *cost
+            yield [label, shown, str(len(of)), *recall, words, *(of_main if MAIN in numbers else "---")]
+
+
+def _words(of: Sequence[Mapping], kept: str) -> str:
+    share = _mean(of, lambda one: one["measured"].get("words", {}).get("image", {}).get(kept))
+    return "-" if share is None else percent(share)
 
 
 def _recall(of: Sequence[Mapping], name: str) -> list[str]:

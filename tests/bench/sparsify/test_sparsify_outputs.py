@@ -162,6 +162,7 @@ def test_the_table_has_means_over_seeds_and_says_first_what_is_better(made, tmp_
     assert "than the best lexicons" in first and "37.5%" in first and ", 32 units (75.0%)" in first
     (row,) = [line for line in lines if line.startswith("| d2s") and "| 32 | 2 |" in line]
     assert "37.5%" in row
+    assert [line for line in lines if line.startswith("| d2s") and "| 64 to all | 2 |" in line], "equal rows are one"
     assert command("sparsify", "--table", tmp_path / "none") == 2
     assert "expected the folder of a finished run" in capsys.readouterr().err
 
