@@ -3,12 +3,13 @@
 import itertools
 from dataclasses import replace
 
-from reports.findings import fronts, hybrid, pruning, query_tables
+from reports.findings import fronts
 from reports.findings.fronts import FLOORS, Front
-from reports.findings.hybrid import Method, Pair
-from reports.findings.pruning import FIXED, ORDERS, RULES, Bounds
-from reports.findings.query_tables import KINDS as QUERIES
-from reports.findings.query_tables import TIMES, Tables
+from reports.findings.studies import hybrid, pruning, query_tables
+from reports.findings.studies.hybrid import Method, Pair
+from reports.findings.studies.pruning import FIXED, ORDERS, RULES, Bounds
+from reports.findings.studies.query_tables import KINDS as QUERIES
+from reports.findings.studies.query_tables import TIMES, Tables
 from reports.pages import Section
 from reports.pages.answer import QUALITIES, marks, names_of
 from reports.records.evidence import Evidence

@@ -16,6 +16,7 @@ like the results folder of a home, and holds the same values.
 """
 
 import functools
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -33,8 +34,8 @@ ROWS = "records.parquet"
 SIDECARS = ("queries", "examples")  # rankings are too large to commit
 WHOLE = 2**30  # bytes, rows: larger than any column, so that each is one page
 RANKS = "ranks.list.element"
-HOME = r" --home(?:=|\s+)(?:'[^']*'|\S+)"  # removed from commands
-FOLDER = r"(?:(?<=')(?:~|[A-Za-z]:)?[/\\][^']*(?='))|(?<![\w.~:/\\])(?:~|[A-Za-z]:)?[/\\][^\s,'\"}\]]+"
+HOME = re.compile(r" --home(?:=|\s+)(?:'[^']*'|\S+)")  # removed from commands
+FOLDER = re.compile(r"(?:(?<=')(?:~|[A-Za-z]:)?[/\\][^']*(?='))|(?<![\w.~:/\\])(?:~|[A-Za-z]:)?[/\\][^\s,'\"}\]]+")
 
 
 class Bundle:
@@ -116,8 +117,7 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
         seen |= set(rows.point_id)
     everything = pd.concat([rows for _, rows in parts], ignore_index=True)
     for column in ("command", "note"):
-        without_home = everything[column].str.replace(HOME, "", regex=True)
-        everything[column] = without_home.str.replace(FOLDER, "FOLDER", regex=True)
+        everything[column] = everything[column].map(_without_folders)
     private = set(everything[everything.corpus.fillna("").map(is_photographs)].point_id)
     with atomic_folder(folder) as partial:
         _write(everything, partial / ROWS)
@@ -131,6 +131,11 @@ def write(stores, folder, tasks: set[str] | None = None) -> None:
             found = [part.assign(point_id=point_id) for point_id, part in found if part is not None and len(part)]
             if found:
                 _write(pd.concat(found, ignore_index=True), partial / f"{name}.parquet")
+
+
+def _without_folders(text):
+    """A command or a note; a missing one as it is."""
+    return FOLDER.sub("FOLDER", HOME.sub("", text)) if isinstance(text, str) else text
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:

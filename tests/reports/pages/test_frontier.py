@@ -7,7 +7,8 @@ import pytest
 from bench.__main__ import COMMANDS
 from bench.store.records import RecordStore
 from reports.build import build
-from reports.findings import fronts, hybrid, pruning, query_tables
+from reports.findings import fronts
+from reports.findings.studies import hybrid, pruning, query_tables
 from reports.pages import frontier
 from reports.records.evidence import Evidence
 from tests.reports import studies

@@ -1,0 +1,1 @@
+"""Findings of studies beside the sweeps: hybrid search, pruning, queries without a text encoder."""
