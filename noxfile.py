@@ -29,13 +29,13 @@ PARALLEL = (
 """Flags of pytest: one test file at a time on each core. A worker that crashes ends the run; it would hang."""
 
 
-def _install(session: nox.Session, *extras: str) -> None:
+def _install(session: nox.Session, *extras: str, faiss: str = "cpu") -> None:
     """Installs this package with extras, editable, at the versions of constraints.txt.
 
     LEXLIP_BENCH_LATEST=1 installs the newest versions within the ranges of pyproject.toml; LEXLIP_BENCH_FAISS=gpu
     installs faiss-gpu.
     """
-    extras = (os.environ.get("LEXLIP_BENCH_FAISS", "cpu"), *extras)
+    extras = (os.environ.get("LEXLIP_BENCH_FAISS", faiss), *extras)
     if "engines" in extras and shutil.which("c++"):
         extras += ("hnswlib",)  # pip compiles it
     pinned = [] if os.environ.get("LEXLIP_BENCH_LATEST") else ["--constraint", "constraints.txt"]
@@ -93,11 +93,10 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def gpu(session: nox.Session) -> None:
     """What only a GPU can tell, the short parts first: kernels, FAISS, `small`; `-- --toy` tries it on a CPU."""
-    os.environ.setdefault("LEXLIP_BENCH_FAISS", "cpu" if session.posargs else "gpu")
     toy = session.posargs == ["--toy"]
     if session.posargs and not toy:
         session.error(f"{' '.join(session.posargs)}: expected --toy or nothing")
-    _install(session, "test")
+    _install(session, "test", faiss="cpu" if toy else "gpu")
     home, suite = "runs/gpu-toy" if toy else "runs", "tests/bench/benchmarks"
     benchmark = ["pytest", "--benchmark-only", "--record-home", home]
     head = ["--shape", "items=4", "--shape", "lexicons=2000", "--shape", "width=64"] if toy else []

@@ -12,7 +12,6 @@ from bench.store.machine import OtherWork, cores
 from bench.store.records import Point, RecordStore
 from bench.tasks import evaluation
 from bench.tasks import timing as measure
-from bench.tasks.query_table.end_to_end import torch_threads
 from bench.vectors import encode
 from bench.vectors.statistics import describe
 
@@ -62,7 +61,7 @@ def text_latency(encoder, texts: list[str], threads: int) -> tuple[dict[str, flo
     The trap: torch's own threads are not among the pools that `pinned` limits. Two of them on one core wait for each
     other for hundreds of milliseconds, so their number is set separately.
     """
-    with OtherWork() as other, measure.pinned(threads), torch_threads(threads):
+    with OtherWork() as other, measure.pinned(threads), measure.torch_threads(threads):
         for text in texts[: measure.WARM_UP_QUERIES]:
             encoder.texts([text])
         microseconds = []

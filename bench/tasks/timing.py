@@ -84,6 +84,22 @@ def _bind(allowed: list[int]) -> None:
                 os.sched_setaffinity(int(thread), allowed)
 
 
+@contextlib.contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Limits torch's own threads, which are not among the pools that `pinned` limits.
+
+    Two of them wait for each other after every operation: on a busy machine, small operations then take seconds.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     """One query at a time: the latency of each, and the rate of a client that waits for each result."""
     prepared = [engine.prepare(queries[i : i + 1], **knobs) for i in range(queries.shape[0])]

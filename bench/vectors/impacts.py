@@ -108,6 +108,11 @@ class Impacts:
         """That of the vectors."""
         return self.vectors.folder
 
+    @property
+    def most_weights(self) -> int:
+        """Number of weights before pruning and quantising, without reading them."""
+        return self.vectors.most_weights
+
     def shards(self) -> "Iterator[scipy.sparse.csr_array]":
         """The shards in order, (rows, V)."""
         return map(self._of, self.vectors.shards())

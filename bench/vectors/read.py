@@ -196,6 +196,11 @@ class LexiconVectors(Vectors):
         rows = to_csr(rows)
         return cls([rows], rows.shape[1], _in_memory(ids), _in_memory(groups), vocabulary)
 
+    @property
+    def most_weights(self) -> int:
+        """Number of weights, without reading them; a view such as `Impacts` has at most the number of its vectors."""
+        return sum(shard.nnz for shard in self._shards)
+
     def to_scipy(self) -> "scipy.sparse.csr_array":
         """All of them as one CSR array (N, V)."""
         return self.rows(0, self.count)

@@ -34,13 +34,16 @@ class Weights:
 
     @classmethod
     def of(cls, vectors) -> "Weights":
-        """Weights of LexiconVectors, read shard by shard; memory is that of one shard."""
-        count = sum(shard.nnz for shard in vectors.shards())
-        length, integral, tail = math.floor(MAX_CUT * count) + 1, True, np.zeros(0, vectors.dtype)
+        """Weights of LexiconVectors or Impacts, read shard by shard, once; memory is that of one shard."""
+        length, count, integral = math.floor(MAX_CUT * vectors.most_weights) + 1, 0, True
+        tail = np.zeros(0, vectors.dtype)
         for shard in vectors.shards():
+            count += shard.nnz
             integral = integral and bool((np.rint(shard.data) == shard.data).all())
             found = np.concatenate([tail, shard.data])
             tail = np.partition(found, len(found) - length)[-length:] if len(found) > length else found
+        length = math.floor(MAX_CUT * count) + 1
+        tail = np.partition(tail, len(tail) - length)[-length:] if len(tail) > length else tail
         return cls(count, integral, np.sort(tail))
 
     @property

@@ -196,10 +196,7 @@ def query_table_charts(found: list[Tables], corpus: str) -> list[Chart]:
         if series:
             axes = Axis("microseconds from text to results, median", log=True), Axis("R@1, %", zero=True)
             panels.append(Panel(f"{one.model}, {integer(one.images)} images", *axes, tuple(series)))
-    title, subtitle = (
-        "What the text encoder gives, and what it costs",
-        "One query at a time, one thread; 95% intervals.",
-    )
+    title, subtitle = "What the text encoder gives, and what it costs", "One query at a time; 95% intervals."
     return [Chart("query_tables", title, subtitle, corpus, "; ".join(alt), tuple(panels))] if panels else []
 
 

@@ -35,7 +35,9 @@ SIDECARS = ("queries", "examples")  # rankings are too large to commit
 WHOLE = 2**30  # bytes, rows: larger than any column, so that each is one page
 RANKS = "ranks.list.element"
 HOME = re.compile(r" --home(?:=|\s+)(?:'[^']*'|\S+)")  # removed from commands
-FOLDER = re.compile(r"(?:(?<=')(?:~|[A-Za-z]:)?[/\\][^']*(?='))|(?<![\w.~:/\\])(?:~|[A-Za-z]:)?[/\\][^\s,'\"}\]]+")
+FOLDER = re.compile(
+    r"(?:(?<=')(?:~|[A-Za-z]:)?[/\\][^']*(?='))|(?:(?<=\w/)|(?<![\w.~:/\\]))(?:~|[A-Za-z]:)?[/\\][^\s,'\"}\]]+"
+)
 
 
 class Bundle:

@@ -5,16 +5,15 @@ to sparse impacts. The second is the search. Warm-up, repeats and the limit of s
 `bench.tasks.timing.single`.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from bench.engines import Engine
 from bench.store.machine import OtherWork
 from bench.tasks import evaluation
-from bench.tasks.timing import WARM_UP_QUERIES, Measured, Timing, cores_note, pinned
+from bench.tasks.timing import WARM_UP_QUERIES, Measured, Timing, cores_note, pinned, torch_threads
 
 SHARES = (50, 95, 99)
 
@@ -53,19 +52,3 @@ def end_to_end(query_of: Callable, engine: Engine, texts: Sequence[str], timing:
     note, medians_us = "; ".join(filter(None, notes)), np.median(latencies["end_to_end"], axis=0)
     seconds = time.perf_counter() - began
     return Measured(values, len(texts), medians_us, np.concatenate(found), note, seconds, other.cores)
-
-
-@contextlib.contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Limits torch's own threads, which are not among the pools that `pinned` limits.
-
-    Two of them wait for each other after every operation: on a busy machine, small operations then take seconds.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.store import config
 from bench.tasks.query_table.encoder import TableEncoder
-from bench.tasks.query_table.end_to_end import torch_threads
 from bench.tasks.query_table.pairs import Pairs, open_pairs
+from bench.tasks.timing import torch_threads
 from bench.vectors.encoder import Encoder
 from models.query_table import Method
 from models.query_table.learn import LearnConfig, TokenWeights, learn

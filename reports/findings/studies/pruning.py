@@ -17,13 +17,14 @@ RULES = {
     FIXED: "fixed number",
     "mass": "share of the weight",
     "threshold": "one threshold",
-    "published": "fixed number, length as cut",
+    "published": "cut as published",
 }
 LEFT = "over {over}: at best {share}% of the work is left ({order}, blocks of {block})"
 TEMPLATES = {
     "pays": f"Exact pruning can pay {LEFT}, no more than {{rule}}%.",
     "does not pay": f"Exact pruning cannot pay {LEFT}, more than {{rule}}%.",
-    "adaptive": "{rule}, not a fixed number: {least} ({loser}) to {most} points of R@1 ({gainer}) at equal postings.",
+    "adaptive": "{rule}, against a fixed number: {least} ({loser}) to {most} points of R@1 ({gainer}) "
+    "at equal postings.",
 }
 
 

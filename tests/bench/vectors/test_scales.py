@@ -77,6 +77,13 @@ def test_no_index_is_built_from_saturated_weights(tmp_path):
     assert build_index(tmp_path, "impact", Impacts(splade, bits=8, scale=scale), "v").bytes
 
 
+def test_weights_of_a_pruned_view_are_those_of_its_rows(tmp_path):
+    rows = np.random.default_rng(0).uniform(0.5, 12, (400, 20)).astype(np.float32)
+    found = Weights.of(Impacts(vectors(rows[:150], rows[150:]), top_k=5))
+    expected = np.sort(np.sort(rows, axis=1)[:, -5:].ravel())
+    assert found.count == 2000 and np.array_equal(found.tail, expected[-3:])
+
+
 def test_scales_of_imported_vectors_suit_pruned_unit_rows(tmp_path):
     """Sixteen equal weights of 0.25 become four of 0.5: a scale for 0.25 would cut all of them."""
     flat = vectors(np.full((40, 16), 0.25))

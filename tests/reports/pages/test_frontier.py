@@ -228,13 +228,20 @@ def test_bounds_of_other_data_stay_out_and_those_without_data_are_named_by_their
     assert (row["alive 16"].value, row["order"].value) == (0.9, "as they come")
 
 
+def test_the_published_cut_is_a_rule_of_its_own(made):
+    studies.adaptive(made, {"count": RIGHT, "published": [1] + [0] * 19})
+    (said,) = pruning.sentences(pruning.adaptive(Evidence(made.store)))
+    assert said.startswith("Cut as published, against a fixed number: −15.0 (lexlip)")
+    assert cell(tables_of(made.store)["adaptive"], "gain published", variant="lexlip").startswith("−15.0")
+
+
 def test_rules_are_held_against_the_fixed_number(made):
     studies.adaptive(made, {"count": RIGHT, "mass": [1] * 6 + [0] * 14, "threshold": [0] * 20}, flops=2.0)
     studies.adaptive(made, {"count": RIGHT, "mass": RIGHT}, budget=16, flops=4.0)
     section = next(one for one in frontier.sections(Evidence(made.store)) if one.name == "adaptive")
     assert section.text == (
-        "One threshold, not a fixed number: −20.0 (lexlip) to −20.0 points of R@1 (lexlip) at equal postings.",
-        "Share of the weight, not a fixed number: 0.0 (lexlip) to +10.0 points of R@1 (lexlip) at equal postings.",
+        "One threshold, against a fixed number: −20.0 (lexlip) to −20.0 points of R@1 (lexlip) at equal postings.",
+        "Share of the weight, against a fixed number: 0.0 (lexlip) to +10.0 points of R@1 (lexlip) at equal postings.",
     )
     (panel,) = section.charts[0].panels
     lines = {series.name: [(mark.x, mark.y) for mark in series.marks] for series in panel.series}

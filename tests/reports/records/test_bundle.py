@@ -78,6 +78,12 @@ COMMANDS = {
     "lexlip-bench recall --checkpoint '/a b/best' --corpus '{\"annotations\": \"~/c/x.csv\"}'": (
         "lexlip-bench recall --checkpoint 'FOLDER' --corpus '{\"annotations\": \"FOLDER\"}'"
     ),
+    "lexlip-bench recall --model open_clip:ViT-B-32//home/me/w.pt --bits 8": (
+        "lexlip-bench recall --model open_clip:ViT-B-32/FOLDER --bits 8"
+    ),
+    "python -m ablations.run model.text.pretrained=/home/me/bert # https://arxiv.org/abs/2302.02908": (
+        "python -m ablations.run model.text.pretrained=FOLDER # https://arxiv.org/abs/2302.02908"
+    ),
     r"lexlip-bench recall --checkpoint C:\runs\best --bits 8": "lexlip-bench recall --checkpoint FOLDER --bits 8",
     "lexlip-bench recall --model open_clip:ViT-B-32/laion2b_s34b_b79k --corpus runs/mine 'rounds=1 top_k=[8,32]'": None,
 }
