@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from bench.scale.checkpoints import corpus_of, models_of
 from bench.scale.points import ENCODED_CONTROL, Gallery
 from bench.scale.preparation import TEST_IMAGES, record_encoding, record_satisfying, record_vectors
 from bench.store import cli, config
-from bench.store.commands import run_command
 from bench.store.records import Point, RecordStore
 from bench.store.sizes import is_number, number, sizes_up_to
 from bench.vectors.imports.checks import check_pair, check_same_items, check_vectors
@@ -25,7 +25,6 @@ SIDES = ("dense", "lexicon")
 """Folders of a folder that is a corpus of own vectors, each with `documents` and `queries`."""
 FITTED_TO = 100_000  # encoded images that generated vectors are fitted to
 IDENTIFIED = 100_000  # documents whose ids go into the id of a user's vectors
-VARIANTS = {"lexicon": "lexlip", "dense": "clip"}
 PHOTOGRAPHS = "synthetic:flickr8k"
 """`--corpus` of vectors generated from statistics of photographs' vectors, which come with the package."""
 OF_PHOTOGRAPHS = {"lexicon": "lexlip_words", "dense": "clip"}
@@ -169,63 +168,38 @@ def _content_id(vectors: Vectors) -> str:
 # --- vectors of models ------------------------------------------------------------------------------------------------
 
 
-def trained(home: Path, profile: str, kind: str) -> Path:
-    """The checkpoint of the model of a kind under a profile; trains it unless it exists."""
-    flags = ["--home", str(home), "--profile", profile, "--variant", VARIANTS[kind]]
-    return Path(run_command("ablations.train", *flags, failed="training failed"))
-
-
-def corpus_of(checkpoint: Path) -> dict:
-    """The corpus that a checkpoint was trained on. Raises InputError when no configuration lies beside it."""
-    described = checkpoint.parent / "config.yaml"
-    if not described.exists():
-        raise InputError(f"{described}: no such file, so the training corpus is unknown; name one with --source")
-    return config.read_yaml(described)["data"]["corpus"]
-
-
 def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Gallery]:
     """The same images encoded by each model: test images first, then distractors. Records the encoding."""
-    checkpoints = _checkpoints(arguments)
+    models = models_of(arguments)
     from bench import corpora
     from bench.vectors.encoder import Encoder
     from bench.vectors.gallery import encode_gallery
 
-    encoders = {kind: Encoder(folder) for kind, folder in checkpoints.items()}
-    corpus = corpora.open_corpus(arguments.source or corpus_of(next(iter(checkpoints.values()))))
+    encoders = {model.variant: Encoder(model.folder) for model in models}
+    corpus = corpora.open_corpus(arguments.source or corpus_of(models[0].folder))
     queries, split = min(TEST_IMAGES, images), corpora.chosen_split(corpus)
     made = encode_gallery(arguments.home, encoders, corpus, split, queries, images - queries, arguments.force)
     galleries = []
-    for kind, encoded in made.items():
+    for model in models:
+        encoder, encoded = encoders[model.variant], made[model.variant]
         base = Point(
             task="scale",
             corpus=corpus.name,
             split=split,
             direction="text_to_image",
             profile=arguments.profile,
-            variant=VARIANTS[kind] if getattr(arguments, kind) is None else config.run_of(checkpoints[kind])["variant"],
-            kind=kind,
+            variant=model.variant,
+            kind=model.kind,
             data_id=corpora.data_id(corpus),
-            checkpoint_id=encoders[kind].id,
+            checkpoint_id=encoder.id,
             command=cli.command_line(),
         )
         of_captions, is_true = (encoded.captions, encoded.captions_id), getattr(corpus, "is_true", None)
         galleries.append(Gallery(encoded.images, encoded.images_id, *of_captions, base, is_true=is_true))
-        record_encoding(store, encoders[kind], encoded, base, corpus, arguments.force)
+        record_encoding(store, encoder, encoded, base, corpus, arguments.force)
     if hasattr(corpus, "satisfying_counts"):
         record_satisfying(store, corpus, galleries[0].base, sizes_up_to(images), arguments.force)
     return galleries
-
-
-def _checkpoints(arguments) -> dict[str, Path]:
-    """Kind -> checkpoint, given or trained. Raises InputError for a checkpoint of the other kind."""
-    from models import checkpoint
-
-    given = {kind: getattr(arguments, kind) for kind in arguments.kinds if getattr(arguments, kind)}
-    for kind, folder in given.items():
-        if (found := checkpoint.kind(folder)) != kind:
-            raise InputError(f"--{kind} {folder}: expected a checkpoint of {kind} vectors, got one of {found} vectors")
-    kinds = [kind for kind in VARIANTS if kind in arguments.kinds]
-    return {kind: given.get(kind) or trained(arguments.home, arguments.profile, kind) for kind in kinds}
 
 
 # --- generated vectors ------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from bench import engines
+from bench.scale.checkpoints import VARIANTS
 from bench.scale.galleries import OWN, open_galleries, stretched_galleries, with_own_folders
 from bench.scale.plan import GRID, Cell, Grid, check_engines, plan
 from bench.scale.points import ENCODED_CONTROL, Gallery
@@ -179,8 +180,10 @@ def _add_gallery_flags(flags: argparse.ArgumentParser) -> None:
     )
     flags.add_argument("--sizes", default="", help=sizes)
     flags.add_argument("--kinds", type=_kinds, default=list(KINDS), help="lexicon, dense, or both separated by a comma")
-    folder("--lexicon", "checkpoint of the lexicon model; trained by --profile unless given")
-    folder("--dense", "checkpoint of the dense model; trained by --profile unless given")
+    for kind, variant in VARIANTS.items():
+        model = f"checkpoint of a {kind} model, or a variant, which is trained by --profile unless it exists"
+        text = f"{model}; repeat for several models (default: {variant})"
+        flags.add_argument(f"--{kind}", type=Path, action="append", default=[], metavar="MODEL", help=text)
     flags.add_argument("--profile", default="quick", help="profile of the checkpoints")
     source = "corpus of images; the training corpus of the checkpoint unless given"
     flags.add_argument("--source", type=_corpus, default=None, help=source)

@@ -1,15 +1,19 @@
 """Galleries made from models: the latency of encoding a text, and generated vectors next to encoded ones."""
 
+import shutil
+
 import pytest
 import torch
 
+from bench.scale import checkpoints as scale_checkpoints
 from bench.scale import preparation
 from bench.scale import run as scale
 from bench.scale.preparation import text_latency
-from bench.store import cli, metrics
+from bench.store import cli, config, metrics
 from bench.store.records import RecordStore
 from bench.vectors.read import open_vectors
 from bench.vectors.synthetic import moments
+from models import checkpoint
 
 
 class Watched:
@@ -71,7 +75,44 @@ def test_generated_vectors_and_the_encoded_control_are_searched_in_the_same_roun
 def test_a_checkpoint_of_the_other_kind_is_refused(checkpoints, tmp_path, capsys):
     flags = ["--corpus", "40", "--lexicon", str(checkpoints[1]), "--home", str(tmp_path)]
     assert cli.run(scale.main, scale.parser(), flags) == cli.BAD_INPUT
-    assert "expected a checkpoint of lexicon vectors, got one of dense vectors" in capsys.readouterr().err
+    assert "expected a model of lexicon vectors, got one of dense vectors" in capsys.readouterr().err
+
+
+def test_several_models_take_turns(checkpoints, tmp_path, monkeypatch, fast_grid, in_process, other):
+    """Two lexicon models, one given and one trained, and a dense one: each has its records under its name."""
+    monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
+    monkeypatch.setattr(preparation, "TIMED_TEXTS", 5)
+    asked = []
+    monkeypatch.setattr(scale_checkpoints, "run_command", lambda *flags, failed: asked.append(flags) or other)
+    flags = ["--corpus", "40", "--sizes", "40", "--engines", "impact,faiss-flat", "--home", str(tmp_path / "home")]
+    flags += ["--lexicon", str(checkpoints[0]), "--lexicon", "no_queue", "--dense", str(checkpoints[1])]
+    flags += ["--source", "{name: scenes, concepts: 10}", *fast_grid, "rounds=2", "top_k=[32]", "vocabularies=[]"]
+    assert cli.run(scale.main, scale.parser(), flags) == 0
+    assert [one[-1] for one in asked] == ["no_queue"]
+    rows = RecordStore(tmp_path / "home").read()
+    measured = rows[rows.metric == "qps"]
+    first = config.run_of(checkpoints[0])["variant"]
+    expected = {(first, "impact"), ("no_queue", "impact"), (config.run_of(checkpoints[1])["variant"], "faiss-flat")}
+    assert set(zip(measured.variant, measured.engine, strict=True)) == expected
+    assert rows[rows.metric == "recall@1"].variant.nunique() == 3
+    timed = [request["queries"]["folder"] for job, request in in_process if job == "timing"]
+    assert timed == timed[:3] * 2 and len(set(timed)) == 3, "each round has a turn of every model"
+
+
+@pytest.fixture
+def other(checkpoints, tmp_path):
+    """A lexicon checkpoint with other weights."""
+    model = checkpoint.load(checkpoints[0])
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    checkpoint.save(model, tmp_path / "other")
+    return tmp_path / "other"
+
+
+def test_two_models_of_one_variant_are_refused(checkpoints, tmp_path, capsys):
+    flags = ["--corpus", "40", "--lexicon", "lexlip", "--lexicon", "lexlip", "--home", str(tmp_path)]
+    assert cli.run(scale.main, scale.parser(), flags) == cli.BAD_INPUT
+    assert "two models of the variant 'lexlip'; expected one of each variant" in capsys.readouterr().err
 
 
 @pytest.fixture
