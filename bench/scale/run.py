@@ -25,15 +25,17 @@ from pathlib import Path
 import psutil
 
 from bench import engines
-from bench.scale.checkpoints import VARIANTS
-from bench.scale.galleries import OWN, open_galleries, stretched_galleries, with_own_folders
+from bench.scale.galleries import open_galleries
+from bench.scale.galleries.encoded import VARIANTS
+from bench.scale.galleries.generated import stretched_galleries
+from bench.scale.galleries.own import OWN, with_own_folders
+from bench.scale.galleries.twins import with_twins
 from bench.scale.plan import GRID, Cell, Grid, check_engines, plan
 from bench.scale.points import ENCODED_CONTROL, Gallery
 from bench.scale.preparation import record_vectors
 from bench.scale.scales import with_scales
 from bench.scale.sweep import Sweep, take_turns
 from bench.scale.table import table
-from bench.scale.twins import with_twins
 from bench.store import cli, config
 from bench.store.commands import build_report
 from bench.store.isolated import Limits

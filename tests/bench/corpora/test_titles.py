@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.corpora import data_id, open_corpus, title_of
-from bench.scale.galleries import own_galleries
+from bench.scale.galleries.own import own_galleries
 from bench.scale.run import parser
 from bench.vectors.write import write_vectors
 from models.errors import InputError

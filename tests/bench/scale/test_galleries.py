@@ -1,13 +1,11 @@
 """Galleries made from models: the latency of encoding a text, and generated vectors next to encoded ones."""
 
-import shutil
-
 import pytest
 import torch
 
-from bench.scale import checkpoints as scale_checkpoints
 from bench.scale import preparation
 from bench.scale import run as scale
+from bench.scale.galleries import encoded
 from bench.scale.preparation import text_latency
 from bench.store import cli, config, metrics
 from bench.store.records import RecordStore
@@ -83,7 +81,7 @@ def test_several_models_take_turns(checkpoints, tmp_path, monkeypatch, fast_grid
     monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
     monkeypatch.setattr(preparation, "TIMED_TEXTS", 5)
     asked = []
-    monkeypatch.setattr(scale_checkpoints, "run_command", lambda *flags, failed: asked.append(flags) or other)
+    monkeypatch.setattr(encoded, "run_command", lambda *flags, failed: asked.append(flags) or other)
     flags = ["--corpus", "40", "--sizes", "40", "--engines", "impact,faiss-flat", "--home", str(tmp_path / "home")]
     flags += ["--lexicon", str(checkpoints[0]), "--lexicon", "no_queue", "--dense", str(checkpoints[1])]
     flags += ["--source", "{name: scenes, concepts: 10}", *fast_grid, "rounds=2", "top_k=[32]", "vocabularies=[]"]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bench.__main__ import main
-from bench.scale.galleries import own_galleries
+from bench.scale.galleries.own import own_galleries
 from bench.store.records import RecordStore
 from bench.tasks.query_table.encoder import TableEncoder
 from bench.tasks.query_table.pairs import MOST_IMAGES, images_to_learn_from

@@ -12,7 +12,7 @@ from bench.store import config
 from bench.vectors.read import DenseVectors, LexiconVectors
 from models.errors import InputError
 
-CODE = ("bench.scale.twins", "bench.sparsify.encode", "bench.vectors.format", "bench.vectors.write")
+CODE = ("bench.scale.galleries.twins", "bench.sparsify.encode", "bench.vectors.format", "bench.vectors.write")
 
 
 def with_twins(galleries: list[Gallery], folder: Path | None, home: Path) -> list[Gallery]:

@@ -1,10 +1,14 @@
-"""The models of a sweep: checkpoints that flags name, or variants of a profile, trained unless they exist."""
+"""Galleries that models encode: checkpoints that flags name, or variants of a profile, trained unless they exist."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.store import config
+from bench.scale.points import Gallery
+from bench.scale.preparation import TEST_IMAGES, record_encoding, record_satisfying
+from bench.store import cli, config
 from bench.store.commands import run_command
+from bench.store.records import Point, RecordStore
+from bench.store.sizes import sizes_up_to
 from models.errors import InputError
 
 VARIANTS = {"lexicon": "lexlip", "dense": "clip"}
@@ -18,6 +22,40 @@ class Model:
     kind: str
     variant: str
     folder: Path
+
+
+def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Gallery]:
+    """The same images encoded by each model: test images first, then distractors. Records the encoding."""
+    chosen = models_of(arguments)
+    from bench import corpora
+    from bench.vectors.encoder import Encoder
+    from bench.vectors.gallery import encode_gallery
+
+    encoders = {model.variant: Encoder(model.folder) for model in chosen}
+    corpus = corpora.open_corpus(arguments.source or corpus_of(chosen[0].folder))
+    queries, split = min(TEST_IMAGES, images), corpora.chosen_split(corpus)
+    made = encode_gallery(arguments.home, encoders, corpus, split, queries, images - queries, arguments.force)
+    galleries = []
+    for model in chosen:
+        encoder, encoded = encoders[model.variant], made[model.variant]
+        base = Point(
+            task="scale",
+            corpus=corpus.name,
+            split=split,
+            direction="text_to_image",
+            profile=arguments.profile,
+            variant=model.variant,
+            kind=model.kind,
+            data_id=corpora.data_id(corpus),
+            checkpoint_id=encoder.id,
+            command=cli.command_line(),
+        )
+        of_captions, is_true = (encoded.captions, encoded.captions_id), getattr(corpus, "is_true", None)
+        galleries.append(Gallery(encoded.images, encoded.images_id, *of_captions, base, is_true=is_true))
+        record_encoding(store, encoder, encoded, base, corpus, arguments.force)
+    if hasattr(corpus, "satisfying_counts"):
+        record_satisfying(store, corpus, galleries[0].base, sizes_up_to(images), arguments.force)
+    return galleries
 
 
 def models_of(arguments) -> list[Model]:
