@@ -2,7 +2,8 @@
 
 Quality is R@1 over the test gallery. Speed and size are of the largest gallery in which both sides were timed: the
 fastest and the smallest search of each side whose engine finds `LEVELS` of the exact top 10, over the vectors that the
-quality is of (the operating point of lexicon vectors). Templates have at most 25 words.
+quality is of (the operating point of lexicon vectors). Where no encoded gallery is large, vectors generated from those
+of the corpus stand in. A variant of words has a sentence of its own. Templates have at most 25 words.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 
 from reports.findings import comparisons, paired
 from reports.findings.verdict import EQUAL_RATIO
-from reports.records.evidence import Evidence
+from reports.records.corpora import OWN
+from reports.records.evidence import Evidence, Reading
 from reports.records.search import KINDS, Call, Search
+from reports.records.sweep import sweeps
 from reports.records.variants import sources
 from reports.render.tables import integer, percent, points, significant, size, times
 from reports.statistics.intervals import Estimate
@@ -24,18 +27,19 @@ TEMPLATES = {
     "quality open": "No clear difference in R@1 over {images} images: {gap} points "
     "(95% interval {low} to {high}, {seeds}).",
     "quality missing": "Quality was not compared: {reference} and {baseline} lack results of the same queries.",
-    "speed": "At {level}% engine recall over {images} images, {winner} answers {ratio} as many queries "
-    "per second{range}.",
-    "speed open": "At {level}% engine recall over {images} images, both answer about as many queries "
-    "per second{range}.",
+    "speed": "At {level}% engine recall over {images}, {winner} answers {ratio} as many queries per second{range}.",
+    "speed open": "At {level}% engine recall over {images}, both answer about as many queries per second{range}.",
     "speed missing": "Speed was not compared: the two were not timed in one call at one engine recall.",
     "size": "At that engine recall, the smallest index of {winner} is {ratio} smaller: {least} an image "
     "against {most}.",
     "size open": "At that engine recall, the smallest indexes are about equal: {least} and {most} an image.",
     "size missing": "Size was not compared: no index of both sides reaches one engine recall.",
+    "words": "{words}, trained on caption words, puts {share}% of an image's weight on them ({reference}: {other}%). "
+    "R@1: {gap} points ({low} to {high}).{rate}",
     "title": "{quality}, {speed}",
 }
 MOST_WORDS = 25
+LARGE = 100_000  # images of an encoded gallery that generated vectors do not stand in for
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,34 @@ class Field:
     call: Call
     searches: tuple[Search, ...]
 
-    def of(self, kind: str, level: float, top_k: int | None, bits: int | None) -> list[Search]:
-        """Timed searches of a kind whose engine finds the level; of lexicon vectors at the operating point only.
+    @property
+    def generated(self) -> bool:
+        """Whether the vectors have no task."""
+        return all(search.recall is None for search in self.searches)
+
+    @property
+    def items(self) -> str:
+        """The number of images, in words."""
+        return f"{integer(self.images)} {'generated vectors' if self.generated else 'images'}"
+
+    def model(self, kind: str, r: Reading) -> str:
+        """The model of a kind that the report compares; another one if it was not timed."""
+        names = list(dict.fromkeys(search.variant for search in self.searches if search.kind == kind))
+        return next((name for name in (r.reference, r.baseline) if name in names), names[0])
+
+    def of_model(self, kind: str, model: str | None = None) -> list[Search]:
+        """Searches of a kind; of one model, unless it is None."""
+        return [search for search in self.searches if search.kind == kind and model in (None, search.variant)]
+
+    def of(self, kind: str, level: float, r: Reading, model: str | None = None) -> list[Search]:
+        """Searches `of_model` whose engine finds the level; of lexicon vectors at the operating point only.
 
         Where nothing was measured at it, such as of a user's own vectors, the pruning of most searches stands in.
         """
-        mine = [search for search in self.searches if search.kind == kind]
+        mine = self.of_model(kind, model)
         if kind == "lexicon":
             points = [(search.top_k, search.bits) for search in mine if search.query_top_k is None]
-            point = (top_k, bits) if (top_k, bits) in points else max(points, key=points.count, default=None)
+            point = (r.top_k, r.bits) if (r.top_k, r.bits) in points else max(points, key=points.count, default=None)
             mine = [s for s in mine if (s.top_k, s.bits) == point and s.query_top_k is None]
         return [search for search in mine if (engine_recall(search) or 0) >= level]
 
@@ -75,8 +98,8 @@ def sentence(name: str, winner: str | None, behind: tuple[str, ...] = (), /, **v
 
 
 def sentences(evidence: Evidence) -> list[Sentence]:
-    """Quality, speed, size."""
-    return [quality(evidence), *costs(evidence)]
+    """Quality, speed, size; and words, if a variant of words stands beside the reference."""
+    return [quality(evidence), *costs(evidence), *words(evidence)]
 
 
 def title(found: list[Sentence]) -> str:
@@ -98,8 +121,9 @@ def engine_recall(search: Search) -> float | None:
 
 def field(evidence: Evidence) -> Field | None:
     """The largest gallery in which both kinds were timed in one call; single queries with the fewest threads first."""
-    found, compared = [], (evidence.reading.reference, evidence.reading.baseline)
-    for source, of_source in sources(evidence).items():
+    r = evidence.reading
+    found, compared = [], (r.reference, r.baseline, r.words)
+    for source, of_source in (sources(evidence) | _generated(evidence)).items():
         kinds = {search.kind for search in of_source if search.variant in compared}
         searches = [s for s in of_source if s.variant in compared or s.kind not in kinds]
         for call in {call for search in searches for call in search.calls}:
@@ -109,7 +133,15 @@ def field(evidence: Evidence) -> Field | None:
                 )
                 if {search.kind for search in mine} >= set(KINDS):
                     found.append(Field(source, images, call, mine))
+    if any(one.images >= LARGE for one in found if not one.generated):
+        found = [one for one in found if not one.generated]
     return max(found, key=lambda one: (one.images, one.call.mode == "single", -(one.call.threads or 0)), default=None)
+
+
+def _generated(evidence: Evidence) -> dict[str, list[Search]]:
+    """Title -> searches of generated vectors with the measured vocabulary, one sweep each."""
+    made = [sweep for sweep in sweeps(evidence) if sweep.fitted_to and not sweep.stretched_to]
+    return {one.title: [s for images in one.sizes for s in one.at(images)] for one in made}
 
 
 def quality(evidence: Evidence) -> Sentence:
@@ -135,8 +167,11 @@ def quality(evidence: Evidence) -> Sentence:
 def _quality_at_scale(evidence: Evidence) -> tuple[Estimate | None, tuple[str, ...], int]:
     """Best R@1 of each kind in the largest gallery, paired by query: for a home that holds a sweep only."""
     found = field(evidence)
-    best = [max((s for s in found.searches if s.kind == kind and s.recall is not None and s.accuracy.point_id),
-                key=lambda search: search.recall, default=None) for kind in KINDS] if found else [None]  # fmt: skip
+    r, best = evidence.reading, [None]
+    if found:
+        sides = [[s for s in found.of_model(kind, found.model(kind, r)) if s.recall is not None and s.accuracy.point_id]
+                 for kind in KINDS]  # fmt: skip
+        best = [max(mine, key=lambda search: search.recall, default=None) for mine in sides]
     if None in best:
         return None, (), 0
     behind = tuple(search.accuracy.point_id for search in best)
@@ -149,12 +184,16 @@ def costs(evidence: Evidence) -> list[Sentence]:
     level, sides = equal(evidence, found) if found else (0.0, {})
     if not sides:
         return [sentence("speed missing", None), sentence("size missing", None)]
-    r, call = evidence.reading, found.call
-    names = dict(zip(KINDS, (r.reference, r.baseline), strict=True))
+    call = found.call
+    own = evidence.corpus.startswith(OWN)
+    names = {
+        kind: compared if own else found.model(kind, evidence.reading) or compared
+        for kind, compared in zip(KINDS, (evidence.reading.reference, evidence.reading.baseline), strict=True)
+    }
     fastest = {names[kind]: max(mine, key=lambda search: search.rate(call)) for kind, mine in sides.items()}
     winner, ratio = won({name: search.rate(call) for name, search in fastest.items()}, max)
     behind = tuple(point for search in fastest.values() for point in search.points(call))
-    at = {"level": f"{100 * level:.0f}", "images": integer(found.images)}
+    at = {"level": f"{100 * level:.0f}", "images": found.items}
     values = {"winner": winner, "ratio": times(ratio), "range": _range(fastest, winner, call)}
     speed = sentence("speed" if winner else "speed open", winner, behind, **at, **values)
     stored = {names[kind]: [search for search in mine if search.bytes_per_image] for kind, mine in sides.items()}
@@ -173,11 +212,31 @@ def costs(evidence: Evidence) -> list[Sentence]:
     return [speed, sentence("size" if winner else "size open", winner, behind, **values)]
 
 
+def words(evidence: Evidence) -> list[Sentence]:
+    """What training on caption words gives over the reference; nothing unless both were measured."""
+    r = evidence.reading
+    test = comparisons.tests(evidence).get((r.words, "recall@1"))
+    at = {"task": "sparsity", "split": "test", "top_k": r.top_k}
+    shares = [evidence.cell(name, "caption_precision_weighted", **at) for name in (r.words, r.reference)]
+    if test is None or test.estimate.low is None or any(cell.missing for cell in shares):
+        return []
+    estimate, found, rate, behind = test.estimate, field(evidence), "", test.points + shares[0].points
+    level = equal(evidence, found)[0] if found else 0.0
+    sides = [found.of("lexicon", level, r, name) for name in (r.words, r.reference)] if level else []
+    if sides and all(sides):
+        mine, other = (max(side, key=lambda search: search.rate(found.call)) for side in sides)
+        rate = f" Queries per second: {times(mine.rate(found.call) / other.rate(found.call))}."
+        behind += mine.points(found.call) + other.points(found.call)
+    ends = {"gap": points(estimate.value), "low": points(estimate.low), "high": points(estimate.high), "rate": rate}
+    share, other = (percent(cell.value) for cell in shares)
+    return [sentence("words", r.words, behind, words=r.words, reference=r.reference, share=share, other=other, **ends)]
+
+
 def equal(evidence: Evidence, found: Field) -> tuple[float, dict[str, list[Search]]]:
     """The highest level that both sides reach, and their searches there by kind; nothing if they share none."""
     r = evidence.reading
     for level in LEVELS:
-        sides = {kind: found.of(kind, level, r.top_k, r.bits) for kind in KINDS}
+        sides = {kind: found.of(kind, level, r, found.model(kind, r)) for kind in KINDS}
         if all(sides.values()):
             return level, sides
     return 0.0, {}

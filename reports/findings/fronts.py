@@ -1,7 +1,7 @@
 """Fronts: the fastest searches of each kind of vectors at equal engine recall, and which kind wins where.
 
-A front is of one gallery of one sweep, so of one machine and its rounds. The searches are those that the first page
-compares (`answer.Field.of`): lexicon vectors at the operating point, dense ones as encoded, single queries, no GPU.
+A front is of one gallery of one sweep, so of one machine and its rounds. The searches are those of all its
+models (`answer.Field.of`): lexicon vectors at the operating point, dense ones as encoded, single queries, no GPU.
 """
 
 import functools
@@ -36,7 +36,7 @@ class Front(Field):
     def reaching(self, least: float) -> dict[str, list[Search]]:
         """Kind -> its searches of this engine recall, the fastest first."""
         r = self.sweep.evidence.reading
-        found = {kind: self.of(kind, least, r.top_k, r.bits) for kind in KINDS}
+        found = {kind: self.of(kind, least, r) for kind in KINDS}
         return {kind: sorted(mine, key=self.rate, reverse=True) for kind, mine in found.items()}
 
     def lacking(self, kind: str) -> str:

@@ -37,19 +37,28 @@ def chart(evidence: Evidence, title: str) -> Chart | None:
         return None
     metric = next(name for name in QUALITIES if name == "engine_recall@10" or _measured(found.searches, name))
     series = tuple(
-        Series(names_of(found.searches, kind), marks(found.searches, kind, metric, found.call), place, line="front")
-        for place, kind in enumerate(KINDS)
+        Series(names_of(mine, kind), marks(mine, kind, metric, found.call), place, line="front")
+        for place, (kind, mine) in enumerate(_models(evidence, found))
+        if mine
     )
     panel = Panel("", Axis("queries per second", log=True), Axis(QUALITIES[metric]), series)
-    best = [one for one in panel.series for one in one.marks if one.label]
+    best = [mark for one in series for mark in one.marks if mark.label]
     alt = "; ".join(f"{mark.label}: {significant(mark.y)} %, {significant(mark.x)} queries per second" for mark in best)
-    subtitle = f"{MEANINGS[metric]}, against speed, over {integer(found.images)} images. Marks: an index, by its size. "
+    subtitle = f"{MEANINGS[metric]}, against speed, over {found.items}. Marks: an index, by its size. "
     subtitle += f"Up and right is better. Queries: {found.call.label}."
     return Chart(
         "answer", title, subtitle, found.source, f"{QUALITIES[metric]} against queries per second. {alt}.", (panel,), 1,
         "Line: settings that no other of its kind beats in both. Point at a mark for its record.",
         width=WIDTH, height=HEIGHT,
     )  # fmt: skip
+
+
+def _models(evidence: Evidence, found: answer.Field) -> list[tuple[str, list[Search]]]:
+    """Searches of the models that the report compares, each with its kind; then those of the variant of words."""
+    r = evidence.reading
+    compared = [(kind, found.model(kind, r)) for kind in KINDS]
+    named = compared if ("lexicon", r.words) in compared else [*compared, ("lexicon", r.words)]
+    return [(kind, found.of_model(kind, name)) for kind, name in named]
 
 
 def _measured(searches: tuple[Search, ...], metric: str) -> bool:
