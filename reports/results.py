@@ -4,19 +4,26 @@ docs/results.md holds the tables and charts of the site; charts are written besi
 between the markers is replaced. A test holds both to the records.
 """
 
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from bench.store import cli
 from models.errors import InputError
 from models.files import atomic_file
 from reports.findings import answer
+from reports.pages import Section, corpora
+from reports.pages.answer import rows
+from reports.pages.site import PAGES
+from reports.records.bundle import PROFILE, open_records
 from reports.records.evidence import Evidence, Reading
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKERS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in ("answer", "results")}
 SKIPPED = ("explore", "metrics", "commands", "versions", "fronts_")  # starts of names: long lists, which the site holds
 SKIPPED_PAGES = ("look",)
+SHARED_PAGES = ("history", "method")  # of the main corpus only: they say the same of the others
 HEAD = """# Results of the reference run
 
 Made by `lexlip-bench results` from the records in `results/reference/`; a test holds this page to them. The site has
@@ -24,37 +31,67 @@ every search, filters and images: `nox -s reference`.
 """
 
 
-def document(evidence: Evidence, figures: str) -> tuple[str, dict[str, str]]:
-    """Markdown of the tables and charts, and the SVG of each chart by name. figures: their folder, as in links."""
-    from reports.pages.site import PAGES
+def corpora_of(reference: Path) -> list[Evidence]:
+    """The report of each corpus of the reference records, the one with most of them first."""
+    return corpora.main_first(Evidence(open_records(reference), Reading(profile=PROFILE)).by_corpus())
 
+
+def document(found: list[Evidence], figures: str) -> tuple[str, dict[str, str]]:
+    """Markdown of the tables and charts, and the SVG of each chart by name. figures: their folder, as in links."""
     parts, drawn = [HEAD], {}
-    for page in (page for page in PAGES if page.name not in SKIPPED_PAGES):
-        parts.append(f"## {page.title}\n")
-        for section in page.module.sections(evidence):
-            tables = [table for table in section.all_tables if table.rows and not table.name.startswith(SKIPPED)]
-            if section.name == "answer":
-                parts.append(readme_answer(evidence))
-            elif tables or section.charts:
-                parts.append(f"### {section.title}\n")
-            for chart in section.charts if section.name != "explore" else section.charts[:1]:
-                drawn[chart.name] = chart.file()
-                parts.append(f"**{chart.title}.** {chart.subtitle}\n\n![{chart.title}]({figures}/{chart.name}.svg)\n")
-            parts += [table.to_markdown() for table in tables]
+    if len(found) > 1:
+        parts.append(f"Corpora: {', '.join(f'[{one.corpus}](#{anchor(one)})' for one in found)}\n")
+    for evidence in found:
+        if len(found) > 1:
+            parts.append(f"# {evidence.corpus}\n")
+        of_corpus = "" if evidence is found[0] else f"{anchor(evidence)}_"
+        for page in PAGES:
+            if page.name not in SKIPPED_PAGES and not (of_corpus and page.name in SHARED_PAGES):
+                parts.append(f"## {page.title}\n")
+                for section in page.module.sections(evidence):
+                    parts += _section(evidence, section, drawn, f"{figures}/{{}}.svg", of_corpus)
     return "\n".join(parts), drawn
 
 
-def readme_answer(evidence: Evidence) -> str:
-    """The sentences of the first page."""
+def _section(evidence: Evidence, section: Section, drawn: dict[str, str], link: str, of_corpus: str) -> list[str]:
+    """Markdown of a section; its charts are added to `drawn` under the name of the corpus and theirs."""
+    parts = []
+    tables = [table for table in section.all_tables if table.rows and not table.name.startswith(SKIPPED)]
+    if section.name == "answer":
+        parts.append(answer_of(evidence))
+    elif tables or section.charts:
+        parts.append(f"### {section.title}\n")
+    for chart in section.charts if section.name != "explore" else section.charts[:1]:
+        name = f"{of_corpus}{chart.name}"
+        drawn[name] = chart.file()
+        parts.append(f"**{chart.title}.** {chart.subtitle}\n\n![{chart.title}]({link.format(name)})\n")
+    return parts + [table.to_markdown() for table in tables]
+
+
+def anchor(evidence: Evidence) -> str:
+    """The name of a corpus in links and file names."""
+    return re.sub(r"[^a-z0-9]+", "-", evidence.corpus.lower()).strip("-")
+
+
+def answer_of(evidence: Evidence) -> str:
+    """The sentences of the first page of a corpus."""
     found = answer.sentences(evidence)
     return "".join(f"- **{one.template.partition(' ')[0].capitalize()}**: {one.text}\n" for one in found)
 
 
-def readme_table(evidence: Evidence) -> str:
-    """The table of the first page."""
-    from reports.pages.answer import rows
+def readme_answer(found: list[Evidence]) -> str:
+    """The sentences of the first page of each corpus."""
+    if len(found) == 1:
+        return answer_of(found[0])
+    return "\n".join(f"**{one.corpus}**\n\n{answer_of(one)}" for one in found)
 
-    return rows(evidence).to_markdown()
+
+def readme_table(found: list[Evidence]) -> str:
+    """The table of the first page of each corpus."""
+    titled = [(one, rows(one)) for one in found]
+    if len(found) > 1:
+        titled = [(one, replace(table, caption=f"{table.caption}: {one.corpus}")) for one, table in titled]
+    return "\n".join(table.to_markdown() for _, table in titled)
 
 
 def filled(text: str, parts: dict[str, str]) -> str:
@@ -70,15 +107,13 @@ def write(reference: Path, out: Path, readme: Path) -> None:
 
     Raises InputError for a README without the markers; nothing is then written.
     """
-    from reports.records.bundle import PROFILE, open_records
-
     text = readme.read_text(encoding="utf-8")
     for start, stop in MARKERS.values():
         if not re.search(f"{start}.*{stop}", text, re.DOTALL):
             raise InputError(f"{readme}: expected the markers {start} and {stop}")
-    evidence = Evidence(open_records(reference), Reading(profile=PROFILE))
-    text = filled(text, {"answer": readme_answer(evidence), "results": readme_table(evidence)})
-    made, figures = document(evidence, f"../{reference.parent.name}/{reference.name}")
+    found = corpora_of(reference)
+    text = filled(text, {"answer": readme_answer(found), "results": readme_table(found)})
+    made, figures = document(found, Path(os.path.relpath(reference, out.parent)).as_posix())
     drawn = [(reference / f"{name}.svg", svg) for name, svg in figures.items()]
     for path, content in (*drawn, (out, made), (readme, text)):
         with atomic_file(path) as partial:

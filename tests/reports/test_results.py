@@ -8,8 +8,7 @@ import pytest
 from models.errors import InputError
 from reports import results, scaling
 from reports.pages import answer, method
-from reports.records.bundle import PROFILE, open_records
-from reports.records.evidence import Evidence, Reading
+from reports.records import bundle
 from tests.reports.scale.records import FLAT, LEXICON, MANY, ONE
 from tests.reports.scale.records import Made as Sweep
 
@@ -17,34 +16,40 @@ REFERENCE = results.ROOT / "results" / "reference"
 
 
 @pytest.fixture(scope="module")
-def evidence():
-    return Evidence(open_records(REFERENCE), Reading(profile=PROFILE))
+def found():
+    return results.corpora_of(REFERENCE)
 
 
-def test_the_main_results_are_those_of_the_reference_records(evidence):
+@pytest.fixture(scope="module")
+def evidence(found):
+    """Of the main corpus."""
+    return found[0]
+
+
+def test_the_main_results_are_those_of_the_reference_records(found):
     text = (results.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    for table in (answer.rows(evidence), method.claims(evidence)):
+    for table in (*(answer.rows(one) for one in found), method.claims(found[0])):
         assert table.to_markdown() in text, table.name
 
 
 @pytest.mark.nightly
-def test_the_results_are_those_of_the_reference_records(evidence):
-    text, figures = results.document(evidence, "../results/reference")
+def test_the_results_are_those_of_the_reference_records(found):
+    text, figures = results.document(found, "../results/reference")
     assert text == (results.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for name, svg in figures.items():
         assert (REFERENCE / f"{name}.svg").read_text(encoding="utf-8") == svg, name
 
 
-def test_the_readme_holds_the_answer_and_the_table_of_the_records(evidence):
+def test_the_readme_holds_the_answer_and_the_table_of_the_records(found):
     text = (results.ROOT / "README.md").read_text(encoding="utf-8")
-    parts = {"answer": results.readme_answer(evidence), "results": results.readme_table(evidence)}
+    parts = {"answer": results.readme_answer(found), "results": results.readme_table(found)}
     assert results.filled(text, parts) == text
     assert results.filled(text, {"answer": "other\n"}) != text
 
 
 def test_numbers_of_the_readme_by_hand(evidence):
     by_hand = evidence.cell("clip", "recall@1", **evidence.retrieval(), **evidence.operating_point("clip"))
-    table = results.readme_table(evidence)
+    table = results.readme_table([evidence])
     rows = [line.replace("\\", "") for line in table.splitlines() if re.match(r"\| [a-z]", line)]
     assert [line.split(" | ")[0].removeprefix("| ") for line in rows][:2] == ["lexlip", "clip"]
     assert f"| {100 * by_hand.value:.1f} [{100 * by_hand.low:.1f}, {100 * by_hand.high:.1f}] |" in rows[1]
@@ -53,7 +58,25 @@ def test_numbers_of_the_readme_by_hand(evidence):
 def test_an_answer_without_measurements_says_so(made):
     sweep = Sweep(made.store)
     sweep.impact(32, 0.5, 1e4, 100.0, 64.0, images=1_000)
-    assert results.readme_answer(sweep.evidence).count("was not compared") == 3
+    assert results.readme_answer([sweep.evidence]).count("was not compared") == 3
+
+
+def test_each_corpus_has_its_answer_its_table_and_its_charts(made, tmp_path):
+    """Two corpora; charts of one name do not overwrite each other."""
+    for corpus, variants in (("scenes", ("lexlip", "clip", "no_queue")), ("flickr8k", ("lexlip", "clip"))):
+        for variant in variants:
+            made.retrieval(made.point(variant, corpus=corpus, data_id=corpus), 0.5)
+    reference, readme = tmp_path / "reference", tmp_path / "README.md"
+    bundle.write([made.store], reference)
+    readme.write_text("".join(f"{start}{stop}\n" for start, stop in results.MARKERS.values()))
+    results.write(reference, tmp_path / "docs" / "results.md", readme)
+    written, shown = (tmp_path / "docs" / "results.md").read_text(), readme.read_text()
+    assert written.index("# scenes") < written.index("# flickr8k") and written.count("## Method") == 1
+    assert [shown.count(text) for text in ("**scenes**", "**flickr8k**", "The models: ")] == [1, 1, 2]
+    links = re.findall(r"\]\((\S+\.svg)\)", written)
+    assert len(set(links)) == len(links) and any("/flickr8k_forest.svg" in link for link in links)
+    for link in links:
+        assert (tmp_path / "docs" / link).is_file(), link
 
 
 def test_a_readme_without_the_markers_is_refused(tmp_path):
