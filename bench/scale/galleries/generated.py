@@ -41,6 +41,7 @@ def photograph_galleries(
 ) -> list[Gallery]:
     """For each kind, `count` vectors generated from the statistics of photographs' vectors; records the statistics.
 
+    Their points have no `data_id`: the statistics are of the corpus of that name, whichever copy of it a home holds.
     vocabulary: number of lexicons that the vocabulary of lexicon vectors is stretched to; None: the measured one.
     """
     from bench.vectors.synthetic import bootstrap, moments
@@ -58,7 +59,6 @@ def photograph_galleries(
             profile="photos",
             variant=OF_PHOTOGRAPHS[kind],
             kind=kind,
-            data_id=config.fingerprint(made_from),
             command=cli.command_line(),
         )
         measured = replace(base, task="vectors", images=items, vectors_id=known.id)
@@ -79,12 +79,12 @@ def from_photographs(store: RecordStore, arguments, size: int) -> list[Gallery]:
     if arguments.vocabulary:
         raise InputError(f"--vocabulary {arguments.vocabulary}: expected it without --documents and --queries")
     corpus = PHOTOGRAPHS.removeprefix("synthetic:")
-    return made + as_controls(
-        [
-            replace(gallery, base=replace(gallery.base, corpus=corpus, variant=OF_PHOTOGRAPHS[gallery.kind]))
-            for gallery in own_galleries(arguments)
-        ]
-    )
+
+    def of_photographs(gallery: Gallery) -> Gallery:
+        base = replace(gallery.base, corpus=corpus, variant=OF_PHOTOGRAPHS[gallery.kind], data_id="")
+        return replace(gallery, base=base)
+
+    return made + as_controls([of_photographs(gallery) for gallery in own_galleries(arguments)])
 
 
 def _generated(

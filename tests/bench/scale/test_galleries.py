@@ -145,6 +145,10 @@ def test_vectors_generated_from_statistics_are_searched_beside_the_measured_ones
     measured = rows[(rows.task == "vectors") & (rows.metric == "vectors_active_mean")].set_index("corpus").value
     assert measured["synthetic:flickr8k"] == pytest.approx(measured["flickr8k"].iloc[0], rel=0.1)
     assert "recall@1" not in set(rows.metric)
+    of_photographs = rows[
+        rows.corpus.str.contains("flickr8k") & rows.task.isin(["scale", "vectors", "encoded_control"])
+    ]
+    assert set(of_photographs.data_id) == {""}, "else a report took them for another data set of that name"
 
 
 def test_a_larger_vocabulary_is_that_of_photographs(photographs, tmp_path, fast_grid, in_process):

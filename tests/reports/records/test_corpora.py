@@ -10,6 +10,7 @@ from reports.findings import comparisons
 from reports.pages import limits
 from reports.records.evidence import Evidence, Reading
 from reports.records.sweep import sweeps
+from tests.reports.scale.records import Made as Sweep
 
 LATER = "2026-03-01T00:00:00+00:00"
 
@@ -181,3 +182,14 @@ def test_own_vectors_have_a_lexicon_and_a_dense_side_and_other_corpora_their_var
     found = [(one.corpus, one.reading.reference, one.reading.baseline) for one in Evidence(made.store).by_corpus()]
     assert found == [("vectors:mine", "lexicon", "dense"), ("captions", "lexlip", "clip")]
     assert not [row for row in limits.not_measured(Evidence(made.store)).texts() if row[0].startswith("Models")]
+
+
+def test_vectors_generated_from_statistics_belong_to_the_corpus_of_their_name(made):
+    """The statistics had a fingerprint of their own, and the corpus was shown as two."""
+    measured(made, "lexlip", A, corpus="flickr8k")
+    sweep = Sweep(made.store)
+    of = {"corpus": "synthetic:flickr8k", "images": 1_000_000, "data_id": "", "checkpoint_id": ""}
+    sweep.impact_single(32, None, 900.0, 64.0, **of)
+    made.store.write(sweep.point("lexicon", task="vectors", **of | {"corpus": "flickr8k"}), {"vectors_items": 1.0})
+    (evidence,) = Evidence(made.store, Reading(profile="quick")).by_corpus()
+    assert evidence.corpus == "flickr8k" and [one.corpus for one in sweeps(evidence)] == ["synthetic:flickr8k"]
