@@ -86,7 +86,8 @@ def growth_table(sweep: Sweep) -> Table:
     fitted = {"qps": lambda s: s.timed(single), "p95": lambda s: s.timed(single, "latency_p95_us")} if single else {}
     fitted |= {"bytes": lambda s: s.cell("index_bytes"), "build": lambda s: s.cell("build_seconds")}
     for searches in sweep.by_setting():
-        cells = {"search": Cell(searches[-1].label), "kind": Cell(searches[-1].kind)}
+        last = searches[-1]
+        cells = {"search": Cell(last.label), "model": Cell(last.variant or last.kind), "kind": Cell(last.kind)}
         for key, cell in fitted.items():
             found = fit(searches, cell)
             cells[key] = Cell(missing=f"fewer than {LEAST_SIZES} sizes")
@@ -96,7 +97,7 @@ def growth_table(sweep: Sweep) -> Table:
         ends = {"least": searches[0], "most": searches[-1]}
         rows.append(cells | {end: brief(search.cell("engine_recall@10")) for end, search in ends.items()})
     labels = {"qps": "queries/s", "p95": "p95 latency", "bytes": "index bytes", "build": "build time"}
-    columns = [Column("search", "Engine and settings"), Column("kind", "Vectors")]
+    columns = [Column("search", "Engine and settings"), Column("model", "Model"), Column("kind", "Vectors")]
     columns += [Column(key, labels[key], signed, "Exponent of growth") for key in fitted]
     columns += [Column(end, f"{word} gallery", percent, "Exact top 10 found, %") for end, word in
                 (("least", "smallest"), ("most", "largest"))]  # fmt: skip
@@ -106,11 +107,11 @@ def growth_table(sweep: Sweep) -> Table:
 
 def distractor_table(sweep: Sweep) -> Table | None:
     """R@1 of exact search at each gallery size, and the false negatives among the distractors."""
-    sides: dict[str, list[Search]] = {}
+    sides: dict[str, list[Search]] = {}  # one exact engine of each model
     for searches in sweep.by_setting():
         last = searches[-1]
         if last.exact and any(search.recall is not None for search in searches):
-            sides.setdefault(f"{last.kind}, {last.label}", searches)
+            sides.setdefault(last.variant or last.kind, searches)
     if not sides:
         return None
     rows = []
@@ -122,11 +123,11 @@ def distractor_table(sweep: Sweep) -> Table | None:
         if images in sweep.satisfying:
             cells |= {metric: sweep.satisfying[images].cell(metric) for metric in SATISFYING}
         rows.append(cells)
-    kinds: dict[str, str] = {}
-    for name in sides:  # one exact engine of each kind of vectors
-        kinds.setdefault(name.partition(",")[0], name)
     columns = [Column("images", "Images", integer)]
-    columns += [Column(name, name, percent, "R@1 of exact search, %") for name in kinds.values()]
+    columns += [
+        Column(name, f"{name}, {searches[-1].label}", percent, "R@1 of exact search, %")
+        for name, searches in sides.items()
+    ]
     if sweep.satisfying:
         columns += [Column("satisfying_mean", "mean", significant, "Other images that satisfy a caption")]
         columns += [

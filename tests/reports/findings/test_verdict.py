@@ -3,10 +3,10 @@
 import pytest
 
 from reports.findings import verdict
-from reports.findings.ratios import comparisons
+from reports.findings.ratios import lexicon_side, speedup
 from reports.records.evidence import Evidence
 from reports.records.sweep import sweeps
-from tests.reports.scale.records import FLAT, IMPACT, Made
+from tests.reports.scale.records import FLAT, IMPACT, ONE, Made
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def test_no_ratio_of_speeds_at_a_low_recall(made, recall, ratio):
     sweep = Made(made.store)
     sweep.search("lexicon", recall, 200.0, top_k=32, **IMPACT)
     sweep.search("dense", recall, 10.0, **FLAT)
-    (found,) = comparisons(sweeps(Evidence(made.store))[0])
-    cell = found.speedup["flat single"]
+    found = sweeps(Evidence(made.store))[0]
+    (mine,) = lexicon_side(found, "impact", "lexlip")
+    cell = speedup(found, mine, ONE)
     assert (cell.value, cell.missing) == (ratio, "" if ratio else "R@1 below 10%")

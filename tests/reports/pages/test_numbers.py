@@ -12,6 +12,8 @@ from bench.store.records import RecordStore
 from reports.build import build
 from reports.pages import method
 from tests.reports.html import Page
+from tests.reports.scale.records import FLAT, MANY, ONE
+from tests.reports.scale.records import Made as Sweep
 
 
 def row_of(home, metric, **wanted):
@@ -143,18 +145,49 @@ def test_html_and_csv_agree(page, site, skill):
 
 
 def test_paper_cells_are_never_made_up(page):
-    speed = page.row("The paper", "Large-scale retrieval against CLIP: speed, impact")
-    assert speed[1:6] == ["5.5× to 221.3× faster", "5.8× faster", "not measured", "not measured", "not measured"]
-    assert page.row("The paper", "Zero-shot image classification")[3] == "not measured"
+    speed = page.row("The paper", "Large-scale retrieval against CLIP: speed")
+    assert speed[1:7] == ["–", "5.5× to 221.3× faster", "5.8× faster", *["not measured"] * 3]
+    assert page.row("The paper", "Zero-shot image classification")[4] == "not measured"
+
+
+def claimed(evidence, side: str) -> dict:
+    rows = [row for row in method.claims(evidence).rows if row["side"].value == side]
+    return {row["claim"].value.partition(": ")[2]: row for row in rows}
 
 
 def test_a_sweep_fills_the_measured_cells_of_the_paper(sweep):
     """Flat search of 50 % and 10 queries/s is as good as the lexicon search of 40 % and 900 queries/s only."""
-    rows = {row["claim"].value: row for row in method.claims(sweep.evidence).rows}
-    speed, size = (rows[f"Large-scale retrieval against CLIP: {what}, impact"] for what in ("speed", "index storage"))
+    rows = claimed(sweep.evidence, "impact, lexlip")
+    speed, size = rows["speed, one query at a time"], rows["index storage"]
     assert speed["least"].value == speed["most"].value == pytest.approx(90.0)
     assert (size["least"].value, size["most"].value) == pytest.approx((2048 / 400, 2048 / 64))
-    assert speed["images"].value == 10_000 and set(speed["least"].points) <= set(sweep.store.read().point_id)
+    assert speed["gallery"].value == "10,000 images, scenes"
+    assert set(speed["least"].points) <= set(sweep.store.read().point_id)
+
+
+def test_claims_are_of_each_model_in_both_calls_and_over_generated_vectors(tmp_path):
+    made = Sweep(RecordStore(tmp_path / "home"))
+    of_words = {"variant": "lexlip_words", "checkpoint_id": "of words"}
+    for of, single in (({}, 40.0), (of_words, 120.0)):
+        made.impact(32, 0.4, single, 500.0, 64.0, **of)
+    made.search("dense", 0.5, {ONE: 10.0, MANY: 250.0}, 2048.0, **FLAT)
+    generated = {"images": 1_000_000, "corpus": "synthetic:scenes"}
+    made.impact(32, None, 60.0, 90.0, 64.0, **generated | of_words)
+    made.impact(8, None, 90.0, 90.0, 16.0, **generated | of_words)
+    made.search("dense", None, {ONE: 3.0, MANY: 30.0}, 2048.0, **generated, **FLAT)
+    rows = [
+        (row["side"].value, row["claim"].value.partition(": ")[2], row["least"].value, row["most"].value)
+        for row in method.claims(made.evidence).rows
+        if not row["least"].missing
+    ]
+    single, batched, size = "speed, one query at a time", "speed, in batches", "index storage"
+    assert rows == [
+        ("impact, lexlip", single, 4.0, 4.0), ("impact, lexlip", batched, 2.0, 2.0), ("impact, lexlip", size, 32, 32),
+        ("impact, lexlip_words", single, 12.0, 12.0), ("impact, lexlip_words", batched, 2.0, 2.0),
+        ("impact, lexlip_words", size, 32, 32),
+        ("impact, lexlip_words", single, 20.0, 30.0), ("impact, lexlip_words", batched, 3.0, 3.0),
+        ("impact, lexlip_words", size, 32, 128),
+    ]  # fmt: skip
 
 
 def test_commands_and_definitions_are_shown(page):
