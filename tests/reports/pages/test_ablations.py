@@ -111,6 +111,25 @@ def test_words_are_a_chart_and_columns_where_they_were_measured(home, made):
     assert "un-pruned" in whole.title and whole.series[0].marks[0].x == 50.0
 
 
+def test_work_is_drawn_at_every_top_k_of_the_compared_models(made):
+    """lexlip at two settings and lexlip_words are lines; another model is one mark; dense vectors are none."""
+    for variant, top_k, work, skill in (
+        ("lexlip", 8, 2.0, 0.3), ("lexlip", 32, 7.0, 0.5), ("lexlip_words", 32, 2.0, 0.6), ("no_queue", 32, 6.0, 0.4),
+        ("no_queue", 8, 1.0, 0.2), ("clip", None, 512.0, 0.5),
+    ):  # fmt: skip
+        at = made.point(variant) if top_k is None else made.point(variant, top_k=top_k)
+        made.retrieval(at, skill, flops_per_pair=work)
+    evidence = Evidence(made.store)
+    (panel,) = ablations.work_chart(evidence).panels
+    marks = {one.name: [(mark.label, mark.x) for mark in one.marks] for one in panel.series}
+    assert marks == {
+        "lexlip": [("top-8", 2.0), ("top-32", 7.0)], "lexlip_words": [("top-32", 2.0)],
+        "other models": [("no_queue", 6.0)],
+    }  # fmt: skip
+    recall = evidence.cell("no_queue", "recall@1", **evidence.retrieval(), **evidence.operating_point("no_queue"))
+    assert panel.series[-1].marks[0].y == pytest.approx(100 * recall.value)
+
+
 def test_learning_curves_are_means_over_seeds(made):
     for seed, skill in enumerate((0.2, 0.6)):
         made.variant("lexlip", skill, seed)

@@ -1,16 +1,15 @@
 """Each part of LexLIP: its effect in a forest plot, a table of all measures, learning curves, and words."""
 
 import functools
-from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from bench.store.metrics import METRICS
 from reports.findings import comparisons
 from reports.findings.convergence import curves_by_seed, late_gain
 from reports.pages import Section
-from reports.records.evidence import UNTRAINED, Evidence
+from reports.pages.ablations.curves import learning, words_chart, work_chart
+from reports.records.evidence import Evidence
 from reports.records.rows import parsed
 from reports.render.charts import Axis, Chart, Mark, Panel, Series
 from reports.render.tables import (
@@ -62,6 +61,9 @@ def sections(evidence: Evidence) -> list[Section]:
         text = "A lexicon is readable if the weights of an image lie on words of its captions. Typed words: the first "
         text += "caption's words are the query, without the text encoder."
         made.append(Section("words", "Are the lexicons words?", (text,), [words]))
+    if work := work_chart(evidence):
+        text = "Multiply-adds of a query with an image: what an inverted index computes for each pair, on average."
+        made.append(Section("work", "What quality costs", (text,), [work]))
     if curves:
         made.append(Section("learning", "Learning curves", (), [curves]))
     return made
@@ -262,78 +264,3 @@ def cost_seeds(evidence: Evidence, variant: str) -> dict:
     rows = _trained(evidence)
     mine = rows[rows.variant == variant] if len(rows) else rows
     return {"seed": tuple(mine[mine.period == mine.period.max()].seed)} if len(mine) else {}
-
-
-# --- words, learning curves
-
-
-def words_chart(evidence: Evidence) -> Chart | None:
-    """Share of weight on caption words and R@1 of typed words; of un-pruned images where nothing else was measured."""
-    lexicon = [
-        name for name in evidence.variants if evidence.kinds.get(name) == "lexicon" and not name.startswith(UNTRAINED)
-    ]
-    titles = {
-        "caption_precision_weighted": "Weight on words of the captions, %",
-        "typed_recall@1": "R@1 of typed words, %",
-    }
-    panels, alt = [], []
-    for metric, title in titles.items():
-        for top_k in (evidence.reading.top_k, None):
-            at = {"task": "sparsity", "split": "test", "top_k": top_k}
-            found = [(name, evidence.cell(name, metric, **at)) for name in lexicon]
-            found = sorted(((n, cell) for n, cell in found if not cell.missing), key=lambda one: -one[1].value)
-            if found:
-                break
-        if not found:
-            continue
-        names = tuple(name for name, _ in found)
-        kept = f"{top_k} lexicons kept" if top_k else "un-pruned"
-        tips = [f"{n}: {percent(c.value)} %\n{c.n}\nrecords: {', '.join(c.points)}" for n, c in found]
-        marks = tuple(Mark(100 * cell.value, float(i), tips[i]) for i, (_, cell) in enumerate(found))
-        panels.append(Panel(f"{title} ({kept})", Axis("", zero=True), Axis("", names=names), (Series("", marks),)))
-        alt.append(f"{title}: " + "; ".join(f"{name} {percent(cell.value)}" for name, cell in found))
-    if not panels:
-        return None
-    best = max(panels[0].series[0].marks, key=lambda mark: mark.x)
-    name = panels[0].y.names[int(best.y)]
-    title = f"{name} has the largest share of weight on caption words: {significant(best.x)}%"
-    return Chart("words", title, "Mean over test images and seeds.", evidence.corpus, ". ".join(alt), tuple(panels))
-
-
-def learning(evidence: Evidence) -> Chart | None:
-    """Validation R@1 by step and by seconds of training; models that were compared by name, others in grey."""
-    r, by_step, by_time, ends = evidence.reading, [], [], []
-    named = [r.reference, r.baseline, r.words]
-    for variant in sorted(
-        evidence.variants, key=lambda name: named.index(name) - 9 if name in named else 0, reverse=True
-    ):
-        grid = curves_by_seed(evidence, variant, "recall@1", "val")
-        if grid.empty:
-            continue
-        colour = named.index(variant) if variant in named else 7
-        name = variant if variant in named else "other models"
-        steps, values = grid.index.to_numpy(float), 100 * grid.mean(axis=1).to_numpy()
-        tips = [
-            f"{variant}\nstep {step:,.0f}: R@1 {value:.3g} %\nseeds: {grid.shape[1]}"
-            for step, value in zip(steps, values, strict=True)
-        ]
-        at = zip(steps, values, tips, strict=True)
-        by_step.append(
-            Series(name, tuple(Mark(x, y, tip) for x, y, tip in at), colour, "all", quiet=variant not in named)
-        )
-        seconds = curves_by_seed(evidence, variant, "train_seconds", "val")
-        seconds = seconds if len(seconds) > 1 else curves_by_seed(evidence, variant, "train_seconds", "train")
-        if len(seconds) > 1:
-            elapsed = np.interp(steps, seconds.index.to_numpy(float), seconds.mean(axis=1).to_numpy())
-            marks = tuple(Mark(x, y, tip) for x, y, tip in zip(elapsed, values, tips, strict=True))
-            by_time.append(replace(by_step[-1], marks=marks))
-        ends.append(f"{variant} ends at {values[-1]:.3g} %")
-    if not by_step:
-        return None
-    title = f"Validation R@1 at the end: {ends[-1].replace(' ends at', '')}"
-    panels = [Panel("By step", Axis("optimiser step"), Axis("R@1, %"), tuple(by_step))]
-    panels += [Panel("By time", Axis("seconds of training"), Axis("R@1, %"), tuple(by_time))] if by_time else []
-    return Chart(
-        "learning", title, "Validation R@1, text to image, by brute force on un-pruned vectors; mean over seeds.",
-        evidence.corpus, "; ".join(ends), tuple(panels),
-    )  # fmt: skip
