@@ -33,7 +33,14 @@ from models.errors import InputError
 
 log = logging.getLogger(__name__)
 COMPARED = ("lexlip", "clip")  # the two variants whose rankings are compared query by query
-VARIANT_SETS = {"core": configs.CORE, "all": configs.names("variants")}
+SPARSIFIERS = tuple(
+    f"{name}_{strength}" for name in ("flops", "df_flops", "l1", "top_k") for strength in ("weak", "medium", "strong")
+)
+VARIANT_SETS = {
+    "core": configs.CORE,
+    "sparsifiers": ("clip", "lexlip", *SPARSIFIERS),
+    "all": tuple(name for name in configs.names("variants") if name not in SPARSIFIERS),
+}
 
 
 def measure(

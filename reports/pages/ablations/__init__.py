@@ -8,7 +8,7 @@ from bench.store.metrics import METRICS
 from reports.findings import comparisons
 from reports.findings.convergence import curves_by_seed, late_gain
 from reports.pages import Section
-from reports.pages.ablations.curves import learning, words_chart, work_chart
+from reports.pages.ablations.curves import learning, sparsifier_chart, words_chart, work_chart
 from reports.records.evidence import Evidence
 from reports.records.rows import parsed
 from reports.render.charts import Axis, Chart, Mark, Panel, Series
@@ -64,6 +64,9 @@ def sections(evidence: Evidence) -> list[Section]:
     if work := work_chart(evidence):
         text = "Multiply-adds of a query with an image: what an inverted index computes for each pair, on average."
         made.append(Section("work", "What quality costs", (text,), [work]))
+    if sparse := sparsifier_chart(evidence):
+        text = "Each sparsifier at three strengths, in training: what is left of R@1, and what a query costs."
+        made.append(Section("sparsifiers", "How vectors become sparse", (text,), [sparse]))
     if curves:
         made.append(Section("learning", "Learning curves", (), [curves]))
     return made

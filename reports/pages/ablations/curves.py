@@ -9,6 +9,10 @@ from reports.records.evidence import UNTRAINED, Evidence
 from reports.render.charts import Axis, Chart, Mark, Panel, Series
 from reports.render.tables import percent, significant
 
+SPARSIFIERS = {"flops": "FLOPS", "df_flops": "DF-FLOPS", "l1": "L1", "top_k": "top-k"}
+STRENGTHS = ("weak", "medium", "strong")
+"""Variants of a sparsifier are named after it and its strength, such as `l1_weak`."""
+
 
 def words_chart(evidence: Evidence) -> Chart | None:
     """Share of weight on caption words and R@1 of typed words; of un-pruned images where nothing else was measured."""
@@ -80,6 +84,39 @@ def work_chart(evidence: Evidence) -> Chart | None:
         f"Images cut to k lexicons, {r.bits} bits; queries whole. Mean over seeds. Up and left is better.",
         evidence.corpus, alt, (Panel("", *axes, tuple(series)),), 1,
         f"Other models: top-{r.top_k}.",
+    )  # fmt: skip
+
+
+def sparsifier_chart(evidence: Evidence) -> Chart | None:
+    """R@1 against multiply-adds of un-pruned vectors: what each sparsifier makes of them in training, by strength."""
+    r, series = evidence.reading, []
+    at = evidence.retrieval() | {"engine": r.lexicon_brute_force, "top_k": None, "bits": None}
+    families = {shown: [f"{name}_{strength}" for strength in STRENGTHS] for name, shown in SPARSIFIERS.items()}
+    for place, (shown, names) in enumerate([*families.items(), (r.reference, [r.reference])]):
+        marks = []
+        for name in (name for name in names if evidence.kinds.get(name) == "lexicon"):
+            work, quality, images, texts = (
+                evidence.cell(name, metric, **at)
+                for metric in ("flops_per_pair", "recall@1", "active_lexicons_image", "active_lexicons_text")
+            )
+            if not work.missing and not quality.missing:
+                tip = f"{name}: R@1 {percent(quality.value)} %, {significant(work.value)} multiply-adds"
+                if not images.missing and not texts.missing:
+                    tip += f"\n{significant(images.value)} lexicons an image, {significant(texts.value)} a text"
+                tip += f"\nrecords: {', '.join(quality.points)}"
+                marks.append(Mark(work.value, 100 * quality.value, tip, label=name.rpartition("_")[2]))
+        if marks:
+            series.append(Series(shown, tuple(marks), place, "all"))
+    if len(series) < 2:
+        return None
+    alt = "; ".join(f"{one.name} {m.label}: {significant(m.y)} % at {significant(m.x)}"
+                    for one in series for m in one.marks)  # fmt: skip
+    axes = Axis("multiply-adds a pair", log=True), Axis("R@1, %")
+    best, name = max(((mark, one.name) for one in series for mark in one.marks), key=lambda of: of[0].y)
+    return Chart(
+        "sparsifiers", f"{name} finds most: R@1 {significant(best.y)} % at {significant(best.x)} multiply-adds",
+        "Vectors as they are encoded, nothing pruned. Mean over seeds. Up and left is better.",
+        evidence.corpus, alt, (Panel("", *axes, tuple(series)),), 1,
     )  # fmt: skip
 
 

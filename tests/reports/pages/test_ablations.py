@@ -130,6 +130,21 @@ def test_work_is_drawn_at_every_top_k_of_the_compared_models(made):
     assert panel.series[-1].marks[0].y == pytest.approx(100 * recall.value)
 
 
+def test_sparsifiers_are_lines_by_strength_of_unpruned_vectors(made):
+    un_pruned = {"engine": "scipy", "top_k": None, "bits": None}
+    for variant, work, skill in (
+        ("lexlip", 7.0, 0.5), ("l1_weak", 5.0, 0.45), ("l1_strong", 1.0, 0.2), ("top_k_medium", 2.0, 0.4),
+    ):  # fmt: skip
+        made.retrieval(made.point(variant, **un_pruned), skill, flops_per_pair=work, active_lexicons_image=9.0)
+    made.retrieval(made.point("top_k_weak"), 0.5, flops_per_pair=3.0)  # pruned only
+    chart = ablations.sparsifier_chart(Evidence(made.store))
+    marks = {one.name: [(mark.label, mark.x) for mark in one.marks] for one in chart.panels[0].series}
+    assert marks == {
+        "L1": [("weak", 5.0), ("strong", 1.0)], "top-k": [("medium", 2.0)], "lexlip": [("lexlip", 7.0)]
+    }  # fmt: skip
+    assert chart.title.startswith("lexlip finds most")
+
+
 def test_learning_curves_are_means_over_seeds(made):
     for seed, skill in enumerate((0.2, 0.6)):
         made.variant("lexlip", skill, seed)
