@@ -11,7 +11,18 @@ from reports.pages import Section
 from reports.pages.ablations import LEXICONS_OF, word_columns, words_of
 from reports.records.corpora import is_photographs
 from reports.records.evidence import Evidence
-from reports.render.tables import NOT_APPLICABLE, NOT_MEASURED, Cell, Column, Table, integer, percent, signed
+from reports.render.charts import Axis, Chart, Mark, Panel, Series
+from reports.render.tables import (
+    NOT_APPLICABLE,
+    NOT_MEASURED,
+    Cell,
+    Column,
+    Table,
+    integer,
+    percent,
+    signed,
+    significant,
+)
 
 WAYS = {"text_to_image": "Text to image, %", "image_to_text": "Image to text, %"}
 RECALLS = (1, 5, 10)
@@ -34,7 +45,52 @@ def sections(evidence: Evidence) -> list[Section]:
         "Real photographs, described by people. Rows marked as published are quoted from their source: their texts, "
         "images and models may be prepared differently, and they enter no comparison.",
     )
-    return [Section(f"photographs_{name}", evidence.corpus, text, tables=tables)]
+    drawn = recall_chart(evidence, tables[0], f"photographs_{name}")
+    return [Section(f"photographs_{name}", evidence.corpus, text, [drawn] if drawn else [], tables)]
+
+
+def recall_chart(evidence: Evidence, table: Table, name: str) -> Chart | None:
+    """R@1 of each row of the table with its interval, both ways; published values hollow."""
+    panels, alt = [], []
+    for way, title in WAYS.items():
+        key = f"recall@1 {way}"
+        rows = [row for row in table.rows if not row[key].missing and isinstance(row[key].value, float)]
+        rows.sort(key=lambda row: -row[key].value)
+        names = tuple(_named(row) for row in rows)
+        series = []
+        for shown, colour in (("measured", 0), ("published", 7)):
+            marks = tuple(
+                _mark(names[place], row[key], float(place))
+                for place, row in enumerate(rows)
+                if (row["source"].value == "measured") is (shown == "measured")
+            )
+            series += [Series(shown, marks, colour, hollow=shown == "published")] if marks else []
+        if series and series[0].name == "measured":
+            panel = f"{title.partition(',')[0]}: R@1, %"
+            panels.append(Panel(panel, Axis("", zero=True), Axis("", names=names), tuple(series)))
+            alt.append(
+                f"{panel} " + "; ".join(f"{n} {percent(row[key].value)}" for n, row in zip(names, rows, strict=True))
+            )
+    if not panels:
+        return None
+    first = panels[0].series[0].marks[0]
+    title = f"{panels[0].y.names[int(first.y)]} finds most: R@1 {significant(first.x)} %"
+    return Chart(
+        name, title, "Mean over seeds; 95% intervals.", evidence.corpus, ". ".join(alt), tuple(panels), 2,
+        "Top-k: lexicons kept of an image.",
+    )  # fmt: skip
+
+
+def _named(row: dict[str, Cell]) -> str:
+    top_k = row["top_k"].value
+    return f"{row['variant'].value}{f' top-{top_k}' if isinstance(top_k, int) else ''}"
+
+
+def _mark(name: str, cell: Cell, place: float) -> Mark:
+    ends = [None if value is None else 100 * value for value in (cell.low, cell.high)]
+    between = "" if cell.low is None else f"\n95% interval {percent(cell.low)} to {percent(cell.high)}"
+    records = f"\nrecords: {', '.join(cell.points)}" if cell.points else ""
+    return Mark(100 * cell.value, place, f"{name}: {percent(cell.value)} %{between}{records}", *ends)
 
 
 def recall(evidence: Evidence) -> Table:

@@ -92,6 +92,20 @@ def test_lexicon_models_have_a_row_for_each_top_k_that_was_measured(judged):
     assert found["lexlip", 64] == pytest.approx(0.6, abs=0.05) and found["lexlip", 32] == pytest.approx(0.4, abs=0.05)
 
 
+def test_the_chart_holds_the_measured_rows_and_marks_published_ones(judged):
+    evidence = Evidence(judged.store)
+    (section,) = photographs.sections(evidence)
+    (t2i,) = section.charts[0].panels  # image to text was not measured
+    measured, beside = t2i.series
+    cells = {model: row(section.tables[0], model)["recall@1 text_to_image"] for model in ("lexlip", "clip")}
+    found = {t2i.y.names[int(mark.y)]: (mark.x, mark.low, mark.high) for mark in measured.marks}
+    expected = {"lexlip top-32": cells["lexlip"], "clip": cells["clip"]}
+    assert found == {n: tuple(100 * v for v in (c.value, c.low, c.high)) for n, c in expected.items()}
+    assert beside.hollow and beside.name == "published" and len(beside.marks) == len(t2i.y.names) - 2
+    best = max(expected, key=lambda name: expected[name].value)
+    assert section.charts[0].title.startswith(f"{best} finds most"), "never a published one"
+
+
 def test_the_site_of_another_corpus_has_them_beside_its_own(judged, tmp_path):
     for variant in ("lexlip", "clip"):
         judged.variant(variant, 0.5)
