@@ -58,14 +58,14 @@ def recall_chart(evidence: Evidence, table: Table, name: str) -> Chart | None:
         rows.sort(key=lambda row: -row[key].value)
         names = tuple(_named(row) for row in rows)
         series = []
-        for shown, colour in (("measured", 0), ("published", 7)):
+        for shown, colour in (("lexicon vectors", 0), ("dense vectors", 1), ("published", 7)):
             marks = tuple(
                 _mark(names[place], row[key], float(place))
                 for place, row in enumerate(rows)
-                if (row["source"].value == "measured") is (shown == "measured")
+                if _shown(evidence, row) == shown
             )
             series += [Series(shown, marks, colour, hollow=shown == "published")] if marks else []
-        if series and series[0].name == "measured":
+        if series and series[0].name != "published":
             panel = f"{title.partition(',')[0]}: R@1, %"
             panels.append(Panel(panel, Axis("", zero=True), Axis("", names=names), tuple(series)))
             alt.append(
@@ -73,12 +73,17 @@ def recall_chart(evidence: Evidence, table: Table, name: str) -> Chart | None:
             )
     if not panels:
         return None
-    first = panels[0].series[0].marks[0]
+    first = max((m for one in panels[0].series if one.name != "published" for m in one.marks), key=lambda m: m.x)
     title = f"{panels[0].y.names[int(first.y)]} finds most: R@1 {significant(first.x)} %"
     return Chart(
         name, title, "Mean over seeds; 95% intervals.", evidence.corpus, ". ".join(alt), tuple(panels), 2,
         "Top-k: lexicons kept of an image.",
     )  # fmt: skip
+
+
+def _shown(evidence: Evidence, row: dict[str, Cell]) -> str:
+    """The series of a row."""
+    return f"{evidence.kinds.get(row['variant'].value)} vectors" if row["source"].value == "measured" else "published"
 
 
 def _named(row: dict[str, Cell]) -> str:

@@ -96,9 +96,10 @@ def test_the_chart_holds_the_measured_rows_and_marks_published_ones(judged):
     evidence = Evidence(judged.store)
     (section,) = photographs.sections(evidence)
     (t2i,) = section.charts[0].panels  # image to text was not measured
-    measured, beside = t2i.series
+    lexicon, dense, beside = t2i.series
+    assert (lexicon.name, dense.name) == ("lexicon vectors", "dense vectors")
     cells = {model: row(section.tables[0], model)["recall@1 text_to_image"] for model in ("lexlip", "clip")}
-    found = {t2i.y.names[int(mark.y)]: (mark.x, mark.low, mark.high) for mark in measured.marks}
+    found = {t2i.y.names[int(mark.y)]: (mark.x, mark.low, mark.high) for mark in lexicon.marks + dense.marks}
     expected = {"lexlip top-32": cells["lexlip"], "clip": cells["clip"]}
     assert found == {n: tuple(100 * v for v in (c.value, c.low, c.high)) for n, c in expected.items()}
     assert beside.hollow and beside.name == "published" and len(beside.marks) == len(t2i.y.names) - 2
