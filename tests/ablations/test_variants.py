@@ -22,7 +22,7 @@ DROPPED = {
     "no_text_bottleneck": {"text_mlm"},
     "no_image_bottleneck": {"image_mlm"},
     "no_phase1_contrastive": {"contrastive"},
-    "no_flops": {"flops"},
+    **dict.fromkeys(("no_flops", "top_k_weak", "top_k_medium", "top_k_strong"), {"flops"}),
 }
 IN_EVERY_PHASE = {"flops"}
 ADDED = {"lexlip_words": {"words"}}
