@@ -179,7 +179,7 @@ def parser():
     flags = cli.parser("Train variants and the CLIP baseline, measure each, write records and the report.", writes=True)
     add_training_flags(flags)
     sets = "; ".join(f"{name}: {', '.join(variants)}" for name, variants in VARIANT_SETS.items())
-    flags.add_argument("--variants", default="core", help=f"comma-separated, or core, or all. {sets}")
+    flags.add_argument("--variants", default="core", help=f"comma-separated, or the name of a set. {sets}")
     flags.add_argument(
         "--parallel",
         type=_positive,

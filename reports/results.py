@@ -18,12 +18,13 @@ from reports.pages.answer import rows
 from reports.pages.site import PAGES
 from reports.records.bundle import PROFILE, open_records
 from reports.records.evidence import Evidence, Reading
+from reports.render.charts import Chart
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKERS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in ("answer", "results")}
 SKIPPED = ("explore", "metrics", "commands", "versions", "fronts_")  # starts of names: long lists, which the site holds
 SKIPPED_PAGES = ("look",)
-SHARED_PAGES = ("history", "method")  # of the main corpus only: they say the same of the others
+SHARED = ("reliability", "machines", "definitions")  # sections of the main corpus only: they say the same of the others
 HEAD = """# Results of the reference run
 
 Made by `lexlip-bench results` from the records in `results/reference/`; a test holds this page to them. The site has
@@ -39,38 +40,31 @@ def corpora_of(reference: Path) -> list[Evidence]:
 def document(found: list[Evidence], figures: str) -> tuple[str, dict[str, str]]:
     """Markdown of the tables and charts, and the SVG of each chart by name. figures: their folder, as in links."""
     parts, drawn = [HEAD], {}
-    if len(found) > 1:
-        parts.append(f"Corpora: {', '.join(f'[{one.corpus}](#{anchor(one)})' for one in found)}\n")
-    for evidence in found:
-        if len(found) > 1:
-            parts.append(f"# {evidence.corpus}\n")
-        of_corpus = "" if evidence is found[0] else f"{anchor(evidence)}_"
-        for page in PAGES:
-            if page.name not in SKIPPED_PAGES and not (of_corpus and page.name in SHARED_PAGES):
-                parts.append(f"## {page.title}\n")
-                for section in page.module.sections(evidence):
-                    parts += _section(evidence, section, drawn, f"{figures}/{{}}.svg", of_corpus)
+    folders = corpora.folders([one.corpus for one in found])
+    for place, (evidence, folder) in enumerate(zip(found, folders, strict=True)):
+        parts += [f"# {evidence.corpus}\n"] if len(found) > 1 else []
+        for page in (page for page in PAGES if page.name not in SKIPPED_PAGES):
+            parts.append(f"## {page.title}\n")
+            for section in page.module.sections(evidence):
+                if not (place and section.name in SHARED):
+                    charts = section.charts if section.name != "explore" else section.charts[:1]
+                    charts = {f"{folder}_{chart.name}" if place else chart.name: chart for chart in charts}
+                    drawn |= {name: chart.file() for name, chart in charts.items()}
+                    parts += _section(evidence, section, charts, figures)
     return "\n".join(parts), drawn
 
 
-def _section(evidence: Evidence, section: Section, drawn: dict[str, str], link: str, of_corpus: str) -> list[str]:
-    """Markdown of a section; its charts are added to `drawn` under the name of the corpus and theirs."""
+def _section(evidence: Evidence, section: Section, charts: dict[str, Chart], figures: str) -> list[str]:
+    """Markdown of a section; charts by the names of their files."""
     parts = []
     tables = [table for table in section.all_tables if table.rows and not table.name.startswith(SKIPPED)]
     if section.name == "answer":
         parts.append(answer_of(evidence))
-    elif tables or section.charts:
+    elif tables or charts:
         parts.append(f"### {section.title}\n")
-    for chart in section.charts if section.name != "explore" else section.charts[:1]:
-        name = f"{of_corpus}{chart.name}"
-        drawn[name] = chart.file()
-        parts.append(f"**{chart.title}.** {chart.subtitle}\n\n![{chart.title}]({link.format(name)})\n")
+    for name, chart in charts.items():
+        parts.append(f"**{chart.title}.** {chart.subtitle}\n\n![{chart.title}]({figures}/{name}.svg)\n")
     return parts + [table.to_markdown() for table in tables]
-
-
-def anchor(evidence: Evidence) -> str:
-    """The name of a corpus in links and file names."""
-    return re.sub(r"[^a-z0-9]+", "-", evidence.corpus.lower()).strip("-")
 
 
 def answer_of(evidence: Evidence) -> str:

@@ -6,7 +6,8 @@ quality is of (the operating point of lexicon vectors). Where no encoded gallery
 of the corpus stand in. A variant of words has a sentence of its own. Templates have at most 25 words.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from reports.findings import comparisons, paired
@@ -71,10 +72,10 @@ class Field:
         """The number of images, in words."""
         return f"{integer(self.images)} {'generated vectors' if self.generated else 'images'}"
 
-    def model(self, kind: str, r: Reading) -> str:
-        """The model of a kind that the report compares; another one if it was not timed."""
-        names = list(dict.fromkeys(search.variant for search in self.searches if search.kind == kind))
-        return next((name for name in (r.reference, r.baseline) if name in names), names[0])
+    def model(self, kind: str, r: Reading) -> str | None:
+        """The model of a kind that the report compares; None, which stands for all of the kind, if it was not timed."""
+        timed = {search.variant for search in self.searches if search.kind == kind}
+        return next((name for name in (r.reference, r.baseline) if name in timed), None)
 
     def of_model(self, kind: str, model: str | None = None) -> list[Search]:
         """Searches of a kind; of one model, unless it is None."""
@@ -119,11 +120,12 @@ def engine_recall(search: Search) -> float | None:
     return 1.0 if value is None and search.exact else value
 
 
+@functools.lru_cache(maxsize=8)
 def field(evidence: Evidence) -> Field | None:
     """The largest gallery in which both kinds were timed in one call; single queries with the fewest threads first."""
     r = evidence.reading
     found, compared = [], (r.reference, r.baseline, r.words)
-    for source, of_source in (sources(evidence) | _generated(evidence)).items():
+    for source, of_source in [*sources(evidence).items(), *_generated(evidence)]:
         kinds = {search.kind for search in of_source if search.variant in compared}
         searches = [s for s in of_source if s.variant in compared or s.kind not in kinds]
         for call in {call for search in searches for call in search.calls}:
@@ -138,10 +140,11 @@ def field(evidence: Evidence) -> Field | None:
     return max(found, key=lambda one: (one.images, one.call.mode == "single", -(one.call.threads or 0)), default=None)
 
 
-def _generated(evidence: Evidence) -> dict[str, list[Search]]:
-    """Title -> searches of generated vectors with the measured vocabulary, one sweep each."""
-    made = [sweep for sweep in sweeps(evidence) if sweep.fitted_to and not sweep.stretched_to]
-    return {one.title: [s for images in one.sizes for s in one.at(images)] for one in made}
+def _generated(evidence: Evidence) -> Iterator[tuple[str, list[Search]]]:
+    """Title and searches of each sweep over generated vectors with the measured vocabulary."""
+    for sweep in sweeps(evidence):
+        if sweep.fitted_to and not sweep.stretched_to:
+            yield sweep.title, [search for images in sweep.sizes for search in sweep.at(images)]
 
 
 def quality(evidence: Evidence) -> Sentence:
@@ -184,12 +187,7 @@ def costs(evidence: Evidence) -> list[Sentence]:
     level, sides = equal(evidence, found) if found else (0.0, {})
     if not sides:
         return [sentence("speed missing", None), sentence("size missing", None)]
-    call = found.call
-    own = evidence.corpus.startswith(OWN)
-    names = {
-        kind: compared if own else found.model(kind, evidence.reading) or compared
-        for kind, compared in zip(KINDS, (evidence.reading.reference, evidence.reading.baseline), strict=True)
-    }
+    call, names = found.call, {kind: _name(evidence, kind, mine) for kind, mine in sides.items()}
     fastest = {names[kind]: max(mine, key=lambda search: search.rate(call)) for kind, mine in sides.items()}
     winner, ratio = won({name: search.rate(call) for name, search in fastest.items()}, max)
     behind = tuple(point for search in fastest.values() for point in search.points(call))
@@ -220,7 +218,12 @@ def words(evidence: Evidence) -> list[Sentence]:
     shares = [evidence.cell(name, "caption_precision_weighted", **at) for name in (r.words, r.reference)]
     if test is None or test.estimate.low is None or any(cell.missing for cell in shares):
         return []
-    estimate, found, rate, behind = test.estimate, field(evidence), "", test.points + shares[0].points
+    estimate, found, rate, behind = (
+        test.estimate,
+        field(evidence),
+        "",
+        test.points + shares[0].points + shares[1].points,
+    )
     level = equal(evidence, found)[0] if found else 0.0
     sides = [found.of("lexicon", level, r, name) for name in (r.words, r.reference)] if level else []
     if sides and all(sides):
@@ -230,6 +233,13 @@ def words(evidence: Evidence) -> list[Sentence]:
     ends = {"gap": points(estimate.value), "low": points(estimate.low), "high": points(estimate.high), "rate": rate}
     share, other = (percent(cell.value) for cell in shares)
     return [sentence("words", r.words, behind, words=r.words, reference=r.reference, share=share, other=other, **ends)]
+
+
+def _name(evidence: Evidence, kind: str, searches: list[Search]) -> str:
+    """What the answer calls searches of a kind: their model if they are of one; the user's vectors as compared."""
+    compared = dict(zip(KINDS, (evidence.reading.reference, evidence.reading.baseline), strict=True))[kind]
+    models = {search.variant for search in searches} - {""}
+    return compared if evidence.corpus.startswith(OWN) or len(models) != 1 else models.pop()
 
 
 def equal(evidence: Evidence, found: Field) -> tuple[float, dict[str, list[Search]]]:

@@ -57,8 +57,8 @@ def _models(evidence: Evidence, found: answer.Field) -> list[tuple[str, list[Sea
     """Searches of the models that the report compares, each with its kind; then those of the variant of words."""
     r = evidence.reading
     compared = [(kind, found.model(kind, r)) for kind in KINDS]
-    named = compared if ("lexicon", r.words) in compared else [*compared, ("lexicon", r.words)]
-    return [(kind, found.of_model(kind, name)) for kind, name in named]
+    beside = [] if compared[0][1] in (None, r.words) else [("lexicon", r.words)]
+    return [(kind, found.of_model(kind, name)) for kind, name in [*compared, *beside]]
 
 
 def _measured(searches: tuple[Search, ...], metric: str) -> bool:

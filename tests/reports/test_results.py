@@ -71,10 +71,11 @@ def test_each_corpus_has_its_answer_its_table_and_its_charts(made, tmp_path):
     readme.write_text("".join(f"{start}{stop}\n" for start, stop in results.MARKERS.values()))
     results.write(reference, tmp_path / "docs" / "results.md", readme)
     written, shown = (tmp_path / "docs" / "results.md").read_text(), readme.read_text()
-    assert written.index("# scenes") < written.index("# flickr8k") and written.count("## Method") == 1
+    assert written.index("# scenes") < written.index("# flickr8k")
+    assert written.count("**The paper against the records**") == 2 and written.count("**Reliability**") == 1
     assert [shown.count(text) for text in ("**scenes**", "**flickr8k**", "The models: ")] == [1, 1, 2]
     links = re.findall(r"\]\((\S+\.svg)\)", written)
-    assert len(set(links)) == len(links) and any("/flickr8k_forest.svg" in link for link in links)
+    assert len(set(links)) == len(links) and any("/corpus-flickr8k_forest.svg" in link for link in links)
     for link in links:
         assert (tmp_path / "docs" / link).is_file(), link
 

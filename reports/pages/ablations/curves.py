@@ -49,74 +49,72 @@ def words_chart(evidence: Evidence) -> Chart | None:
 
 def work_chart(evidence: Evidence) -> Chart | None:
     """R@1 against multiply-adds: the compared lexicon models at every top-k, the others at the operating point."""
-    r, at, series = evidence.reading, evidence.retrieval(), []
+    r, series = evidence.reading, []
     rows = evidence.rows[(evidence.rows.engine == r.lexicon_engine) & (evidence.rows.bits == r.bits)]
     for name in evidence.variants:
         point = evidence.operating_point(name)
-        compared = {r.reference: 0, r.words: 2}.get(name)
-        kept = [r.top_k] if compared is None else sorted(rows[rows.variant == name].top_k.dropna().unique())
-        marks = []
-        for top_k in kept if "top_k" in point else []:
-            found = at | point | {"top_k": int(top_k)}
-            work, quality = (evidence.cell(name, metric, **found) for metric in ("flops_per_pair", "recall@1"))
-            if not work.missing and not quality.missing:
-                tip = (
-                    f"{name}, top-{top_k:.0f}: R@1 {percent(quality.value)} %, {significant(work.value)} multiply-adds"
-                )
-                tip += f"\nrecords: {', '.join(quality.points)}"
-                label = name if compared is None else f"top-{top_k:.0f}"
-                marks.append(Mark(work.value, 100 * quality.value, tip, label=label))
-        if marks:
-            quiet = compared is None
+        colour = {r.reference: 0, r.words: 2}.get(name)
+        kept = [r.top_k] if colour is None else sorted(map(int, rows[rows.variant == name].top_k.dropna().unique()))
+        searches = [
+            (name if colour is None else f"top-{top_k}", name, point | {"top_k": top_k})
+            for top_k in kept
+            if "top_k" in point
+        ]
+        if marks := _at_work(evidence, searches):
+            quiet = colour is None
             shown = "other models" if quiet else name
-            series.append(Series(shown, tuple(marks), 7 if quiet else compared, "" if quiet else "all", quiet=quiet))
+            series.append(Series(shown, marks, 7 if quiet else colour, "" if quiet else "all", quiet=quiet))
     if not any(one.line for one in series):
         return None
     series.sort(key=lambda one: one.quiet)
-    alt = "; ".join(
-        f"{one.name}, {m.label}: {significant(m.y)} % at {significant(m.x)}" for one in series for m in one.marks
-    )
-    axes = Axis("multiply-adds a pair", log=True), Axis("R@1, %")
-    best, name = max(((mark, one.name) for one in series for mark in one.marks if one.line), key=lambda of: of[0].y)
-    found = f"R@1 {significant(best.y)} % at {significant(best.x)} multiply-adds"
-    return Chart(
-        "work", f"{name} finds most: {found}",
-        f"Images cut to k lexicons, {r.bits} bits; queries whole. Mean over seeds. Up and left is better.",
-        evidence.corpus, alt, (Panel("", *axes, tuple(series)),), 1,
-        f"Other models: top-{r.top_k}.",
-    )  # fmt: skip
+    subtitle = f"Images cut to k lexicons, {r.bits} bits; queries whole. Other models: top-{r.top_k}."
+    return _against_work(evidence, "work", subtitle, series)
 
 
 def sparsifier_chart(evidence: Evidence) -> Chart | None:
     """R@1 against multiply-adds of un-pruned vectors: what each sparsifier makes of them in training, by strength."""
     r, series = evidence.reading, []
-    at = evidence.retrieval() | {"engine": r.lexicon_brute_force, "top_k": None, "bits": None}
-    families = {shown: [f"{name}_{strength}" for strength in STRENGTHS] for name, shown in SPARSIFIERS.items()}
-    for place, (shown, names) in enumerate([*families.items(), (r.reference, [r.reference])]):
-        marks = []
-        for name in (name for name in names if evidence.kinds.get(name) == "lexicon"):
-            work, quality, images, texts = (
-                evidence.cell(name, metric, **at)
-                for metric in ("flops_per_pair", "recall@1", "active_lexicons_image", "active_lexicons_text")
-            )
-            if not work.missing and not quality.missing:
-                tip = f"{name}: R@1 {percent(quality.value)} %, {significant(work.value)} multiply-adds"
-                if not images.missing and not texts.missing:
-                    tip += f"\n{significant(images.value)} lexicons an image, {significant(texts.value)} a text"
-                tip += f"\nrecords: {', '.join(quality.points)}"
-                marks.append(Mark(work.value, 100 * quality.value, tip, label=name.rpartition("_")[2]))
-        if marks:
-            series.append(Series(shown, tuple(marks), place, "all"))
+    at = {"engine": r.lexicon_brute_force, "top_k": None, "bits": None}
+    families = {
+        shown: [(strength, f"{name}_{strength}", at) for strength in STRENGTHS] for name, shown in SPARSIFIERS.items()
+    }
+    for place, (shown, searches) in enumerate([*families.items(), (r.reference, [("", r.reference, at)])]):
+        if marks := _at_work(evidence, [one for one in searches if evidence.kinds.get(one[1]) == "lexicon"]):
+            series.append(Series(shown, marks, place, "all"))
     if len(series) < 2:
         return None
-    alt = "; ".join(f"{one.name} {m.label}: {significant(m.y)} % at {significant(m.x)}"
-                    for one in series for m in one.marks)  # fmt: skip
-    axes = Axis("multiply-adds a pair", log=True), Axis("R@1, %")
-    best, name = max(((mark, one.name) for one in series for mark in one.marks), key=lambda of: of[0].y)
+    return _against_work(evidence, "sparsifiers", "Vectors as they are encoded, nothing pruned.", series)
+
+
+def _at_work(evidence: Evidence, searches: list[tuple[str, str, dict]]) -> tuple[Mark, ...]:
+    """A mark for each measured search: its label, the model, and further filters."""
+    made = []
+    for label, name, filters in searches:
+        at = evidence.retrieval() | filters
+        work, quality, images, texts = (
+            evidence.cell(name, metric, **at)
+            for metric in ("flops_per_pair", "recall@1", "active_lexicons_image", "active_lexicons_text")
+        )
+        if not work.missing and not quality.missing:
+            top_k = f", top-{filters['top_k']}" if filters["top_k"] else ""
+            tip = f"{name}{top_k}: R@1 {percent(quality.value)} %, {significant(work.value)} multiply-adds"
+            if not images.missing and not texts.missing:
+                tip += f"\n{significant(images.value)} lexicons an image, {significant(texts.value)} a text"
+            tip += f"\nrecords: {', '.join(quality.points)}"
+            made.append(Mark(work.value, 100 * quality.value, tip, label=label))
+    return tuple(made)
+
+
+def _against_work(evidence: Evidence, name: str, subtitle: str, series: list[Series]) -> Chart:
+    marks = [
+        (mark, mark.label if one.quiet else f"{one.name} {mark.label}".strip()) for one in series for mark in one.marks
+    ]
+    best, found = max(marks, key=lambda of: of[0].y)
+    alt = "; ".join(f"{label}: {significant(mark.y)} % at {significant(mark.x)}" for mark, label in marks)
+    panel = Panel("", Axis("multiply-adds a pair", log=True), Axis("R@1, %"), tuple(series))
     return Chart(
-        "sparsifiers", f"{name} finds most: R@1 {significant(best.y)} % at {significant(best.x)} multiply-adds",
-        "Vectors as they are encoded, nothing pruned. Mean over seeds. Up and left is better.",
-        evidence.corpus, alt, (Panel("", *axes, tuple(series)),), 1,
+        name, f"{found} finds most: R@1 {significant(best.y)} % at {significant(best.x)} multiply-adds",
+        f"{subtitle} Mean over seeds. Up and left is better.", evidence.corpus, alt, (panel,), 1,
     )  # fmt: skip
 
 

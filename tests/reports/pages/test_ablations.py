@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ablations import run
 from bench.store.records import RecordStore
 from reports.findings import comparisons
 from reports.pages import ablations
+from reports.pages.ablations import curves
 from reports.records.evidence import Evidence
 
 
@@ -128,6 +130,8 @@ def test_work_is_drawn_at_every_top_k_of_the_compared_models(made):
     }  # fmt: skip
     recall = evidence.cell("no_queue", "recall@1", **evidence.retrieval(), **evidence.operating_point("no_queue"))
     assert panel.series[-1].marks[0].y == pytest.approx(100 * recall.value)
+    made.retrieval(made.point("no_flops"), 0.95, flops_per_pair=9.0)
+    assert ablations.work_chart(Evidence(made.store)).title.startswith("no_flops finds most"), "another model may"
 
 
 def test_sparsifiers_are_lines_by_strength_of_unpruned_vectors(made):
@@ -140,9 +144,11 @@ def test_sparsifiers_are_lines_by_strength_of_unpruned_vectors(made):
     chart = ablations.sparsifier_chart(Evidence(made.store))
     marks = {one.name: [(mark.label, mark.x) for mark in one.marks] for one in chart.panels[0].series}
     assert marks == {
-        "L1": [("weak", 5.0), ("strong", 1.0)], "top-k": [("medium", 2.0)], "lexlip": [("lexlip", 7.0)]
+        "L1": [("weak", 5.0), ("strong", 1.0)], "top-k": [("medium", 2.0)], "lexlip": [("", 7.0)]
     }  # fmt: skip
-    assert chart.title.startswith("lexlip finds most")
+    assert chart.title.startswith("lexlip finds most: ")
+    named = {f"{name}_{strength}" for name in curves.SPARSIFIERS for strength in curves.STRENGTHS}
+    assert named == set(run.SPARSIFIERS), "reports know no package above bench, so they name the variants themselves"
 
 
 def test_learning_curves_are_means_over_seeds(made):
