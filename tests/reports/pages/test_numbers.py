@@ -174,6 +174,8 @@ def test_claims_are_of_each_model_in_both_calls_and_over_generated_vectors(tmp_p
     generated = {"images": 1_000_000, "corpus": "synthetic:scenes"}
     made.impact(32, None, 60.0, 90.0, 64.0, **generated | of_words)
     made.impact(8, None, 90.0, 90.0, 16.0, **generated | of_words)
+    galleries = {row["gallery"].value for row in method.claims(made.evidence).rows if row["side"].value != "–"}
+    assert galleries == {"10,000 images, scenes"}, "without flat search there is nothing to compare"
     made.search("dense", None, {ONE: 3.0, MANY: 30.0}, 2048.0, **generated, **FLAT)
     rows = [
         (row["side"].value, row["claim"].value.partition(": ")[2], row["least"].value, row["most"].value)
