@@ -106,7 +106,7 @@ def load(source: str, device: str = "cpu") -> PretrainedClip:
             dimension = open_clip.get_model_config(found.model)["embed_dim"]
         except UNLOADABLE as error:
             raise InputError(f"{found.place}: cannot load {source}{found.needs}: {one_line(error)}") from None
-    return PretrainedClip(model, tokenizer, dimension).eval()
+    return PretrainedClip(model, tokenizer, dimension, side(model.visual.preprocess_cfg["size"])).eval()
 
 
 def side(size) -> int:

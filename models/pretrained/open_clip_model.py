@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.pretrained.open_clip import side
 from models.towers import torchvision_ops
 from models.towers.transformer import as_images
 
@@ -23,19 +22,18 @@ class PretrainedClip(nn.Module):
         model: made by open_clip, with `visual.preprocess_cfg`.
         tokenizer: maps a list of texts to token ids (B, L).
         dimension: D, the width of the dense vectors.
+        pixels: the side of its images.
     """
 
     kind = "dense"
     vocabulary = None
 
-    def __init__(self, model: nn.Module, tokenizer, dimension: int):
+    def __init__(self, model: nn.Module, tokenizer, dimension: int, pixels: int):
         super().__init__()
-        self.clip, self.dimension = model, dimension
+        self.clip, self.dimension, self.pixels = model, dimension, pixels
         self._tokenizer, self._tokenizer_lock = tokenizer, threading.Lock()
-        preprocess = model.visual.preprocess_cfg
-        self.pixels = side(preprocess["size"])
         for name in ("mean", "std"):
-            statistic_C11 = torch.tensor(preprocess[name], dtype=torch.float32).view(-1, 1, 1)
+            statistic_C11 = torch.tensor(model.visual.preprocess_cfg[name], dtype=torch.float32).view(-1, 1, 1)
             self.register_buffer(name, statistic_C11, persistent=False)
 
     def __getstate__(self) -> dict:

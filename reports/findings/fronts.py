@@ -14,8 +14,9 @@ from reports.records.search import KINDS, Search
 from reports.records.sweep import Sweep, sweeps
 from reports.render.tables import NOT_MEASURED, Cell, integer, times
 
-FLOORS = {"90%": 0.9, "95%": 0.95, "99%": 0.99, "exact": 1 - 1e-9}
-"""Least share of the exact top 10 that an engine finds; "exact": all of it."""
+EXACT = 1 - 1e-9
+FLOORS = {"90%": 0.9, "95%": 0.95, "99%": 0.99, "exact": EXACT}
+"""Least share of the exact top 10 that an engine finds; "exact": all of it, by engines that search exactly."""
 TEMPLATES = {
     "won": "Over {images} images, {winner} answers {ratio} as many single queries per second as {loser} {floors}.",
     "open": "Over {images} images, {winner} and {loser} answer about as many single queries per second {floors}.",
@@ -34,9 +35,9 @@ class Front(Field):
 
     @functools.cache  # noqa: B019  (as long as the evidence, which lives for one build)
     def reaching(self, least: float) -> dict[str, list[Search]]:
-        """Kind -> its searches of this engine recall, the fastest first."""
+        """Kind -> its searches of this engine recall, the fastest first; at `EXACT`, those of exact engines only."""
         r = self.sweep.evidence.reading
-        found = {kind: self.of(kind, least, r) for kind in KINDS}
+        found = {kind: [s for s in self.of(kind, least, r) if s.exact or least < EXACT] for kind in KINDS}
         return {kind: sorted(mine, key=self.rate, reverse=True) for kind, mine in found.items()}
 
     def lacking(self, kind: str) -> str:

@@ -103,8 +103,8 @@ def winners(compared: list[Front]) -> Table:
     columns += [Column(f"small {floor}", floor, str, "Has the smaller index") for floor in FLOORS]
     r = compared[0].sweep.evidence.reading
     notes = (
-        "Columns: least engine recall, the share of the exact top 10 of the same vectors that is found; exact: all of "
-        "it. A row is one sweep on one machine: the fastest, and the smallest, search of each side.",
+        "Columns: least engine recall, the share of the exact top 10 of the same vectors that is found; exact: all, "
+        "by exact engines. A row is one sweep on one machine: the fastest, and the smallest, search of each side.",
         f"Lexicon vectors: top-{r.top_k}, {r.bits} bits, or the pruning of most searches. GPU engines are left out.",
     )
     return Table("winners", "The winner at equal engine recall, and by how many times", tuple(columns), rows, notes)

@@ -1,6 +1,7 @@
 """Growth with the gallery: exponents, end-to-end latency, generated against encoded vectors."""
 
 from bench.store.metrics import METRICS
+from reports.findings.answer import engine_recall
 from reports.findings.growth import LEAST_SIZES, fit
 from reports.pages import Section
 from reports.records.evidence import Evidence
@@ -22,6 +23,7 @@ from reports.render.tables import (
 )
 
 IMAGES = "images in the gallery"
+FAST = 0.95  # engine recall of what the chart of growth makes bold
 SATISFYING = {"satisfying_mean": "mean", "satisfied_share": "captions with any, %"}
 STATISTICS = (
     "vectors_dimension", "vectors_lexicons_used", "vectors_active_mean", "vectors_query_active_mean",
@@ -44,10 +46,12 @@ def _of(sweep: Sweep, name: str) -> list[Section]:
 
 
 def growth_chart(sweep: Sweep) -> Chart:
-    """Rates, bytes, the exact top 10 found and R@1 of one setting of each engine, against the gallery size."""
+    """Rates, bytes, the exact top 10 found and R@1 of one setting of each engine, against the gallery size.
+
+    Of each model, the fastest search and the fastest exact one are bold and have a label.
+    """
     settings, single = sweep.by_setting(), sweep.call("single")
-    several = len({searches[-1].engine for searches in settings}) < len(settings)
-    names = [f"{s[-1].engine} ({s[-1].variant})" if several else s[-1].engine for s in settings]
+    colours, bold = _colours(sweep), _outstanding(settings, single)
     shown = [("Queries per second", lambda s: s.timed(single), {"log": True}, 1)] if single else []
     shown += [
         ("Index on disk", lambda s: s.cell("index_bytes"), {"log": True, "format": size}, 1),
@@ -57,27 +61,57 @@ def growth_chart(sweep: Sweep) -> Chart:
     panels, alt = [], []
     for title, cell, axis, factor in shown:
         series = []
-        for name, searches in zip(names, settings, strict=True):
+        for searches in settings:
+            last = searches[-1]
             found = [(s, at) for s in searches if (at := cell(s)).value and at.value > 0]
             if found:
-                points = tuple(_growth_mark(name, s, at, factor, s is found[-1][0]) for s, at in found)
-                kind = searches[-1].kind
-                series.append(Series(f"{kind} vectors", points, KINDS.index(kind), "all"))
+                name = f"{last.engine}, {_model(last)}"
+                quiet = bold and last.setting not in bold
+                ends = [last.engine if s is found[-1][0] and not quiet else "" for s, _ in found]
+                points = tuple(_growth_mark(name, s, at, factor, end) for (s, at), end in zip(found, ends, strict=True))
+                series.append(Series(_model(last), points, colours[_model(last)], "all", quiet=quiet))
                 alt.append(f"{title}, {name}: {significant(points[0].y)} to {significant(points[-1].y)}")
         if series:
+            series.sort(key=lambda one: not one.quiet)
             panels.append(Panel(title, Axis(IMAGES, log=True), Axis(title, **axis), tuple(series)))
     title = f"From {integer(sweep.sizes[0])} to {integer(sweep.largest)} images"
-    subtitle = (
-        "One setting of each engine: measured at most sizes, then of the highest R@1. A straight line is a power law."
-    )
+    subtitle = "One setting of each engine: measured at most sizes, then of the highest R@1. "
+    if bold:
+        subtitle += f"Bold: of each model, the fastest at {FAST:.0%} engine recall and the fastest exact engine. "
+    subtitle += "A straight line is a power law."
     return Chart(sweep.named("growth"), title, subtitle, sweep.title, "; ".join(alt), tuple(panels), 2, height=290)
 
 
-def _growth_mark(name: str, search: Search, cell: Cell, factor: float, is_last: bool) -> Mark:
+def _model(search: Search) -> str:
+    """The model of a search, for a legend."""
+    return f"{search.variant}, {search.kind} vectors" if search.variant else f"{search.kind} vectors"
+
+
+def _colours(sweep: Sweep) -> dict[str, int]:
+    """Model -> colour: the first of each kind has that of its kind, as in the other charts."""
+    r, models = sweep.evidence.reading, {_model(search): search for search in sweep.searches}
+    first = {r.reference: 0, r.baseline: 1, r.words: 2}
+    order = sorted(models, key=lambda name: (first.get(models[name].variant, 3), name))
+    firsts = {kind: next((name for name in order if models[name].kind == kind), None) for kind in KINDS}
+    others = [name for name in order if name not in firsts.values()]
+    return {name: place for place, name in enumerate([*firsts.values(), *others])}
+
+
+def _outstanding(settings: list[list[Search]], call: Call | None) -> set[tuple]:
+    """Settings that are the fastest of their model in the largest gallery: at `FAST` engine recall, and exact."""
+    last = [searches[-1] for searches in settings if call and searches[-1].rate(call)]
+    best: dict[tuple, Search] = {}
+    for search in sorted(last, key=lambda search: search.rate(call)):
+        if (engine_recall(search) or 0) >= FAST:
+            best[_model(search), "fast"] = search
+        if search.exact:
+            best[_model(search), "exact"] = search
+    return {search.setting for search in best.values()}
+
+
+def _growth_mark(name: str, search: Search, cell: Cell, factor: float, label: str) -> Mark:
     tip = f"{name}: {search.label}\n{integer(search.images)} images: {significant(factor * cell.value)}"
-    return Mark(
-        search.images, factor * cell.value, f"{tip}\nrecords: {', '.join(cell.points)}", label=name if is_last else ""
-    )
+    return Mark(search.images, factor * cell.value, f"{tip}\nrecords: {', '.join(cell.points)}", label=label)
 
 
 def growth_table(sweep: Sweep) -> Table:

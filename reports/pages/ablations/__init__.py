@@ -96,12 +96,13 @@ def forest(evidence: Evidence) -> Chart | None:
     if not panels:
         return None
     r = evidence.reading
-    clear = [test for test in tests if test.significant and test.variant != r.baseline]
-    worst = min(clear, key=lambda test: test.estimate.value, default=None)
-    title = "No change makes a significant difference"
-    if worst:
+    clear = [test for test in tests if test.significant]
+    title = f"No model differs significantly from {r.reference}"
+    if clear:
+        worst = min(clear, key=lambda test: (test.variant == r.baseline, test.estimate.value))
         way = "loses" if worst.estimate.value < 0 else "gains"
         title = f"{worst.variant} {way} {percent(abs(worst.estimate.value))} points of R@1"
+        title += "; no other model differs significantly" if len(clear) == 1 else ""
     return Chart(
         "forest", title, f"R@1 of each model minus that of {r.reference}, paired by query and seed; 95% intervals.",
         evidence.corpus, ". ".join(alt), tuple(panels), 2,

@@ -39,7 +39,7 @@ def test_planned_comparisons_stand_apart_from_screened_ones(three_seeds):
     (screened,) = chart.panels[1].series
     assert screened.hollow, "one seed has no mark of significance"
     gap = f"{abs(100 * tests['no_momentum', 'recall@1'].estimate.value):.1f}"
-    assert chart.title == f"no_momentum loses {gap} points of R@1"
+    assert chart.title == f"no_momentum loses {gap} points of R@1; no other model differs significantly"
 
 
 def test_largest_losses_come_first(home):

@@ -51,9 +51,27 @@ def test_distractors(grown):
 def test_charts_hold_the_points_of_the_records(grown):
     (growth,) = scale.sections(grown.evidence)[0].charts
     rates = next(panel for panel in growth.panels if panel.title == "Queries per second")
-    lexicon = next(series for series in rates.series if series.name == "lexicon vectors")
+    lexicon = next(series for series in rates.series if series.name == "lexlip, lexicon vectors")
     assert [(mark.x, mark.y) for mark in lexicon.marks] == [(1_000, 1e4), (10_000, 1e3), (100_000, 100.0)]
     assert all("records: " in mark.tip for mark in lexicon.marks)
+
+
+def test_the_fastest_and_the_exact_engine_of_each_model_are_bold(grown):
+    for images in (1_000, 10_000, 100_000):
+        of = {"top_k": 32, "bits": 8, "images": images}
+        grown.search("lexicon", 0.4, 3e7 / images, found=0.97, engine="kannolo", **of)
+        grown.search("lexicon", 0.4, 9e7 / images, found=0.60, engine="seismic", **of)
+        grown.impact(32, 0.6, 2e7 / images, 100.0, 64.0, images=images, variant="lexlip_words", found=1.0)
+    (growth,) = scale.sections(grown.evidence)[0].charts
+    rates = next(panel for panel in growth.panels if panel.title == "Queries per second")
+    ends = {(one.name, one.colour): [] for one in rates.series}
+    for one in rates.series:
+        ends[one.name, one.colour].append((one.marks[-1].label, one.quiet))
+    assert ends == {
+        ("lexlip, lexicon vectors", 0): [("", True), ("impact", False), ("kannolo", False)],  # seismic finds too few
+        ("clip, dense vectors", 1): [("faiss-flat", False)],
+        ("lexlip_words, lexicon vectors", 2): [("impact", False)],
+    }
 
 
 @pytest.fixture
