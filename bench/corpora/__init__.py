@@ -61,9 +61,9 @@ class Corpus(Protocol):
         ...
 
 
-def read_spec(text: str) -> str | dict:
-    """Parses `--corpus`: a name, or a mapping such as `{name: scenes, concepts: 200}`. Raises InputError."""
-    return parse_yaml(text, f"--corpus {text}") if text.startswith("{") else text
+def read_spec(text: str | None) -> str | dict | None:
+    """Parses `--corpus`: a name, a mapping such as `{name: scenes, concepts: 200}`, or None. Raises InputError."""
+    return parse_yaml(text, f"--corpus {text}") if text and text.startswith("{") else text
 
 
 def corpus_class(name: str) -> type:

@@ -1,4 +1,4 @@
-"""Opens a corpus at the resolution of the models that encode it, and says so."""
+"""Opens the corpus that models encode: the one they were trained on unless another is named, at their resolution."""
 
 import inspect
 import logging
@@ -6,21 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import corpora
+from bench.store.config import corpus_of
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 PRE_TRAINED = "open_clip:"  # start of the name of a model that is no checkpoint
+DEFAULT = "scenes"
 
 
-def open_at(spec: str | dict, models: Sequence[Path | str]) -> corpora.Corpus:
+def open_at(spec: str | dict | None, models: Sequence[Path | str]) -> corpora.Corpus:
     """Opens a corpus, with `pixels` set to the models' own resolution where the specification states none.
 
     That holds for corpora of files, and for every corpus if a model is a pre-trained one: `scenes` is rendered at 64
     pixels by default, the size of the profiles. Models of different sizes get the largest. A warning says what was set,
     and which images are resized again.
 
-    models: checkpoint folders or `open_clip:` names. Raises InputError as `open_corpus`, and for a broken checkpoint.
+    spec: None for the corpus that the first checkpoint was trained on, or `scenes` without one. models: checkpoint
+    folders or `open_clip:` names. Raises InputError as `open_corpus`, and for a broken checkpoint.
     """
+    if spec is None:
+        spec = next(filter(None, (corpus_of(Path(m)) for m in models if not _pretrained(m))), None)
+        if spec:
+            log.warning("corpus: %s, that of the training", _written(spec))
+        spec = spec or DEFAULT
     stated = {"name": spec} if isinstance(spec, str) else dict(spec)
     if "pixels" not in stated and models and _takes_model_size(stated, models):
         largest = max(pixels(model) for model in models)
@@ -45,7 +53,7 @@ def at_pixels(spec: str | dict, pixels: int) -> str | dict:
 
 def pixels(model: Path | str) -> int:
     """The resolution of a model, from its configuration alone. Raises InputError for a broken checkpoint."""
-    if str(model).startswith(PRE_TRAINED):
+    if _pretrained(model):
         from models.pretrained import open_clip
 
         return open_clip.pixels(model)
@@ -67,4 +75,12 @@ def _takes_model_size(stated: dict, models: Sequence[Path | str]) -> bool:
     if stated.get("name") not in corpora.CORPORA:
         return False  # `open_corpus` names the nearest
     made = corpora.corpus_class(stated["name"])
-    return issubclass(made, StoredCorpus) or any(str(model).startswith(PRE_TRAINED) for model in models)
+    return issubclass(made, StoredCorpus) or any(map(_pretrained, models))
+
+
+def _pretrained(model: Path | str) -> bool:
+    return str(model).startswith(PRE_TRAINED)
+
+
+def _written(spec: dict) -> str:
+    return f"{{{', '.join(f'{key}: {value}' for key, value in spec.items())}}}"

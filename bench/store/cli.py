@@ -59,7 +59,10 @@ def parser(description: str, writes: bool = False, home: bool = True) -> argpars
 
 def add_corpus(flags: argparse.ArgumentParser, images: str | None = "images of the split; all their captions are used"):
     """Adds `--corpus`, `--split` and, with a help text, `--images`: the items that a command reads."""
-    flags.add_argument("--corpus", default="scenes", help="name, or a mapping such as '{name: scenes, concepts: 200}'")
+    text = (
+        "name, or a mapping such as '{name: scenes, concepts: 200}'; that of the checkpoint's training unless given, "
+    )
+    flags.add_argument("--corpus", default=None, help=f"{text}or scenes")
     split = "split of the corpus; test unless given, or the only split of a corpus with split: all"
     flags.add_argument("--split", default=None, help=split)
     if images:

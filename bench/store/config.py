@@ -98,13 +98,26 @@ def run_of(checkpoint: Path) -> dict:
 
     Without one, the variant is the name of the folder. Raises InputError for a broken file.
     """
-    folder = checkpoint.resolve()
-    described = folder.parent / "config.yaml"
-    found = read_yaml(described) if described.is_file() else {}
+    folder, found = checkpoint.resolve(), _training_of(checkpoint)
     if not (isinstance(found.get("variant"), str) and isinstance(found.get("seed"), int)):
         return {"variant": folder.name}
     named = {name: found[name] for name in ("variant", "seed", "profile") if name in found}
     return named | {"config_id": folder.parent.name}
+
+
+def corpus_of(checkpoint: Path) -> dict | None:
+    """Specification of the corpus that a checkpoint was trained on, from the `config.yaml` beside it; None without one.
+
+    Raises InputError for a broken file.
+    """
+    data = _training_of(checkpoint).get("data")
+    corpus = data.get("corpus") if isinstance(data, dict) else None
+    return corpus if isinstance(corpus, dict) and "name" in corpus else None
+
+
+def _training_of(checkpoint: Path) -> dict:
+    described = checkpoint.resolve().parent / "config.yaml"
+    return read_yaml(described) if described.is_file() else {}
 
 
 def merge(base: dict, change: dict) -> dict:

@@ -96,9 +96,9 @@ class Slice:
 
     @classmethod
     def open(
-        cls, spec: str | dict, split: str | None = None, images: int | str = 1000, models: Sequence = ()
+        cls, spec: str | dict | None, split: str | None = None, images: int | str = 1000, models: Sequence = ()
     ) -> "Slice":
-        """Opens the corpus of a specification, at the resolution of `models` (`bench.corpora.resolution.open_at`).
+        """Opens the corpus of a specification for `models` (`bench.corpora.resolution.open_at`).
 
         split: None for the one of `chosen_split`. images: a number, or "all" images of the split. Raises InputError for
         an unknown corpus or split, for images < 1 and for all images of an endless split.

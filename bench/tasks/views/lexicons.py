@@ -137,9 +137,10 @@ def main(arguments) -> None:
 def _image(arguments, pixels: int) -> tuple[np.ndarray, dict]:
     """The image of `--image` at the model's resolution, and where it is from."""
     if arguments.image.isdecimal():
-        from bench.corpora import chosen_split, open_corpus, read_spec
+        from bench.corpora import chosen_split, read_spec
+        from bench.corpora.resolution import open_at
 
-        corpus, number = open_corpus(read_spec(arguments.corpus)), int(arguments.image)
+        corpus, number = open_at(read_spec(arguments.corpus), [arguments.checkpoint]), int(arguments.image)
         split = chosen_split(corpus, arguments.split)
         rendered = render(corpus, [(split, number, number + 1)], {pixels})
         about = {"image": rendered.ids[0], "corpus": corpus.name, "split": split}

@@ -54,6 +54,26 @@ def test_files_are_opened_at_the_models_size(spec, sizes, caplog, stated, models
     assert said in caplog.text and bool(said) == bool(caplog.text)
 
 
+def test_the_corpus_of_the_training_is_the_default(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(resolution, "pixels", lambda model: 64)
+    trained, alone = tmp_path / "run" / "best", tmp_path / "alone" / "best"
+    for folder in (trained, alone):
+        folder.mkdir(parents=True)
+    (trained.parent / "config.yaml").write_text("data: {corpus: {name: scenes, pixels: 80, concepts: 20, seed: 3}}")
+    with caplog.at_level(logging.WARNING):
+        of_run = open_at(None, [alone, trained])
+    assert (
+        of_run.fingerprint
+        == corpora.open_corpus({"name": "scenes", "pixels": 80, "concepts": 20, "seed": 3}).fingerprint
+    )
+    assert "corpus: {name: scenes, pixels: 80, concepts: 20, seed: 3}, that of the training" in caplog.text
+    for models in ([alone], ["open_clip:x/y"], []):
+        assert open_at(None, models).fingerprint == corpora.open_corpus("scenes").fingerprint
+    (trained.parent / "config.yaml").write_text("data: [")
+    with pytest.raises(InputError, match="config.yaml"):
+        open_at(None, [trained])
+
+
 def test_scenes_keep_their_size_for_checkpoints_and_take_that_of_a_pre_trained_model(sizes, caplog):
     with caplog.at_level(logging.WARNING):
         assert open_at("scenes", ["large"]).pixels == 64
