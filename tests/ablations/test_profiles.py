@@ -18,10 +18,11 @@ from models import checkpoint
 from models.batch import Batch
 from models.errors import InputError
 from models.tokenizer import LexiconTokenizer
+from tests.ablations.variants import VARIANTS
 
 from transformers import BertConfig, BertForMaskedLM  # isort: skip  # after models, which make torchvision importable
 
-VARIANTS, PROFILES = configs.names("variants"), configs.names("profiles")
+PROFILES = configs.names("profiles")
 
 
 def test_the_profiles_exist():

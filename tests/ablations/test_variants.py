@@ -10,6 +10,7 @@ from ablations.data import prepare
 from ablations.step import optimiser
 from models import checkpoint
 from models.lexlip import LexLIP
+from tests.ablations.variants import VARIANTS
 
 PHASES = ("bottleneck", "momentum", "contrastive")
 PARTS = {
@@ -41,7 +42,7 @@ def objective_of(data, run):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("variant", configs.names("variants"))
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_step_of_every_phase_is_finite_and_moves_every_weight_it_should(variant, phase, data, resolve):
     run = resolve(variant)
     objective = objective_of(data, run)
