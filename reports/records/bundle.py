@@ -72,7 +72,8 @@ class Compact:
     """A store without most sidecars of variants other than the reference, the baseline and the one of words.
 
     Kept are those of the operating point, of hard negatives and of zero-shot classification, which intervals and tests
-    need. Recall of other variants at another top_k then has no interval.
+    need. Recall of other variants at another top_k then has no interval. Judgements of every variant keep those of
+    vectors as encoded and at the operating point.
     """
 
     def __init__(self, store):
@@ -85,7 +86,10 @@ class Compact:
         tested = set()
         for name, rows in retrieval.groupby("variant"):
             tested |= set(filtered(rows, evidence.operating_point(name)).point_id)
-        self.dropped = {"queries": set(retrieval.point_id) - tested, "examples": set(others.point_id)}
+        judged = evidence.all[evidence.all.task == "judgements"]
+        elsewhere = judged[judged.top_k.notna() & (judged.top_k != reading.top_k)]
+        dropped = set(retrieval.point_id) - tested | set(elsewhere.point_id)
+        self.dropped = {"queries": dropped, "examples": set(others.point_id)}
 
     def read(self) -> pd.DataFrame:
         return self.store.read()

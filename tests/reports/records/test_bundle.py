@@ -42,6 +42,11 @@ def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path)
     }
     assert has_queries == {("lexlip", 8): True, ("lexlip", 32): True, ("beside", 8): False, ("beside", 32): True}
     assert len(small.read()) == len(made.store.read())
+    judged = {top_k: made.point("lexlip", task="judgements", engine="scipy", top_k=top_k) for top_k in (None, 8, 32)}
+    for point in judged.values():
+        made.store.write(point, {"judgements_tau_c": 0.4}, [{"query_id": "q", "group": "q", "outcome": 1.0}])
+    compact = Compact(made.store)
+    assert [top_k for top_k, point in judged.items() if compact.queries(point.id) is None] == [8]
     write([Compact(RecordStore(home))], tmp_path / "reference")
     again = build(tmp_path / "reference", tmp_path / "site").parent
     for file in ("tables/ablations.csv", "tables/ablations_zero_shot.csv", "index.html"):
