@@ -2,15 +2,18 @@
 
 import inspect
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 from bench import corpora
 from bench.store.config import corpus_of
 from models.errors import InputError
+from models.pretrained import open_clip
 
 log = logging.getLogger(__name__)
-PRE_TRAINED = "open_clip:"  # start of the name of a model that is no checkpoint
 DEFAULT = "scenes"
 
 
@@ -25,9 +28,10 @@ def open_at(spec: str | dict | None, models: Sequence[Path | str]) -> corpora.Co
     folders or `open_clip:` names. Raises InputError as `open_corpus`, and for a broken checkpoint.
     """
     if spec is None:
-        spec = next(filter(None, (corpus_of(Path(m)) for m in models if not _pretrained(m))), None)
+        spec = next(filter(None, (corpus_of(Path(m)) for m in models if not open_clip.named(m))), None)
         if spec:
-            log.warning("corpus: %s, that of the training", _written(spec))
+            written = yaml.safe_dump(spec, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+            log.warning("corpus: %s, that of the training", written)
         spec = spec or DEFAULT
     stated = {"name": spec} if isinstance(spec, str) else dict(spec)
     if "pixels" not in stated and models and _takes_model_size(stated, models):
@@ -53,9 +57,7 @@ def at_pixels(spec: str | dict, pixels: int) -> str | dict:
 
 def pixels(model: Path | str) -> int:
     """The resolution of a model, from its configuration alone. Raises InputError for a broken checkpoint."""
-    if _pretrained(model):
-        from models.pretrained import open_clip
-
+    if open_clip.named(model):
         return open_clip.pixels(model)
     from models import checkpoint
     from models.config import ImageConfig
@@ -75,12 +77,4 @@ def _takes_model_size(stated: dict, models: Sequence[Path | str]) -> bool:
     if stated.get("name") not in corpora.CORPORA:
         return False  # `open_corpus` names the nearest
     made = corpora.corpus_class(stated["name"])
-    return issubclass(made, StoredCorpus) or any(map(_pretrained, models))
-
-
-def _pretrained(model: Path | str) -> bool:
-    return str(model).startswith(PRE_TRAINED)
-
-
-def _written(spec: dict) -> str:
-    return f"{{{', '.join(f'{key}: {value}' for key, value in spec.items())}}}"
+    return issubclass(made, StoredCorpus) or any(map(open_clip.named, models))

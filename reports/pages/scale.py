@@ -1,9 +1,10 @@
 """Growth with the gallery: exponents, end-to-end latency, generated against encoded vectors."""
 
 from bench.store.metrics import METRICS
-from reports.findings.answer import engine_recall
+from reports.findings.answer import LEVELS, engine_recall
 from reports.findings.growth import LEAST_SIZES, fit
 from reports.pages import Section
+from reports.pages.answer import names_of
 from reports.records.evidence import Evidence
 from reports.records.search import KINDS, Call, Search
 from reports.records.sweep import Sweep, chosen, encoded_controls, sweeps
@@ -23,7 +24,7 @@ from reports.render.tables import (
 )
 
 IMAGES = "images in the gallery"
-FAST = 0.95  # engine recall of what the chart of growth makes bold
+FAST = LEVELS[0]  # engine recall of what the chart of growth makes bold
 SATISFYING = {"satisfying_mean": "mean", "satisfied_share": "captions with any, %"}
 STATISTICS = (
     "vectors_dimension", "vectors_lexicons_used", "vectors_active_mean", "vectors_query_active_mean",
@@ -75,7 +76,7 @@ def growth_chart(sweep: Sweep) -> Chart:
             series.sort(key=lambda one: not one.quiet)
             panels.append(Panel(title, Axis(IMAGES, log=True), Axis(title, **axis), tuple(series)))
     title = f"From {integer(sweep.sizes[0])} to {integer(sweep.largest)} images"
-    subtitle = "One setting of each engine: measured at most sizes, then of the highest R@1. "
+    subtitle = "One setting of each engine and model: measured at most sizes, then of the highest R@1. "
     if bold:
         subtitle += f"Bold: of each model, the fastest at {FAST:.0%} engine recall and the fastest exact engine. "
     subtitle += "A straight line is a power law."
@@ -84,7 +85,7 @@ def growth_chart(sweep: Sweep) -> Chart:
 
 def _model(search: Search) -> str:
     """The model of a search, for a legend."""
-    return f"{search.variant}, {search.kind} vectors" if search.variant else f"{search.kind} vectors"
+    return names_of([search], search.kind)
 
 
 def _colours(sweep: Sweep) -> dict[str, int]:

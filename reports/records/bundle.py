@@ -186,7 +186,7 @@ def parser():
     flags.add_argument("--tasks", default="", help="tasks to take from the home, separated by commas (default: all)")
     merged = "add the records of another home or bundle; may be repeated"
     flags.add_argument("--merge", type=Path, action="append", default=[], metavar="FOLDER", help=merged)
-    compact = "keep per-query results of variants other than lexlip and clip at the operating point only"
+    compact = "keep per-query results at the operating point only, but all recall of lexlip, clip and lexlip_words"
     flags.add_argument("--compact", action="store_true", help=compact)
     flags.add_argument("folder", type=Path, help="folder to write; its contents are replaced")
     return flags

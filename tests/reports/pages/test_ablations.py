@@ -42,6 +42,16 @@ def test_planned_comparisons_stand_apart_from_screened_ones(three_seeds):
     assert chart.title == f"no_momentum loses {gap} points of R@1; no other model differs significantly"
 
 
+def test_the_title_names_the_baseline_if_nothing_else_differs(made):
+    for seed in range(3):
+        made.variant("lexlip", 0.6, seed)
+        made.variant("clip", 0.1, seed)
+    title = ablations.forest(Evidence(made.store)).title
+    assert title.startswith("clip loses ") and title.endswith("; no other model differs significantly")
+    made.variant("no_queue", 0.3)
+    assert ablations.forest(Evidence(made.store)).title == title, "one seed is not tested"
+
+
 def test_largest_losses_come_first(home):
     panel = ablations.forest(Evidence(RecordStore(home))).panels[0]
     values = {panel.y.names[int(mark.y)]: mark.x for series in panel.series for mark in series.marks}
