@@ -2,9 +2,9 @@
 
 A home can hold several profiles and corpora, several trainings of a variant, and repeated measurements. The rules,
 which the Method page states: one profile and corpus (those of the newest record, unless named; `Evidence.by_corpus`
-has the other corpora), where the fingerprint of the data decides what one corpus is (`reports.records.corpora`); the
-checkpoint of the newest training of each variant and seed; the newest of otherwise equal points. Only seeds are
-averaged.
+has the other corpora, `Evidence.profiles` the other profiles), where the fingerprint of the data decides what one
+corpus is (`reports.records.corpora`); the checkpoint of the newest training of each variant and seed; the newest of
+otherwise equal points. Only seeds are averaged.
 """
 
 import functools
@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench.tasks import evaluation
 from models.errors import InputError
-from reports.records.corpora import OWN, SYNTHETIC, Corpora, own_or_fitted_to
+from reports.records.corpora import OWN, SYNTHETIC, Corpora, is_photographs, own_or_fitted_to
 from reports.records.rows import (
     CONTENDED,
     WALL_TIMES,
@@ -95,18 +95,31 @@ class Evidence:
         self._by_key = {key: group for key, group in in_time.groupby(["variant", "metric"], sort=False)}
 
     def by_corpus(self) -> list["Evidence"]:
-        """This report, then one for each other corpus of the records, newest first; alone if the reading names one."""
+        """This report, then one for each other corpus of the records, newest first; alone if the reading names one.
+
+        Of the other corpora the profile asked for, or else that of the most models.
+        """
         found = [self]
         for corpus in [] if self.asked.corpus else self._corpora():
             if own_or_fitted_to(corpus) != own_or_fitted_to(self.corpus):
-                mine = set(self.named[self.named.corpus == corpus].profile)
-                profile = self.asked.profile if self.asked.profile in mine else ""
+                models = _models(self.named[self.named.corpus == corpus])
+                most = max(models, key=models.get, default="")
+                profile = self.asked.profile if self.asked.profile in models else most
                 found.append(Evidence(self.store, replace(self.asked, profile=profile, corpus=corpus), self))
-        shown = {(one.profile, one.corpus) for one in found}
+        with_profiles = [[one, *(one.profiles if is_photographs(one.corpus) else [])] for one in found]
+        shown = {(one.profile, one.corpus) for several in with_profiles for one in several}
         shown |= {key for one in found for key in zip(one.generated.profile, one.generated.corpus, strict=True)}
         for one in found:
             one.others = [key for key in one.others if key not in shown]
         return found
+
+    @functools.cached_property
+    def profiles(self) -> list["Evidence"]:
+        """A report for each other profile whose models were measured on this corpus, in alphabetical order."""
+        models = _models(self.named[self.named.corpus == self.corpus])
+        others = sorted(profile for profile, count in models.items() if count and profile not in ("", self.profile))
+        asked = (replace(self.asked, profile=profile, corpus=self.corpus) for profile in others)
+        return [Evidence(self.store, reading, self) for reading in asked]
 
     def _corpora(self) -> list[str]:
         """Names on pages, the newest first, without generated vectors of a corpus that has records of its own."""
@@ -290,6 +303,15 @@ class Evidence:
         made = named[named.profile.isin([self.profile, ""]) & named.corpus.str.startswith(SYNTHETIC)]
         own = own_or_fitted_to(self.corpus)
         return made[(made.corpus.map(own_or_fitted_to) == own) & (made.corpus != self.corpus)]
+
+
+def _models(rows: pd.DataFrame) -> dict[str, int]:
+    """Models of each profile that have records, the profile of the newest record first."""
+    newest_first = rows.sort_values("started", ascending=False, kind="stable")
+    return {
+        profile: mine.checkpoint_id[mine.checkpoint_id != ""].nunique()
+        for profile, mine in newest_first.groupby("profile", sort=False)
+    }
 
 
 def _checkpoints(rows: pd.DataFrame) -> set[tuple]:

@@ -33,7 +33,12 @@ from models.errors import InputError
 from models.files import read_json
 
 TASK = "block_bounds"
-CODE = (*(f"bench.tasks.pruning.{module}" for module in ("bisection", "bounds", "orders")), "bench.vectors.impacts")
+CODE = (
+    "bench.engines.lexicon.blockmax.bisection",
+    "bench.tasks.pruning.bounds",
+    "bench.tasks.pruning.orders",
+    "bench.vectors.impacts",
+)
 K = 10
 
 

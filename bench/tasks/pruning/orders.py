@@ -47,16 +47,10 @@ def _chain(points_CD: np.ndarray) -> np.ndarray:
 
 
 def bisected(documents: scipy.sparse.csr_array, seed: int) -> np.ndarray:
-    """Recursive graph bisection (Dhulipala et al., 2016, arXiv 1602.08820): halves that share few lexicons.
+    """The order in which `impact-blockmax` stores documents."""
+    from bench.engines.lexicon import blockmax
 
-    Each half exchanges documents with the other as long as that lowers the estimated bits of the gaps in all posting
-    lists. Starts from a random order.
-    """
-    from bench.tasks.pruning.bisection import bisect
-
-    order_N = np.random.default_rng(seed).permutation(documents.shape[0])
-    bisect(documents.indptr.astype(np.int64), documents.indices.astype(np.int64), documents.shape[1], order_N)
-    return order_N
+    return blockmax.bisected(documents, seed)
 
 
 ORDERS = {"given": given, "clustered": clustered, "bisected": bisected}

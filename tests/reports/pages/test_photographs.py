@@ -10,7 +10,7 @@ from reports.findings import published
 from reports.pages import photographs
 from reports.records import bundle
 from reports.records.corpora import is_photographs
-from reports.records.evidence import Evidence
+from reports.records.evidence import Evidence, Reading
 from tests.reports.html import Page
 
 PAIRS = {"judgements_tau_c": 5_664, "judgements_tau_b": 47_830}
@@ -105,6 +105,27 @@ def test_the_chart_holds_the_measured_rows_and_marks_published_ones(judged):
     assert beside.hollow and beside.name == "published" and len(beside.marks) == len(t2i.y.names) - 2
     best = max(expected, key=lambda name: expected[name].value)
     assert section.charts[0].title.startswith(f"{best} finds most of those measured"), "never a published one"
+
+
+def test_models_of_a_second_profile_stand_in_the_same_tables(judged):
+    """Text encoders that have and have not seen the test captions are to be read beside each other."""
+    searched = judged.point(
+        "lexlip", corpus="flickr8k", data_id="photos", profile="photos_scratch", checkpoint_id="own"
+    )
+    judged.retrieval(searched, 0.25, judged.examples("lexlip"))
+    (section,) = photographs.sections(Evidence(judged.store, Reading(profile="quick")))
+    for table in section.tables:
+        measured = [row for row in table.rows if row["source"].value == "measured"]
+        models = [(row["variant"].value, row["profile"].value) for row in measured]
+        assert models == [("lexlip", "quick"), ("clip", "quick"), ("lexlip", "photos_scratch")]
+        assert "profile" in [column.key for column in table.columns]
+        assert any(note.startswith("Profile photos_scratch: its text encoder was trained here") for note in table.notes)
+    recalls = section.tables[0].rows
+    assert [row["recall@1 text_to_image"].value for row in (recalls[0], recalls[2])] == pytest.approx(
+        [0.4, 0.25], abs=0.1
+    )
+    names = section.charts[0].panels[0].y.names
+    assert {"lexlip top-32", "lexlip photos_scratch top-32", "clip"} <= set(names)
 
 
 def test_the_site_of_another_corpus_has_them_beside_its_own(judged, tmp_path):

@@ -135,6 +135,20 @@ def test_the_profile_asked_for_is_that_of_each_corpus_that_has_it(made):
     assert {(one.profile, one.corpus) for one in asked} == {("smoke", "scenes"), ("smoke", "birds")}
 
 
+def test_another_corpus_shows_the_profile_of_the_most_models(made):
+    """A single model of a second profile, measured last, took the pages of the corpus over."""
+    for variant in ("lexlip", "clip"):
+        measured(made, variant, B, corpus="birds", profile="photos", started="2026-02-01T00:00:00+00:00")
+    measured(made, "lexlip", B, corpus="birds", profile="photos_scratch")
+    measured(made, "lexlip", A, corpus="scenes")
+    scenes, birds = Evidence(made.store, Reading(profile="quick")).by_corpus()
+    assert (birds.profile, birds.variants, birds.others) == ("photos", ["lexlip", "clip"], [])
+    assert [(one.profile, one.corpus, one.variants) for one in birds.profiles] == [
+        ("photos_scratch", "birds", ["lexlip"])
+    ]
+    assert scenes.profiles == []
+
+
 def failed(made, data_id, variant="clip", corpus="captions", started=LATER):
     """A training that failed, as `ablations.run` records it; data_id: "" in records of earlier versions."""
     fields = {"task": "training", "engine": "", "images": None, "queries": None, "direction": "", "depth": None}

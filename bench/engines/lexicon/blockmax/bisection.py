@@ -8,9 +8,9 @@ ROUNDS = 20  # exchanges of each bisection, at most
 
 
 @numba.njit(cache=True)
-def _bits(degrees_V, size):
-    """Per lexicon, about the bits of the gaps in its posting list in a half of `size` documents."""
-    return degrees_V * np.log2((size + 1.0) / (degrees_V + 1.0))
+def _bits(degree, size):
+    """About the bits of the gaps in the posting list of a lexicon in a half of `size` documents."""
+    return degree * np.log2((size + 1.0) / (degree + 1.0))
 
 
 @numba.njit(cache=True)
@@ -22,27 +22,33 @@ def bisect(indptr, lexicons, dimension, order_N):
     """
     spans = [(0, order_N.size)]
     degrees_2V, gains_N = np.zeros((2, dimension)), np.empty(order_N.size)
+    to_right_V, to_left_V = np.empty(dimension), np.empty(dimension)
     while len(spans):
         begin, end = spans.pop()
         if end - begin <= LEAF:
             continue
         middle = (begin + end) // 2
+        left, right = middle - begin, end - middle
         for _ in range(ROUNDS):
-            degrees_2V[:] = 0
             for place in range(begin, end):
                 half = 0 if place < middle else 1
                 for i in range(indptr[order_N[place]], indptr[order_N[place] + 1]):
                     degrees_2V[half, lexicons[i]] += 1
-            left, right = middle - begin, end - middle
-            left_V, right_V = degrees_2V[0], degrees_2V[1]
-            now_V = _bits(left_V, left) + _bits(right_V, right)
-            # a document has its own lexicons in its half, so these degrees stay at 0 or above where they are read
-            to_right_V = now_V - _bits(np.maximum(left_V - 1, 0), left) - _bits(right_V + 1, right)
-            to_left_V = now_V - _bits(left_V + 1, left) - _bits(np.maximum(right_V - 1, 0), right)
+                    to_right_V[lexicons[i]] = np.nan
+            for place in range(begin, end):
+                for i in range(indptr[order_N[place]], indptr[order_N[place] + 1]):
+                    lexicon = lexicons[i]
+                    if np.isnan(to_right_V[lexicon]):  # once for each lexicon of the span
+                        in_left, in_right = degrees_2V[0, lexicon], degrees_2V[1, lexicon]
+                        now = _bits(in_left, left) + _bits(in_right, right)
+                        # a document has its own lexicons in its half: degrees stay at 0 or above where they are read
+                        to_right_V[lexicon] = now - _bits(max(in_left - 1, 0), left) - _bits(in_right + 1, right)
+                        to_left_V[lexicon] = now - _bits(in_left + 1, left) - _bits(max(in_right - 1, 0), right)
             for place in range(begin, end):
                 gain = 0.0
                 for i in range(indptr[order_N[place]], indptr[order_N[place] + 1]):
                     gain += to_right_V[lexicons[i]] if place < middle else to_left_V[lexicons[i]]
+                    degrees_2V[0, lexicons[i]] = degrees_2V[1, lexicons[i]] = 0
                 gains_N[place] = gain
             first = begin + np.argsort(-gains_N[begin:middle], kind="mergesort")
             second = middle + np.argsort(-gains_N[middle:end], kind="mergesort")

@@ -1,0 +1,145 @@
+"""`impact` with blocks that are skipped: exact, and faster than it the more documents there are.
+
+Documents are ordered so that neighbours share lexicons (recursive graph bisection) and cut into blocks. A query
+computes the best possible score of each block, and scores the documents of the blocks that may hold one of the k best,
+as block-max indexes do (Ding and Suel, 2011; Mallia et al., 2024, arXiv 2405.01117). `kernels` says how.
+`lexlip-bench block-bounds` tells beforehand how much can be skipped.
+
+Files, memory-mapped: `ids.npy`, the id of each document in the index's order; `first.npy`, `lexicons.npy` and
+`impacts.npy`, their CSR rows; the others, the highest impact of each lexicon in each block.
+"""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from bench.engines import ranking
+from bench.engines.contract import Engine
+from bench.vectors.read import load_mapped
+from models.errors import InputError
+from models.files import read_json, write_json
+
+DOCUMENTS = ("ids", "first", "lexicons", "impacts")
+MAXIMA = ("column_of", "columns", "list_starts", "list_blocks", "list_maxima")
+SLICES_PER_THREAD = 8  # parts of a batch per thread, so that threads finish together
+SEED = 0
+
+
+class ImpactBlockmax(Engine):
+    """Exact; impacts of 8 bits; no knobs. Threads divide a batch by queries; a single query uses one."""
+
+    name, kind, exact, weights, compiles = "impact-blockmax", "lexicon", True, (8,), True
+    other_modules = (
+        "bench.engines.lexicon.blockmax.bisection",
+        "bench.engines.lexicon.blockmax.kernels",
+        "bench.engines.lexicon.impact_kernels",
+    )
+
+    def __init__(self):
+        self._scratch = {}
+
+    def build(self, vectors, folder, threads=1, **knobs):
+        """Orders the documents, then writes them and the maxima of their blocks. Memory: all impacts three times."""
+        folder, kernels = Path(folder), _kernels()
+        self.check_impacts(vectors)
+        given = sp.vstack([sp.csr_array((0, vectors.dimension), dtype=vectors.dtype), *vectors.shards()], format="csr")
+        order = bisected(given)
+        rows = given[order]
+        first = rows.indptr.astype(np.uint32 if rows.nnz < 2**32 else np.uint64)
+        lexicons = rows.indices.astype(np.uint16 if vectors.dimension <= 2**16 else np.uint32)
+        documents = order.astype(np.uint32), first, lexicons, rows.data
+        maxima = kernels.maxima(rows.indptr.astype(np.int64), lexicons, rows.data, vectors.dimension)
+        for name, array in zip(DOCUMENTS + MAXIMA, documents + maxima, strict=True):
+            np.save(folder / f"{name}.npy", array)
+        write_json(folder / "blockmax.json", {"block": kernels.BLOCK})
+
+    def open(self, folder):
+        folder, kernels = Path(folder), _kernels()
+        arrays = {name: load_mapped(folder / f"{name}.npy") for name in DOCUMENTS + MAXIMA}
+        self.count, self.dimension = len(arrays["ids"]), len(arrays["column_of"])
+        self.blocks, total, listed = -(-self.count // kernels.BLOCK), len(arrays["impacts"]), len(arrays["list_maxima"])
+        fits = (
+            read_json(folder / "blockmax.json")["block"] == kernels.BLOCK
+            and len(arrays["first"]) == self.count + 1
+            and int(arrays["first"][-1]) == len(arrays["lexicons"]) == total
+            and arrays["columns"].shape == (int((arrays["column_of"] >= 0).sum()), self.blocks)
+            and len(arrays["list_starts"]) == self.dimension + 1
+            and int(arrays["list_starts"][-1]) == len(arrays["list_blocks"]) == listed
+        )
+        if not fits:
+            raise InputError(f"{folder}: the parts of the index do not match; build the index again (--force)")
+        for array in arrays.values():
+            array.flags.writeable = False
+        self.documents, self.maxima = (tuple(arrays[name] for name in names) for names in (DOCUMENTS, MAXIMA))
+        self.highest = kernels.highest(*self.maxima)
+        self.id_bits = max(1, (self.count - 1).bit_length())
+        return self
+
+    def search(self, queries, k, threads=1, **knobs):
+        """queries: CSR array (Q, V) of unsigned integers."""
+        if queries.dtype.kind != "u" or queries.shape[1] != self.dimension:
+            got = f"queries of {queries.dtype} over {queries.shape[1]} lexicons"
+            raise ValueError(f"{got}; expected unsigned integers over {self.dimension}")
+        total = queries.shape[0]
+        ids, scores = ranking.empty(total, k)
+        if not (self.count and k and queries.nnz):
+            return ids, scores
+        keys = np.zeros((total, min(k, self.count)), np.uint64)
+        dtype = self._accumulator(queries)
+        rows = queries.indptr.astype(np.int64), queries.indices.astype(np.int32), queries.data.astype(dtype)
+
+        def score(part: tuple[int, int]) -> None:
+            scratch = self._take(dtype)
+            _kernels().search(*rows, part, self.documents, self.maxima, self.id_bits, *scratch, keys)
+            self._scratch[dtype].append(scratch)
+
+        if threads == 1 or total == 1:
+            score((0, total))
+        else:
+            parts = min(total, threads * SLICES_PER_THREAD)
+            ends = [total * part // parts for part in range(parts + 1)]
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(score, zip(ends, ends[1:], strict=False)))
+        _kernels().unpack(keys, self.id_bits, ids, scores)
+        return ids, scores
+
+    def close(self):
+        self._scratch = {}
+
+    def _accumulator(self, queries) -> type:
+        """The narrowest type that the bound of no block overflows."""
+        largest = int((queries.astype(np.int64) @ self.highest).max())
+        if largest >= 2**32:
+            raise InputError(f"{self.name}: scores may exceed 32 bits; quantise with a smaller scale")
+        return np.uint16 if largest < 2**16 else np.uint32
+
+    def _take(self, dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the blocks, and weights by lexicon, zero: memory that no other thread uses."""
+        free = self._scratch.setdefault(dtype, deque())
+        try:
+            return free.pop()
+        except IndexError:
+            return np.zeros(self.blocks, dtype), np.zeros(self.dimension, np.uint32)
+
+
+def bisected(documents: sp.csr_array, seed: int = SEED) -> np.ndarray:
+    """An order (N,) int64 of documents by recursive graph bisection (Dhulipala et al., 2016, arXiv 1602.08820).
+
+    Halves share few lexicons: each exchanges documents with the other as long as that lowers the estimated bits of the
+    gaps in all posting lists. Starts from a random order.
+    """
+    from bench.engines.lexicon.blockmax.bisection import bisect
+
+    order_N = np.random.default_rng(seed).permutation(documents.shape[0])
+    bisect(documents.indptr.astype(np.int64), documents.indices.astype(np.int64), documents.shape[1], order_N)
+    return order_N
+
+
+def _kernels():
+    """`kernels`, whose numba takes a second to import."""
+    from bench.engines.lexicon.blockmax import kernels
+
+    return kernels
