@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench import engines
+from bench.engines.lexicon import blockmax
 from bench.engines.lexicon.blockmax import kernels
 from bench.vectors.read import LexiconVectors
 from models.errors import InputError
@@ -79,6 +80,15 @@ def _maxima(ordered: np.ndarray) -> sp.csr_array:
     """(blocks, V): the highest impact of each lexicon in each block."""
     padded = np.pad(ordered, ((0, -len(ordered) % kernels.BLOCK), (0, 0)))
     return sp.csr_array(padded.reshape(-1, kernels.BLOCK, ordered.shape[1]).max(axis=1))
+
+
+@pytest.mark.parametrize("count", [0, 1, 30, 1001])
+def test_the_order_is_a_permutation_that_threads_do_not_change(count):
+    documents = sp.csr_array(clustered(count, 0))
+    one = blockmax.bisected(documents)
+    assert sorted(one) == list(range(count))
+    for threads in (2, 3):
+        assert np.array_equal(blockmax.bisected(documents, threads=threads), one)
 
 
 def test_maxima_of_a_small_case():

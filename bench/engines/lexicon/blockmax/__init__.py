@@ -46,7 +46,7 @@ class ImpactBlockmax(Engine):
         folder, kernels = Path(folder), _kernels()
         self.check_impacts(vectors)
         given = sp.vstack([sp.csr_array((0, vectors.dimension), dtype=vectors.dtype), *vectors.shards()], format="csr")
-        order = bisected(given)
+        order = bisected(given, threads=threads)
         rows = given[order]
         first = rows.indptr.astype(np.uint32 if rows.nnz < 2**32 else np.uint64)
         lexicons = rows.indices.astype(np.uint16 if vectors.dimension <= 2**16 else np.uint32)
@@ -125,16 +125,22 @@ class ImpactBlockmax(Engine):
             return np.zeros(self.blocks, dtype), np.zeros(self.dimension, np.uint32)
 
 
-def bisected(documents: sp.csr_array, seed: int = SEED) -> np.ndarray:
+def bisected(documents: sp.csr_array, seed: int = SEED, threads: int = 1) -> np.ndarray:
     """An order (N,) int64 of documents by recursive graph bisection (Dhulipala et al., 2016, arXiv 1602.08820).
 
     Halves share few lexicons: each exchanges documents with the other as long as that lowers the estimated bits of the
-    gaps in all posting lists. Starts from a random order.
+    gaps in all posting lists. Starts from a random order. The number of threads does not change the order.
     """
-    from bench.engines.lexicon.blockmax.bisection import bisect
+    from bench.engines.lexicon.blockmax.bisection import LEAF, bisect
 
     order_N = np.random.default_rng(seed).permutation(documents.shape[0])
-    bisect(documents.indptr.astype(np.int64), documents.indices.astype(np.int64), documents.shape[1], order_N)
+    arrays = documents.indptr.astype(np.int64), documents.indices.astype(np.int32), documents.shape[1], order_N
+    parts = [(0, len(order_N))]
+    with ThreadPoolExecutor(threads) as pool:
+        while len(parts) < threads and len(order_N) > LEAF * threads:
+            list(pool.map(lambda part: bisect(*arrays, *part, part[1] - part[0] - 1), parts))
+            parts = [half for begin, end in parts for half in ((begin, (begin + end) // 2), ((begin + end) // 2, end))]
+        list(pool.map(lambda part: bisect(*arrays, *part, LEAF), parts))
     return order_N
 
 

@@ -7,25 +7,25 @@ LEAF = 16  # documents that are not divided further
 ROUNDS = 20  # exchanges of each bisection, at most
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _bits(degree, size):
     """About the bits of the gaps in the posting list of a lexicon in a half of `size` documents."""
     return degree * np.log2((size + 1.0) / (degree + 1.0))
 
 
-@numba.njit(cache=True)
-def bisect(indptr, lexicons, dimension, order_N):
-    """Orders documents in place. indptr, lexicons: their CSR rows. order_N: a permutation to start from.
+@numba.njit(cache=True, nogil=True)
+def bisect(indptr, lexicons, dimension, order_N, begin, end, leaf):
+    """Orders the documents order_N[begin:end] in place. indptr, lexicons: CSR rows of all documents.
 
-    A pair of documents is exchanged between the halves if that lowers the bits of all lists; each half is then divided
-    in the same way.
+    A pair of documents is exchanged between the halves if that lowers the bits of all lists; each half of more than
+    `leaf` documents is then divided in the same way.
     """
-    spans = [(0, order_N.size)]
+    spans = [(begin, end)]
     degrees_2V, gains_N = np.zeros((2, dimension)), np.empty(order_N.size)
     to_right_V, to_left_V = np.empty(dimension), np.empty(dimension)
     while len(spans):
         begin, end = spans.pop()
-        if end - begin <= LEAF:
+        if end - begin <= leaf:
             continue
         middle = (begin + end) // 2
         left, right = middle - begin, end - middle
