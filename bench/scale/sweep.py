@@ -35,6 +35,7 @@ from bench.store.records import Point, RecordStore, ranking_rows
 from bench.tasks import evaluation
 from bench.tasks.relevance import Relevance
 from bench.tasks.timing import cores_note
+from bench.vectors.statistics import evenly
 from models.files import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ STEPS = ("build", "accuracy", "rounds")
 FOUND, FOUND_UNQUANTISED = "engine_recall@10", "unquantised_recall@10"
 QUALITY = (FOUND, "recall@1")
 """Metrics in the note of a search that lacks a part of its index."""
+COLD = ("open_seconds", "first_query_us")
+"""Metrics of a process that has just opened an index."""
+LATENCIES = 100
+"""Single queries whose latencies a record keeps."""
 OF_THIS_PROCESS = ("build_cpu_seconds", "build_peak_bytes", "resident_bytes")
 """Metrics of the worker process: left out for an engine that builds and searches in another."""
 
@@ -142,7 +147,11 @@ class Sweep:
         return self._record_failure(cell, f"round {number + 1}", outcome)
 
     def write_timing(self, cell: Cell) -> None:
-        """Writes the rounds of a cell: median and range of the rates, percentiles over all latencies."""
+        """Writes the rounds of a cell: median and range of the rates, percentiles over all latencies.
+
+        At the first setting of the search knobs also the cold start, and the latency of some single queries, each with
+        the postings that it touches: whether an engine reads all of them or skips some shows in no percentile.
+        """
         folders = [self._folder(cell) / f"round-{number}" for number in range(self.grid.rounds)]
         rounds = [_answer(folder)["result"] for folder in folders]
         touched = _answer(self._folder(cell) / "accuracy")["result"].get("touched_bytes")
@@ -151,18 +160,21 @@ class Sweep:
             mode, threads = self.points.modes[m]
             passes = [one["passes"][place] for one in rounds]
             rates = [one["qps"] for one in passes]
-            values = {"qps": float(np.median(rates)), "qps_min": min(rates), "qps_max": max(rates)}
+            values, sidecar = {"qps": float(np.median(rates)), "qps_min": min(rates), "qps_max": max(rates)}, None
             if mode == "single":
                 answered = min(one["queries"] for one in passes)
                 latency_us = np.stack([load_array(folder / f"latency-{s}-{m}.npz")[:answered] for folder in folders])
                 values |= {f"latency_p{p}_us": evaluation.percentile(latency_us, p) for p in (50, 95, 99)}
+                if s == 0:
+                    values |= {name: float(np.median([one["cold"][name] for one in rounds])) for name in COLD}
+                    sidecar = self._latencies(cell, np.median(latency_us, axis=0)) if cell.lexicons else None
             if touched:
                 bandwidth = float(np.median([one["bandwidth"][str(threads)] for one in rounds]))
                 values["limit_qps"] = bandwidth / touched
             for name in passes[0]["engine_metrics"]:
                 values[name] = float(np.median([one["engine_metrics"][name] for one in passes]))
             point, note = self.points.timing(cell, cell.searches[s], mode, threads), _note(passes, threads)
-            self.store.write(point, values, note=note)
+            self.store.write(point, values, sidecar, note=note)
 
     # --- parts of the steps -------------------------------------------------------------------------------------------
 
@@ -181,6 +193,23 @@ class Sweep:
         if "touched_bytes" in search:
             values["touched_bytes"] = search["touched_bytes"]
         return values
+
+    def _latencies(self, cell: Cell, latency_us: np.ndarray) -> list[dict]:
+        """Rows of some single queries, evenly spaced: their latency, and the postings of their lexicons in the index.
+
+        latency_us: (queries,) of the first queries of the sweep.
+        """
+        request = {"documents": self.points.document_request(cell)}
+        made_from = [request, self.gallery.documents_id, config.code_fingerprint("bench.vectors.impacts")]
+        folder = self.home / "sweeps" / f"postings-{config.fingerprint(made_from)}"
+        if not (folder / "counts.npz").exists():
+            result_of(run_job("postings", request, folder, self.limits), "counting postings")
+        counts, places = load_array(folder / "counts.npz"), evenly(len(latency_us), LATENCIES)
+        asked = self.points.queries[places]
+        queries, names = vectors_of(self.points.query_request(cell)), self.gallery.queries.ids
+        touched = (queries.rows(0, queries.count)[asked] > 0) @ counts
+        rows = zip(asked, latency_us[places].tolist(), touched.tolist(), strict=True)
+        return [{"query_id": names[query], "latency_us": us, "touched": number} for query, us, number in rows]
 
     def _rankings(self, ids: np.ndarray, scores: np.ndarray) -> list[dict]:
         names = self.gallery.queries.ids

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, each in a process of its own (`bench.store.isolated`): build, exact answer, accuracy, timing.
+"""The jobs of a sweep, each in a process of its own (`bench.store.isolated`): build, truth, postings, accuracy, timing.
 
 `python -m bench.scale.worker JOB FOLDER` reads `request.json` in FOLDER and leaves `result.json` there, arrays beside
 it. Compiled packages (numba, an engine's library) are imported by the job that needs them.
@@ -7,6 +7,7 @@ it. Compiled packages (numba, an engine's library) are imported by the job that 
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,16 @@ def truth(request: dict, folder: Path) -> dict:
     return {}
 
 
+def postings(request: dict, folder: Path) -> dict:
+    """Documents with each lexicon, saved as counts.npz (V,) int64."""
+    documents = vectors_of(request["documents"])
+    counts = np.zeros(documents.dimension, np.int64)
+    for shard in documents.shards():
+        counts += np.bincount(shard.indices[shard.data > 0], minlength=documents.dimension)
+    save_array(folder / "counts.npz", counts)
+    return {}
+
+
 def accuracy(request: dict, folder: Path) -> dict:
     """Searches all queries at each setting of the search knobs: ids-<i>.npz, scores-<i>.npz (Q, depth), and memory."""
     queries, before = _queries_of(request["queries"]), _resident_bytes()
@@ -74,9 +85,14 @@ def accuracy(request: dict, folder: Path) -> dict:
 
 
 def timing(request: dict, folder: Path) -> dict:
-    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npz of single queries."""
+    """One pass in each mode at each setting of the search knobs: rates, and latency-<i>-<j>.npz of single queries.
+
+    And before, while the process is cold: the time to open the index, and that of the first query.
+    """
     queries, passes = _queries_of(request["queries"]), []
+    began = time.perf_counter()
     with open_index(Path(request["folder"])) as engine:
+        cold = {"open_seconds": time.perf_counter() - began, "first_query_us": _first_query(engine, queries, request)}
         for number, knobs in enumerate(request["search"]):
             single_qps = None
             for place, (mode, threads) in enumerate(request["modes"]):
@@ -91,7 +107,21 @@ def timing(request: dict, folder: Path) -> dict:
         # An engine that reads every posting is limited by memory bandwidth, so that is measured next to its rate.
         limited = {threads for _, threads in request["modes"]} if hasattr(engine, "touched_bytes") else set()
         missing = engine.missing_parts()
-    return {"passes": passes, "missing": missing, "bandwidth": {threads: _bandwidth(threads) for threads in limited}}
+    bandwidth = {threads: _bandwidth(threads) for threads in limited}
+    return {"passes": passes, "missing": missing, "bandwidth": bandwidth, "cold": cold}
+
+
+def _first_query(engine, queries, request: dict) -> float:
+    """Microseconds of the first search after opening, with one thread, at the first setting of the search knobs.
+
+    Whatever the engine loads or compiles at its first search is in it. The system may hold the index's files in memory.
+    """
+    knobs = request["search"][0]
+    query = engine.prepare(queries[:1], **knobs)
+    with measure.pinned(1):
+        began = time.perf_counter_ns()
+        engine.search(query, request["depth"], 1, **knobs)
+        return (time.perf_counter_ns() - began) / 1000
 
 
 def _batch(queries, request: dict, threads: int, single_qps: float | None):
@@ -117,7 +147,7 @@ def _pass(engine, measured: measure.Measured, searches: int) -> dict:
     }
 
 
-JOBS = {"build": build, "truth": truth, "accuracy": accuracy, "timing": timing}
+JOBS = {"build": build, "truth": truth, "postings": postings, "accuracy": accuracy, "timing": timing}
 
 
 # --- what requests and results name -----------------------------------------------------------------------------------

@@ -101,8 +101,9 @@ QUERIES_SCHEMA = pa.schema(
         pa.field("ranks", pa.list_(pa.int32())),
         pa.field("relevant", pa.int64()),
         pa.field("latency_us", pa.float64()),
-        # Added later; older files lack it. Whether the first result makes the query true; null: unknown.
-        pa.field("true", pa.bool_()),
+        # Added later; older files lack them.
+        pa.field("true", pa.bool_()),  # whether the first result makes the query true; null: unknown
+        pa.field("touched", pa.int64()),  # postings of the query's lexicons in the index
     ]
 )
 

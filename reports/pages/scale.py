@@ -3,7 +3,7 @@
 from bench.store.metrics import METRICS
 from reports.findings.answer import LEVELS, engine_recall
 from reports.findings.growth import LEAST_SIZES, fit
-from reports.pages import Section
+from reports.pages import Section, latency
 from reports.pages.answer import names_of
 from reports.records.evidence import Evidence
 from reports.records.search import KINDS, Call, Search
@@ -39,9 +39,11 @@ def sections(evidence: Evidence) -> list[Section]:
 def _of(sweep: Sweep, name: str) -> list[Section]:
     several = len(sweep.sizes) > 1
     charts = [growth_chart(sweep)] if several else []
+    charts += [drawn] if (drawn := latency.chart(sweep)) else []
     tables = [growth_table(sweep)] if several else []
     tables += [table for table in (distractor_table(sweep), generated_table(sweep)) if table and table.rows]
     folded = [end_to_end(sweep)] if sweep.encoding and sweep.call("single") else []
+    folded += [cold] if (cold := latency.table(sweep)) else []
     folded += [statistics_table(sweep)] if sweep.statistics else []
     return [Section(name, sweep.title, (), charts, tables, folded, {"commands": sweep.commands})]
 

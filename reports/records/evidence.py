@@ -223,7 +223,7 @@ class Evidence:
     def queries(self, point_id: str) -> pd.DataFrame | None:
         """Per-query results of a point, with `first`: rank of the first relevant item (inf if not retrieved)."""
         queries = self.store.queries(point_id)
-        if queries is not None and "ranks" in queries:
+        if queries is not None and "ranks" in queries and queries["ranks"].notna().all():
             queries = queries.assign(first=evaluation.first_rank(queries["ranks"], np.inf))
         return queries
 

@@ -15,6 +15,7 @@ from bench.scale.sweep import Sweep
 from bench.scale.table import table
 from bench.store.isolated import Limits, Outcome
 from bench.store.records import RecordStore
+from bench.vectors.impacts import Impacts
 from tests.bench.scale.conftest import QUERIES
 
 
@@ -49,11 +50,37 @@ def test_rates_are_the_median_of_all_rounds(swept):
     timed = swept.rows[swept.rows.batch_mode != ""]
     single = timed[(timed.engine == "impact") & (timed.batch_mode == "single")]
     latencies = {f"latency_p{p}_us" for p in (50, 95, 99)}
-    assert set(single.metric) == {"qps", "qps_min", "qps_max", "limit_qps"} | latencies
+    cold = {"open_seconds", "first_query_us"}
+    assert set(single.metric) == {"qps", "qps_min", "qps_max", "limit_qps"} | latencies | cold
     low, middle, high = (value(single, name) for name in ("qps_min", "qps", "qps_max"))
     assert low <= middle <= high and middle == pytest.approx((low + high) / 2)  # of two rounds
     assert "median of 2 rounds" in single.note.iloc[0]
     assert set(timed[timed.engine == "faiss-flat"].batch_mode) == {"single", "batched"}
+
+
+def test_the_first_query_of_a_process_stands_apart_from_warm_ones(swept):
+    timed = swept.rows[swept.rows.batch_mode == "single"]
+    for engine in ("impact", "faiss-flat"):
+        mine = timed[timed.engine == engine]
+        assert value(mine, "open_seconds") > 0 and value(mine, "first_query_us") > 0
+    assert not set(swept.rows[swept.rows.batch_mode == "batched"].metric) & {"open_seconds", "first_query_us"}
+
+
+def test_latencies_of_single_queries_come_with_the_postings_that_they_touch(swept, galleries, grid):
+    timed = swept.rows[(swept.rows.batch_mode == "single") & (swept.rows.engine == "impact")]
+    kept, gallery = RecordStore(swept.home).queries(timed.point_id.iloc[0]), galleries["lexicon"]
+    documents, queries = (
+        Impacts(vectors, top_k, 8).to_scipy() > 0
+        for vectors, top_k in ((gallery.documents.prefix(200), grid.main.top_k), (gallery.queries, None))
+    )
+    touched = dict(zip(gallery.queries.ids, (queries @ documents.sum(axis=0)).tolist(), strict=True))
+    assert 0 < len(kept) <= 100 and kept.query_id.is_unique
+    assert [touched[id] for id in kept.query_id] == kept.touched.tolist()
+    assert (kept.latency_us > 0).all() and kept.latency_us.median() == pytest.approx(
+        value(timed, "latency_p50_us"), rel=1
+    )
+    dense = swept.rows[(swept.rows.batch_mode == "single") & (swept.rows.engine == "faiss-flat")]
+    assert RecordStore(swept.home).queries(dense.point_id.iloc[0]) is None
 
 
 def test_the_table_separates_corpora(swept):
