@@ -161,6 +161,13 @@ def nightly(session: nox.Session) -> None:
     _run(session, "pytest", "-m", "nightly and not fault and not cluster", *PARALLEL, **_pisa(session))
 
 
+@nox.session(python="3.12")
+def lucene10(session: nox.Session) -> None:
+    """The tests of the engine `lucene` with Lucene 10, which comes from Python 3.12 on."""
+    _install(session, "test", "lucene")
+    _run(session, "pytest", "tests/bench/engines", "-m", "nightly or not nightly", "-k", "lucene")
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, full disks and broken files during real commands: records must equal those of undisturbed runs."""

@@ -48,6 +48,8 @@ class Engine(abc.ABC):
     """Where it runs if not in this process, whose memory and CPU time are then not recorded."""
     served: str = ""
     """EMBEDDED or BY_URL for a search server, from the environment. A build knob, so part of every record."""
+    release: str = ""
+    """Version of the library inside its package, where that has another; "" if not installed. A build knob too."""
 
     @abc.abstractmethod
     def build(self, vectors, folder: Path, threads: int = 1, **knobs) -> None:

@@ -66,8 +66,9 @@ def grid(name: str, stage: str, chosen: dict[str, list] | None = None) -> list[d
     stage: "build" or "search". chosen: lists of values that replace those of `grids.yaml`.
     """
     knobs = {knob: (chosen or {}).get(knob, values) for knob, values in (_entry(name).get(stage) or {}).items()}
-    if stage == "build" and (served := get(name).served):
-        knobs = knobs | {"served": [served]}
+    if stage == "build":
+        engine = get(name)
+        knobs |= {knob: [value] for knob in ("served", "release") if (value := getattr(engine, knob))}
     return [dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values())]
 
 

