@@ -51,7 +51,8 @@ def sections(evidence: Evidence) -> list[Section]:
             empty=f"{RUN}query-table --checkpoint LEXLIP",
         ),
         Section(
-            "bounds", "Can exact search skip blocks?", tuple(one.sentence for one in skipped), [],
+            "bounds", "Can exact search skip blocks?",
+            (*pruning.skipping(evidence), *(one.sentence for one in skipped)), [],
             [bounds_table(skipped)] if skipped else [],
             empty=f"{RUN}block-bounds --documents VECTORS --queries VECTORS",
         ),

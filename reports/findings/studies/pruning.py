@@ -7,11 +7,13 @@ from reports.records.corpora import DIGITS, fingerprint
 from reports.records.evidence import Evidence
 from reports.records.rows import whole
 from reports.records.studies import named, studied
-from reports.render.tables import Cell, integer, is_number, percent, points
+from reports.records.sweep import sweeps
+from reports.render.tables import Cell, integer, is_number, percent, points, times
 
 BOUNDS, ADAPTIVE = "block_bounds", "adaptive_pruning"
 MOST_WORK = 0.3  # postings alive and maxima read over all postings, in the best order: above it, pruning cannot pay
 ORDERS = {"given": "as they come", "clustered": "clustered", "bisected": "bisected"}
+PLAIN, SKIPPING = "impact", "impact-blockmax"  # exact engines: the second skips blocks
 FIXED = "count"
 RULES = {
     FIXED: "fixed number",
@@ -23,6 +25,8 @@ LEFT = "over {over}: at best {share}% of the work is left ({order}, blocks of {b
 TEMPLATES = {
     "pays": f"Exact pruning can pay {LEFT}, no more than {{rule}}%.",
     "does not pay": f"Exact pruning cannot pay {LEFT}, more than {{rule}}%.",
+    "skips": f"{SKIPPING} answers {{faster}} as many single queries as {PLAIN} over {{images}} images of {{model}}, "
+    "with {larger} the bytes.",
     "adaptive": "{rule}, against a fixed number: {least} ({loser}) to {most} points of R@1 ({gainer}) "
     "at equal postings.",
 }
@@ -74,6 +78,28 @@ def bounds(evidence: Evidence) -> list[Bounds]:
             of = found.setdefault(over, Bounds(over, one.row.images))
             of.alive[order, block], of.work[order, block] = alive, replace(alive, value=alive.value + maxima.value)
     return sorted(found.values(), key=lambda one: (one.pays, -one.images, one.over))
+
+
+def skipping(evidence: Evidence) -> list[str]:
+    """What skipping blocks gave: rate and bytes of `impact-blockmax` over those of `impact`, of each model and sweep.
+
+    Both over the largest gallery that both searched, with equal settings.
+    """
+    made = []
+    for sweep in sweeps(evidence):
+        call, found = sweep.call("single"), {}
+        for search in sweep.searches if call else []:
+            if search.rate(call) and search.bytes_per_image:
+                of = search.variant, search.images, search.top_k, search.bits, search.query_top_k
+                found.setdefault(of, {})[search.engine] = search
+        both = {of: engines for of, engines in found.items() if {PLAIN, SKIPPING} <= set(engines)}
+        for model in sorted({variant for variant, *_ in both}):
+            of = max((of for of in both if of[0] == model), key=lambda of: of[1])
+            plain, other = both[of][PLAIN], both[of][SKIPPING]
+            values = {"faster": times(other.rate(call) / plain.rate(call)), "images": integer(of[1]), "model": model}
+            values["larger"] = times(other.bytes_per_image / plain.bytes_per_image)
+            made.append(TEMPLATES["skips"].format(**values))
+    return made
 
 
 def adaptive(evidence: Evidence) -> list[dict[str, Cell]]:
