@@ -142,6 +142,6 @@ def test_bytes_are_those_of_documents_and_maxima(tmp_path):
     with built(NAME, LexiconVectors.of(np.ones((100, 50), np.uint8)), tmp_path) as engine:
         held = engine.bytes_on_disk(tmp_path)
     documents = 100 * 4 + 101 * 4 + 5000 * (2 + 1)
-    columns = 50 * 4 + 50 * 13 + 51 * 8
-    headers = 9 * 128
+    columns = 50 * 4 + 50 * 13 + 51 * 8 + 50 * 8
+    headers = 10 * 128
     assert 0 < held - documents - columns - headers < 40, "the rest is the block size as JSON"

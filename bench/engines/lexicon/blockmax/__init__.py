@@ -6,7 +6,7 @@ as block-max indexes do (Ding and Suel, 2011; Mallia et al., 2024, arXiv 2405.01
 `lexlip-bench block-bounds` tells beforehand how much can be skipped.
 
 Files, memory-mapped: `ids.npy`, the id of each document in the index's order; `first.npy`, `lexicons.npy` and
-`impacts.npy`, their CSR rows; the others, the highest impact of each lexicon in each block.
+`impacts.npy`, their CSR rows; `tops.npy`, the highest impact of each lexicon; the others, that in each block.
 """
 
 from collections import deque
@@ -24,6 +24,7 @@ from models.files import read_json, write_json
 
 DOCUMENTS = ("ids", "first", "lexicons", "impacts")
 MAXIMA = ("column_of", "columns", "list_starts", "list_blocks", "list_maxima")
+ARRAYS = (*DOCUMENTS, *MAXIMA, "tops")
 SLICES_PER_THREAD = 8  # parts of a batch per thread, so that threads finish together
 SEED = 0
 
@@ -52,21 +53,22 @@ class ImpactBlockmax(Engine):
         lexicons = rows.indices.astype(np.uint16 if vectors.dimension <= 2**16 else np.uint32)
         documents = order.astype(np.uint32), first, lexicons, rows.data
         maxima = kernels.maxima(rows.indptr.astype(np.int64), lexicons, rows.data, vectors.dimension)
-        for name, array in zip(DOCUMENTS + MAXIMA, documents + maxima, strict=True):
+        arrays = *documents, *maxima, kernels.highest(*maxima)
+        for name, array in zip(ARRAYS, arrays, strict=True):
             np.save(folder / f"{name}.npy", array)
         write_json(folder / "blockmax.json", {"block": kernels.BLOCK})
 
     def open(self, folder):
         folder, kernels = Path(folder), _kernels()
-        arrays = {name: load_mapped(folder / f"{name}.npy") for name in DOCUMENTS + MAXIMA}
-        self.count, self.dimension = len(arrays["ids"]), len(arrays["column_of"])
+        arrays = {name: load_mapped(folder / f"{name}.npy") for name in ARRAYS}
+        self.count, self.dimension = len(arrays["ids"]), len(arrays["tops"])
         self.blocks, total, listed = -(-self.count // kernels.BLOCK), len(arrays["impacts"]), len(arrays["list_maxima"])
         fits = (
             read_json(folder / "blockmax.json")["block"] == kernels.BLOCK
             and len(arrays["first"]) == self.count + 1
             and int(arrays["first"][-1]) == len(arrays["lexicons"]) == total
             and arrays["columns"].shape == (int((arrays["column_of"] >= 0).sum()), self.blocks)
-            and len(arrays["list_starts"]) == self.dimension + 1
+            and len(arrays["column_of"]) == len(arrays["list_starts"]) - 1 == self.dimension
             and int(arrays["list_starts"][-1]) == len(arrays["list_blocks"]) == listed
         )
         if not fits:
@@ -74,7 +76,7 @@ class ImpactBlockmax(Engine):
         for array in arrays.values():
             array.flags.writeable = False
         self.documents, self.maxima = (tuple(arrays[name] for name in names) for names in (DOCUMENTS, MAXIMA))
-        self.highest = kernels.highest(*self.maxima)
+        self.tops = arrays["tops"]
         self.id_bits = max(1, (self.count - 1).bit_length())
         return self
 
@@ -88,8 +90,9 @@ class ImpactBlockmax(Engine):
         if not (self.count and k and queries.nnz):
             return ids, scores
         keys = np.zeros((total, min(k, self.count)), np.uint64)
-        dtype = self._accumulator(queries)
-        rows = queries.indptr.astype(np.int64), queries.indices.astype(np.int32), queries.data.astype(dtype)
+        rows = queries.indptr.astype(np.int64), queries.indices.astype(np.int32), queries.data.astype(np.uint32)
+        dtype = self._accumulator(*rows)
+        rows = *rows[:2], rows[2].astype(dtype, copy=False)
 
         def score(part: tuple[int, int]) -> None:
             scratch = self._take(dtype)
@@ -109,9 +112,9 @@ class ImpactBlockmax(Engine):
     def close(self):
         self._scratch = {}
 
-    def _accumulator(self, queries) -> type:
+    def _accumulator(self, indptr, lexicons, weights) -> type:
         """The narrowest type that the bound of no block overflows."""
-        largest = int((queries.astype(np.int64) @ self.highest).max())
+        largest = _kernels().largest(indptr, lexicons, weights, self.tops)
         if largest >= 2**32:
             raise InputError(f"{self.name}: scores may exceed 32 bits; quantise with a smaller scale")
         return np.uint16 if largest < 2**16 else np.uint32
