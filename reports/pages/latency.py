@@ -11,8 +11,11 @@ FEWEST = 10
 WARM = {f"latency_p{p}_us": f"p{p}" for p in (50, 95, 99)}
 
 
-def chart(sweep: Sweep) -> Chart | None:
-    """Latency against postings touched, a point per query and a panel per lexicon engine, at the largest gallery."""
+def chart(sweep: Sweep, colours: dict[str, int]) -> Chart | None:
+    """Latency against postings touched, a point per query and a panel per lexicon engine, at the largest gallery.
+
+    colours: model -> colour.
+    """
     single, engines = sweep.call("single"), {}
     for search in sweep.at(sweep.largest, "lexicon") if single else []:
         queries = _queries(sweep, search)
@@ -21,13 +24,12 @@ def chart(sweep: Sweep) -> Chart | None:
             engines.setdefault(search.engine, {}).setdefault(names_of([search], "lexicon"), (search, queries))
     if not engines:
         return None
-    names = sorted({name for of in engines.values() for name in of})
     panels, alt, follows = [], [], {}
     for engine, models in engines.items():
         series = []
         for name, (search, queries) in models.items():
             marks = tuple(Mark(x, y) for x, y in zip(queries.touched, queries.latency_us, strict=True))
-            series.append(Series(name, marks, names.index(name), quiet=True))
+            series.append(Series(name, marks, colours[name], quiet=True))
             together = queries.touched.rank().corr(queries.latency_us.rank())
             follows.setdefault(engine, []).append(together)
             ends = " to ".join(significant(end) for end in (queries.latency_us.min(), queries.latency_us.max()))

@@ -39,7 +39,7 @@ def sections(evidence: Evidence) -> list[Section]:
 def _of(sweep: Sweep, name: str) -> list[Section]:
     several = len(sweep.sizes) > 1
     charts = [growth_chart(sweep)] if several else []
-    charts += [drawn] if (drawn := latency.chart(sweep)) else []
+    charts += [drawn] if (drawn := latency.chart(sweep, _colours(sweep))) else []
     tables = [growth_table(sweep)] if several else []
     tables += [table for table in (distractor_table(sweep), generated_table(sweep)) if table and table.rows]
     folded = [end_to_end(sweep)] if sweep.encoding and sweep.call("single") else []

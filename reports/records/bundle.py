@@ -19,6 +19,7 @@ import functools
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.store import cli
@@ -26,14 +27,15 @@ from bench.store.records import RecordStore
 from models.errors import InputError
 from models.files import atomic_folder
 from reports.records.corpora import is_photographs
-from reports.records.evidence import Evidence
+from reports.records.evidence import Evidence, main_profile
 from reports.records.rows import filtered
 
 PROFILE = "quick"  # profile of the reference run; a bundle may hold others
 ROWS = "records.parquet"
 SIDECARS = ("queries", "examples")  # rankings are too large to commit
 WHOLE = 2**30  # bytes, rows: larger than any column, so that each is one page
-RANKS = "ranks.list.element"
+SPLIT = {"ranks": "ranks.list.element", "outcome": "outcome", "latency_us": "latency_us"}
+"""Columns of numbers that rarely repeat, and their paths: stored byte by byte, which compresses better."""
 HOME = re.compile(r" --home(?:=|\s+)(?:'[^']*'|\S+)")  # removed from commands
 FOLDER = re.compile(
     r"(?:(?<=')(?:~|[A-Za-z]:)?[/\\][^']*(?='))|(?:(?<=\w/)|(?<![\w.~:/\\]))(?:~|[A-Za-z]:)?[/\\][^\s,'\"}\]]+"
@@ -69,11 +71,12 @@ class Bundle:
 
 
 class Compact:
-    """A store without most sidecars of variants other than the reference, the baseline and the one of words.
+    """A store without most sidecars of variants other than the reference, the baseline and the one of words, and of
+    profiles other than the main one of a corpus.
 
     Kept are those of the operating point, of hard negatives and of zero-shot classification, which intervals and tests
     need. Recall of other variants at another top_k then has no interval. Judgements of every variant keep those of
-    vectors as encoded and at the operating point.
+    vectors as encoded and at the operating point, in single precision.
     """
 
     def __init__(self, store):
@@ -81,7 +84,10 @@ class Compact:
         evidence = Evidence(store)
         reading = evidence.reading
         compared = (reading.reference, reading.baseline, reading.words, "")
-        others = evidence.all[~evidence.all.variant.isin(compared)].drop_duplicates("point_id")
+        rows = evidence.named.drop_duplicates("point_id")
+        main = {corpus: main_profile(of_corpus) for corpus, of_corpus in rows.groupby("corpus")}
+        beside = (rows.profile != "") & (rows.profile != rows.corpus.map(main))
+        others = rows[~rows.variant.isin(compared) | beside]
         retrieval = others[others.task == "retrieval"]
         tested = set()
         for name, rows in retrieval.groupby("variant"):
@@ -95,7 +101,10 @@ class Compact:
         return self.store.read()
 
     def queries(self, point_id: str) -> pd.DataFrame | None:
-        return None if point_id in self.dropped["queries"] else self.store.queries(point_id)
+        found = None if point_id in self.dropped["queries"] else self.store.queries(point_id)
+        if found is not None and "outcome" in found:
+            found = found.assign(outcome=found.outcome.astype(np.float32).astype(np.float64))
+        return found
 
     def examples(self, point_id: str) -> pd.DataFrame | None:
         return None if point_id in self.dropped["examples"] else self.store.examples(point_id)
@@ -156,8 +165,8 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
         compression="zstd",
         compression_level=19,
         write_statistics=False,
-        column_encoding={RANKS: "BYTE_STREAM_SPLIT"} if "ranks" in table.column_names else None,
-        use_dictionary=[name for name in table.column_names if name != "ranks"],
+        column_encoding={path: "BYTE_STREAM_SPLIT" for name, path in SPLIT.items() if name in table.column_names},
+        use_dictionary=[name for name in table.column_names if name not in SPLIT],
         **whole,
     )
 

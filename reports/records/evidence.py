@@ -102,9 +102,8 @@ class Evidence:
         found = [self]
         for corpus in [] if self.asked.corpus else self._corpora():
             if own_or_fitted_to(corpus) != own_or_fitted_to(self.corpus):
-                models = _models(self.named[self.named.corpus == corpus])
-                most = max(models, key=models.get, default="")
-                profile = self.asked.profile if self.asked.profile in models else most
+                mine = self.named[self.named.corpus == corpus]
+                profile = self.asked.profile if self.asked.profile in set(mine.profile) else main_profile(mine)
                 found.append(Evidence(self.store, replace(self.asked, profile=profile, corpus=corpus), self))
         with_profiles = [[one, *(one.profiles if is_photographs(one.corpus) else [])] for one in found]
         shown = {(one.profile, one.corpus) for several in with_profiles for one in several}
@@ -303,6 +302,12 @@ class Evidence:
         made = named[named.profile.isin([self.profile, ""]) & named.corpus.str.startswith(SYNTHETIC)]
         own = own_or_fitted_to(self.corpus)
         return made[(made.corpus.map(own_or_fitted_to) == own) & (made.corpus != self.corpus)]
+
+
+def main_profile(rows: pd.DataFrame) -> str:
+    """Of the records of one corpus the profile of the most models; of several such the newest."""
+    models = _models(rows)
+    return max(models, key=models.get, default="")
 
 
 def _models(rows: pd.DataFrame) -> dict[str, int]:

@@ -29,8 +29,9 @@ def test_bundle_makes_the_same_bytes(home, site, tmp_path):
 
 
 def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path):
-    """Dropped: per-query results of other variants at another top_k, and with them intervals only."""
+    """Dropped: per-query results of other variants and profiles at another top_k, and with them intervals only."""
     for top_k in (8, 32):
+        made.retrieval(made.point("lexlip", top_k=top_k, profile="second"), 0.4)
         made.retrieval(made.point("beside", top_k=top_k), 0.3)
         made.retrieval(made.point("lexlip", top_k=top_k), 0.5)
     write([Compact(made.store)], tmp_path / "small")
@@ -41,11 +42,15 @@ def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path)
         for top_k in (8, 32)
     }
     assert has_queries == {("lexlip", 8): True, ("lexlip", 32): True, ("beside", 8): False, ("beside", 32): True}
+    second = [made.point("lexlip", top_k=top_k, profile="second").id for top_k in (8, 32)]
+    assert [small.queries(id) is not None for id in second] == [False, True]
     assert len(small.read()) == len(made.store.read())
     judged = {top_k: made.point("lexlip", task="judgements", engine="scipy", top_k=top_k) for top_k in (None, 8, 32)}
     for point in judged.values():
-        made.store.write(point, {"judgements_tau_c": 0.4}, [{"query_id": "q", "group": "q", "outcome": 1.0}])
+        made.store.write(point, {"judgements_tau_c": 0.4}, [{"query_id": "q", "group": "q", "outcome": 0.1}])
     compact = Compact(made.store)
+    (outcome,) = compact.queries(judged[None].id).outcome
+    assert outcome != 0.1 and outcome == pytest.approx(0.1, rel=1e-7), "in single precision"
     assert [top_k for top_k, point in judged.items() if compact.queries(point.id) is None] == [8]
     write([Compact(RecordStore(home))], tmp_path / "reference")
     again = build(tmp_path / "reference", tmp_path / "site").parent

@@ -8,6 +8,7 @@ from reports.pages import latency, scale
 from reports.records.sweep import sweeps
 from tests.reports.scale.records import FLAT, IMPACT, LEXICON, STARTED, cell
 
+COLOURS = {"lexlip, lexicon vectors": 2}
 COLD = {"open_seconds": 1.25, "first_query_us": 5400.0}
 TOUCHED = np.linspace(1_000, 200_000, 40)
 
@@ -31,9 +32,10 @@ def swept(small):
 
 
 def test_a_panel_for_each_engine_and_a_point_for_each_query(swept):
-    chart = latency.chart(swept)
+    chart = latency.chart(swept, COLOURS)
     assert [panel.title for panel in chart.panels] == ["impact: latency, µs", "seismic: latency, µs"]
     (of_impact,) = chart.panels[0].series
+    assert (of_impact.name, of_impact.colour) == ("lexlip, lexicon vectors", 2), "as in the other charts of the sweep"
     assert [(mark.x, mark.y) for mark in of_impact.marks] == list(
         zip(TOUCHED.astype(int), 100 + TOUCHED / 100, strict=True)
     )
@@ -45,7 +47,7 @@ def test_a_panel_for_each_engine_and_a_point_for_each_query(swept):
 def test_an_engine_with_few_queries_has_no_panel(small, monkeypatch):
     monkeypatch.setattr(latency, "FEWEST", 41)
     timed(small, TOUCHED)
-    assert latency.chart(sweeps(small.evidence)[0]) is None
+    assert latency.chart(sweeps(small.evidence)[0], COLOURS) is None
 
 
 def test_cold_and_warm_stand_beside_each_other(small):
@@ -63,7 +65,7 @@ def test_cold_and_warm_stand_beside_each_other(small):
 
 def test_sweeps_of_before_have_neither(small):
     (sweep,) = sweeps(small.evidence)
-    assert latency.chart(sweep) is None and latency.table(sweep) is None
+    assert latency.chart(sweep, COLOURS) is None and latency.table(sweep) is None
 
 
 def test_the_page_of_scale_shows_both(swept, small, tmp_path):
