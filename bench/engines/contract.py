@@ -73,6 +73,12 @@ class Engine(abc.ABC):
             accepted = " or ".join(map(str, widths))
             raise InputError(f"{self.name}: weights are {vectors.dtype}; quantise them to {accepted} bits")
 
+    def check_queries(self, queries, dimension: int) -> None:
+        """Raises ValueError unless `queries` is a CSR array (Q, dimension) of unsigned integers."""
+        if queries.dtype.kind != "u" or queries.shape[1] != dimension:
+            got = f"queries of {queries.dtype} over {queries.shape[1]} lexicons"
+            raise ValueError(f"{got}; expected unsigned integers over {dimension}")
+
     def prepare(self, queries, **knobs) -> Any:
         """Converts a batch of queries to the form that `search` takes (strings for Lucene, for example); not timed.
 

@@ -84,10 +84,10 @@ class Compact:
         evidence = Evidence(store)
         reading = evidence.reading
         compared = (reading.reference, reading.baseline, reading.words, "")
-        rows = evidence.named.drop_duplicates("point_id")
-        main = {corpus: main_profile(of_corpus) for corpus, of_corpus in rows.groupby("corpus")}
-        beside = (rows.profile != "") & (rows.profile != rows.corpus.map(main))
-        others = rows[~rows.variant.isin(compared) | beside]
+        points = evidence.named.drop_duplicates("point_id")
+        main = {corpus: main_profile(of_corpus) for corpus, of_corpus in points.groupby("corpus")}
+        beside = (points.profile != "") & (points.profile != points.corpus.map(main))
+        others = points[~points.variant.isin(compared) | beside]
         retrieval = others[others.task == "retrieval"]
         tested = set()
         for name, rows in retrieval.groupby("variant"):

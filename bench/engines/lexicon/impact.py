@@ -77,7 +77,7 @@ class Impact(Engine):
 
     def search(self, queries, k, threads=1, **knobs):
         """queries: CSR array (Q, V) of unsigned integers."""
-        self._check(queries)
+        self.check_queries(queries, self.dimension)
         ids, scores = ranking.empty(queries.shape[0], k)
         if self.count and k and queries.nnz:
             keys = self._best(_read_only(queries), min(k, self.count), threads)
@@ -124,7 +124,7 @@ class Impact(Engine):
 
     def touched_bytes(self, queries) -> np.ndarray:
         """Bytes of the posting lists that an exhaustive search reads for each query, a CSR row: (Q,) int64."""
-        self._check(queries)
+        self.check_queries(queries, self.dimension)
         if not self.blocks:
             return np.zeros(queries.shape[0], np.int64)
         sizes = np.diff(self.offsets[:: self.blocks].astype(np.int64)) * self.postings.itemsize
@@ -136,11 +136,6 @@ class Impact(Engine):
         if self._pool:
             self._pool.shutdown()
         self._pool, self._free = None, {}
-
-    def _check(self, queries) -> None:
-        if queries.dtype.kind != "u" or queries.shape[1] != self.dimension:
-            got = f"queries of {queries.dtype} over {queries.shape[1]} lexicons"
-            raise ValueError(f"{got}; expected unsigned integers over {self.dimension}")
 
     def _accumulator(self, longest_query: int) -> type:
         """The narrowest type that no score overflows. longest_query: the largest squared length of a query."""

@@ -63,7 +63,7 @@ class ImpactTwoStep(Impact):
 
     def search(self, queries, k, threads=1, *, query_lexicons: int = 8, candidates: int = 300, **knobs):
         """queries: CSR array (Q, V) of unsigned integers."""
-        self._check(queries)
+        self.check_queries(queries, self.dimension)
         ids, scores = ranking.empty(queries.shape[0], k)
         if not (self.count and k and queries.nnz):
             return ids, scores

@@ -1,4 +1,4 @@
-"""`impact` with blocks that are skipped: exact, and faster than it the more documents there are.
+"""`impact` with blocks that are skipped: exact, and faster over many documents if queries have few lexicons.
 
 Documents are ordered so that neighbours share lexicons (recursive graph bisection) and cut into blocks. A query
 computes the best possible score of each block, and scores the documents of the blocks that may hold one of the k best,
@@ -82,9 +82,7 @@ class ImpactBlockmax(Engine):
 
     def search(self, queries, k, threads=1, **knobs):
         """queries: CSR array (Q, V) of unsigned integers."""
-        if queries.dtype.kind != "u" or queries.shape[1] != self.dimension:
-            got = f"queries of {queries.dtype} over {queries.shape[1]} lexicons"
-            raise ValueError(f"{got}; expected unsigned integers over {self.dimension}")
+        self.check_queries(queries, self.dimension)
         total = queries.shape[0]
         ids, scores = ranking.empty(total, k)
         if not (self.count and k and queries.nnz):
