@@ -3,7 +3,8 @@
 Quality is R@1 over the test gallery. Speed and size are of the largest gallery in which both sides were timed: the
 fastest and the smallest search of each side whose engine finds `LEVELS` of the exact top 10, over the vectors that the
 quality is of (the operating point of lexicon vectors). Where no encoded gallery is large, vectors generated from those
-of the corpus stand in. A variant of words has a sentence of its own. Templates have at most 25 words.
+of the corpus stand in. Where a profile trained for longer, its quality stands beside. A variant of words has a sentence
+of its own. Templates have at most 25 words, without such additions.
 """
 
 import functools
@@ -24,9 +25,9 @@ LEVELS = (0.95, 0.9, 0.8, 0.5)  # engine recall@10: the highest that both sides 
 OPEN = ""
 TEMPLATES = {
     "quality": "{winner} finds the right image first more often: {gap} points of R@1 over {images} images "
-    "(95% interval {low} to {high}, {seeds}).",
+    "(95% interval {low} to {high}, {seeds}).{longer}",
     "quality open": "No clear difference in R@1 over {images} images: {gap} points "
-    "(95% interval {low} to {high}, {seeds}).",
+    "(95% interval {low} to {high}, {seeds}).{longer}",
     "quality missing": "Quality was not compared: {reference} and {baseline} lack results of the same queries.",
     "speed": "At {level}% engine recall over {images}, {winner} answers {ratio} as many queries per second{range}.",
     "speed open": "At {level}% engine recall over {images}, both answer about as many queries per second{range}.",
@@ -148,23 +149,47 @@ def _generated(evidence: Evidence) -> Iterator[tuple[str, list[Search]]]:
 
 
 def quality(evidence: Evidence) -> Sentence:
-    r, at = evidence.reading, evidence.retrieval()
-    sides = [(name, at | evidence.operating_point(name)) for name in (r.reference, r.baseline)]
-    estimate, behind = comparisons.difference(evidence, *sides, "recall@1")
-    images = at["images"]
+    r, images = evidence.reading, evidence.retrieval()["images"]
+    estimate, behind = _gap(evidence)
     if estimate is None:
         estimate, behind, images = _quality_at_scale(evidence)
     if estimate is None or estimate.low is None:
         return sentence("quality missing", None, reference=r.reference, baseline=r.baseline)
+    winner, values = _won(evidence, estimate)
+    values["longer"], of_longer = _longer(evidence)
+    name = "quality" if winner else "quality open"
+    return sentence(name, winner, behind + of_longer, images=integer(images), winner=winner, **values)
+
+
+def _gap(evidence: Evidence) -> tuple[Estimate | None, tuple[str, ...]]:
+    """R@1 of the reference minus that of the baseline, and the points behind it."""
+    r, at = evidence.reading, evidence.retrieval()
+    sides = [(name, at | evidence.operating_point(name)) for name in (r.reference, r.baseline)]
+    return comparisons.difference(evidence, *sides, "recall@1")
+
+
+def _won(evidence: Evidence, estimate: Estimate) -> tuple[str, dict[str, str]]:
+    """The winner, and by how much; without a clear one the signed difference."""
     low, high, gap = estimate.low, estimate.high, estimate.value
     clear = low > 0 or high < 0
     if clear and gap < 0:
         low, high, gap = -high, -low, -gap
-    winner = OPEN if not clear else r.reference if estimate.value > 0 else r.baseline
-    written = (lambda value: percent(value)) if clear else points
+    winner = OPEN if not clear else evidence.reading.reference if estimate.value > 0 else evidence.reading.baseline
+    written = percent if clear else points
     seeds = f"{estimate.seeds} seed{'' if estimate.seeds == 1 else 's'}"
-    values = {"gap": written(gap), "low": written(low), "high": written(high), "seeds": seeds, "winner": winner}
-    return sentence("quality" if clear else "quality open", winner, behind, images=integer(images), **values)
+    return winner, {"gap": written(gap), "low": written(low), "high": written(high), "seeds": seeds}
+
+
+def _longer(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
+    """The same of the longest training of another profile, and the points behind it; "" without one."""
+    for one in reversed(evidence.longer):
+        estimate, behind = _gap(one)
+        if estimate is not None and estimate.low is not None:
+            winner, of = _won(one, estimate)
+            who = f"{winner} by {of['gap']} points" if winner else f"no clear difference, {of['gap']} points"
+            ratio = times(one.steps / evidence.steps)
+            return f" Trained {ratio} as long: {who} ({of['low']} to {of['high']}, {of['seeds']}).", behind
+    return "", ()
 
 
 def _quality_at_scale(evidence: Evidence) -> tuple[Estimate | None, tuple[str, ...], int]:

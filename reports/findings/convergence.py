@@ -23,9 +23,9 @@ def curve(evidence: Evidence, variant: str, metric: str, split: str) -> tuple[np
     return grid.index.to_numpy(float), grid.mean(axis=1).to_numpy(float)
 
 
-def late_gain(steps: np.ndarray, values: np.ndarray) -> float:
-    """Gain of a curve over the last quarter of its steps."""
-    return float(values[-1] - np.interp(0.75 * steps[-1], steps, values))
+def late_gain(steps: np.ndarray, values: np.ndarray, share: float = 0.25) -> float:
+    """Gain of a curve over the last share of its steps."""
+    return float(values[-1] - np.interp((1 - share) * steps[-1], steps, values))
 
 
 def still_learning(evidence: Evidence) -> dict[str, float]:

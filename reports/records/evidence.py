@@ -105,7 +105,7 @@ class Evidence:
                 mine = self.named[self.named.corpus == corpus]
                 profile = self.asked.profile if self.asked.profile in set(mine.profile) else main_profile(mine)
                 found.append(Evidence(self.store, replace(self.asked, profile=profile, corpus=corpus), self))
-        with_profiles = [[one, *(one.profiles if is_photographs(one.corpus) else [])] for one in found]
+        with_profiles = [[one, *(one.profiles if is_photographs(one.corpus) else one.longer)] for one in found]
         shown = {(one.profile, one.corpus) for several in with_profiles for one in several}
         shown |= {key for one in found for key in zip(one.generated.profile, one.generated.corpus, strict=True)}
         for one in found:
@@ -119,6 +119,16 @@ class Evidence:
         others = sorted(profile for profile, count in models.items() if count and profile not in ("", self.profile))
         asked = (replace(self.asked, profile=profile, corpus=self.corpus) for profile in others)
         return [Evidence(self.store, reading, self) for reading in asked]
+
+    @functools.cached_property
+    def longer(self) -> list["Evidence"]:
+        """Of `profiles`, those that trained for more steps, the most last."""
+        return sorted((one for one in self.profiles if one.steps > self.steps), key=lambda one: one.steps)
+
+    @functools.cached_property
+    def steps(self) -> float:
+        """Optimiser steps of the longest training; 0 if none ended."""
+        return float(self.rows[self.rows.metric == "steps"].value.max()) if "steps" in set(self.rows.metric) else 0.0
 
     def _corpora(self) -> list[str]:
         """Names on pages, the newest first, without generated vectors of a corpus that has records of its own."""

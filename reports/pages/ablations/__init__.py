@@ -8,12 +8,13 @@ from bench.store.metrics import METRICS
 from reports.findings import comparisons
 from reports.findings.convergence import curves_by_seed, late_gain
 from reports.pages import Section
+from reports.pages.ablations import longer
 from reports.pages.ablations.curves import learning, sparsifier_chart, words_chart, work_chart
+from reports.pages.ablations.words import LEXICONS_OF, word_columns, words_of
 from reports.records.evidence import Evidence
 from reports.records.rows import parsed
 from reports.render.charts import Axis, Chart, Mark, Panel, Series
 from reports.render.tables import (
-    NOT_APPLICABLE,
     Cell,
     Column,
     Table,
@@ -32,7 +33,6 @@ GROUPS = {
     comparisons.SCREENED: f"Screened: fewer than {LEAST_SEEDS} seeds",
 }
 PAUSE = pd.Timedelta(hours=1)  # without training, after which a new period begins
-LEXICONS_OF = {"words weight": "caption_precision_weighted", "words typed": "typed_recall@1"}
 SPARSITY = {
     "Words of the captions": ("caption_precision_weighted", "strongest_is_word", "caption_recall"),
     "Search by typed words": ("typed_recall@1", "typed_recall@10"),
@@ -69,7 +69,7 @@ def sections(evidence: Evidence) -> list[Section]:
         made.append(Section("sparsifiers", "How vectors become sparse", (text,), [sparse]))
     if curves:
         made.append(Section("learning", "Learning curves", (), [curves]))
-    return made
+    return made + longer.sections(evidence)
 
 
 def forest(evidence: Evidence) -> Chart | None:
@@ -218,23 +218,6 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
             variant, "zero_shot_top1", task="zero_shot", split="test", knobs=knobs
         )
     return cells
-
-
-def word_columns(evidence: Evidence) -> list[Column]:
-    """Columns of the words of an image, at the operating point."""
-    group = f"Words, {evidence.reading.top_k} lexicons, %"
-    return [
-        Column("words weight", "weight on caption words", percent, group),
-        Column("words typed", "R@1, typed words", percent, group),
-    ]
-
-
-def words_of(evidence: Evidence, variant: str) -> dict[str, Cell]:
-    """Cells of `word_columns`; a dash for dense vectors."""
-    if evidence.kinds.get(variant) == "dense":
-        return dict.fromkeys(LEXICONS_OF, Cell(NOT_APPLICABLE))
-    at = {"task": "sparsity", "split": "test", "top_k": evidence.reading.top_k}
-    return {key: evidence.cell(variant, metric, **at) for key, metric in LEXICONS_OF.items()}
 
 
 def kinds(evidence: Evidence) -> dict[str, str]:

@@ -10,6 +10,7 @@ from bench.store.records import RecordStore
 from reports.findings import comparisons
 from reports.pages import ablations
 from reports.pages.ablations import curves
+from reports.pages.ablations.words import LEXICONS_OF
 from reports.records.evidence import Evidence
 
 
@@ -116,7 +117,7 @@ def test_words_are_a_chart_and_columns_where_they_were_measured(home, made):
         assert "clip" not in panel.y.names, "dense vectors have no words"
     made.retrieval(made.point("lexlip"), 0.5)
     assert ablations.words_chart(Evidence(made.store)) is None
-    assert not any(column.key in ablations.LEXICONS_OF for column in ablations.table(Evidence(made.store))[0].columns)
+    assert not any(column.key in LEXICONS_OF for column in ablations.table(Evidence(made.store))[0].columns)
     at = dataclasses.replace(made.point("lexlip", task="sparsity"), engine="", bits=None, top_k=None)
     made.store.write(at, {"caption_precision_weighted": 0.5})
     (whole,) = ablations.words_chart(Evidence(made.store)).panels
