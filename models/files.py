@@ -184,15 +184,12 @@ def _partial(path: Path) -> Path:
     """A free temporary name beside `path`. Removes those of killed processes of this machine."""
     host = socket.gethostname().split(".")[0]
     prefix = f".{path.name}.{host}-"
-    for left in path.parent.glob(f"{_escape(prefix)}*.partial"):
-        owner = left.name.removeprefix(prefix).split("-")[0]
-        if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    for name in os.listdir(path.parent):  # for each record of a large home: much faster than a glob
+        if name.startswith(prefix) and name.endswith(".partial"):
+            owner, left = name.removeprefix(prefix).split("-")[0], path.with_name(name)
+            if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f"{prefix}{os.getpid()}-{next(_count)}.partial")
-
-
-def _escape(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _alive(pid: int) -> bool:

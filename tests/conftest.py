@@ -32,6 +32,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_fsync():
+    """Files of tests need not survive a power cut, and made-up records are thousands of files."""
+    with pytest.MonkeyPatch.context() as session:
+        session.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
     """Checkpoint folders of an untrained LexLIP and CLIP."""

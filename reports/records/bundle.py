@@ -18,6 +18,7 @@ like the results folder of a home, and holds the same values.
 import functools
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,9 @@ from models.files import atomic_folder
 from reports.records.corpora import is_photographs
 from reports.records.evidence import Evidence, main_profile
 from reports.records.rows import filtered
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PROFILE = "quick"  # profile of the reference run; a bundle may hold others
 ROWS = "records.parquet"
@@ -50,7 +54,7 @@ class Bundle:
 
     def read(self) -> pd.DataFrame:
         """All rows. Raises InputError for a broken file."""
-        return _read(self.folder / ROWS)
+        return _frame(_read(self.folder / ROWS))
 
     def queries(self, point_id: str) -> pd.DataFrame | None:
         """Per-query results of a point; None if there are none."""
@@ -61,13 +65,25 @@ class Bundle:
         return self._of_point("examples", point_id)
 
     def _of_point(self, sidecar: str, point_id: str) -> pd.DataFrame | None:
-        found = self._sidecar(sidecar).get(point_id)
-        return None if found is None else found.dropna(axis="columns", how="all").reset_index(drop=True)
+        table, places = self._sidecar(sidecar)
+        if point_id not in places:
+            return None
+        part = table.slice(*places[point_id])
+        return _frame(part.select([name for name in part.column_names if part[name].null_count < len(part)]))
 
     @functools.cache  # noqa: B019  (one bundle lives as long as one build)
-    def _sidecar(self, name: str) -> dict[str, pd.DataFrame]:
+    def _sidecar(self, name: str) -> "tuple[pa.Table | None, dict[str, tuple[int, int]]]":
+        """All rows of a sidecar, and the first row and the number of rows of each point, which stand together."""
         path = self.folder / f"{name}.parquet"
-        return dict(iter(_read(path).groupby("point_id"))) if path.exists() else {}
+        if not path.exists():
+            return None, {}
+        table = _read(path)
+        codes, names = pd.factorize(table["point_id"].to_pandas())
+        if (np.diff(codes) < 0).any():  # not written by `write`
+            table, codes = table.take(np.argsort(codes, kind="stable")), np.sort(codes)
+        counts = np.bincount(codes, minlength=len(names))
+        starts = np.cumsum(counts) - counts
+        return table, dict(zip(names, zip(starts.tolist(), counts.tolist(), strict=True), strict=True))
 
 
 class Compact:
@@ -171,14 +187,21 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: broken records ({str(error).splitlines()[0]})") from None
+
+
+def _frame(table: "pa.Table") -> pd.DataFrame:
+    """The rows with pandas' nullable integers."""
+    import pyarrow as pa
+
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
 def main(arguments) -> None:

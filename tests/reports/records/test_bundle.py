@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pandas
+import pyarrow.parquet as parquet
 import pytest
 
 from bench.store.records import RecordStore
@@ -26,6 +28,19 @@ def test_bundle_makes_the_same_bytes(home, site, tmp_path):
     ):
         assert (again / file).read_bytes() == (site / file).read_bytes()
     assert Bundle(tmp_path / "reference").queries("nothing") is None
+
+
+def test_rows_of_a_point_may_lie_apart(made, tmp_path):
+    """Another tool may have sorted them by query."""
+    points = [made.point(variant) for variant in ("lexlip", "clip")]
+    for point in points:
+        made.retrieval(point, 0.5)
+    write([made.store], tmp_path / "reference")
+    whole, path = Bundle(tmp_path / "reference"), tmp_path / "reference" / "queries.parquet"
+    before = [whole.queries(point.id) for point in points]
+    parquet.write_table(parquet.read_table(path).sort_by("query_id"), path)
+    for point, expected in zip(points, before, strict=True):
+        pandas.testing.assert_frame_equal(Bundle(tmp_path / "reference").queries(point.id), expected)
 
 
 def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path):
