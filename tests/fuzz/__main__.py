@@ -41,6 +41,7 @@ CODE = (
 STUCK = 120  # CPU seconds without an execution, after which a worker is killed
 STOPPED = "stopped"  # outcome of a worker after Ctrl-C
 POLL_SECONDS = 0.5
+UNCAUGHT = "Uncaught Python exception"  # atheris, in the line before the exception
 
 
 def fuzz(target: str, executions: int, seed: int, mutator: str) -> tuple[int, int, list[dict]]:
@@ -101,7 +102,13 @@ def _work(folder: Path, arguments: list[str]):
 
 
 def _last_error(folder: Path) -> str:
+    """The exception that ended a worker, with the last line of its traceback; else its last errors."""
     lines = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    places = [place for place, line in enumerate(lines) if UNCAUGHT in line]
+    if places:
+        after = lines[places[-1] + 1 :]
+        frames = [line.strip() for line in after if line.startswith("  File ")]
+        return " ".join([*after[:1], *frames[-1:]])[:300]
     return " ".join([line for line in lines if "Error" in line or "Exception" in line][-3:] or lines[-3:])[-300:]
 
 

@@ -123,6 +123,24 @@ def _worker(folder, arguments) -> int:
     return -11
 
 
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        (
+            "INFO: no Error\n\n === Uncaught Python exception: ===\nHang: long\nTraceback (most recent call last):\n"
+            '  File "a.py", line 1, in one\n    b()\n  File "b.py", line 2, in b\n    raise Hang\nHang: long\n\n'
+            "==1== ERROR: libFuzzer: fuzz target exited\nSUMMARY: libFuzzer: fuzz target exited\n",
+            'Hang: long File "b.py", line 2, in b',
+        ),
+        ("one\nMemoryError: none left\ntwo\n", "MemoryError: none left"),
+        ("one\nSegmentation fault\n", "one Segmentation fault"),
+    ],
+)
+def test_why_a_worker_ended(tmp_path, printed, said):
+    (tmp_path / "stderr.txt").write_text(printed)
+    assert command._last_error(tmp_path) == said
+
+
 def test_an_unknown_target_is_refused(tmp_path, capsys):
     assert command.cli.run(command.main, command.parser(), ["--target", "ppm", "--home", str(tmp_path)]) == 2
     assert "picture-ppm" in capsys.readouterr().err
