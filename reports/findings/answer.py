@@ -40,6 +40,7 @@ TEMPLATES = {
     "R@1: {gap} points ({low} to {high}).{rate}",
     "title": "{quality}, {speed}",
 }
+LONGER = " Trained {ratio} as long: {who} ({low} to {high}, {seeds})."
 MOST_WORDS = 25
 LARGE = 100_000  # images of an encoded gallery that generated vectors do not stand in for
 
@@ -187,8 +188,7 @@ def _longer(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
         if estimate is not None and estimate.low is not None:
             winner, of = _won(one, estimate)
             who = f"{winner} by {of['gap']} points" if winner else f"no clear difference, {of['gap']} points"
-            ratio = times(one.steps / evidence.steps)
-            return f" Trained {ratio} as long: {who} ({of['low']} to {of['high']}, {of['seeds']}).", behind
+            return LONGER.format(ratio=times(one.steps / evidence.steps), who=who, **of), behind
     return "", ()
 
 
