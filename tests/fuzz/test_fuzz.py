@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -158,6 +160,34 @@ def test_a_worker_counts_executions_and_saves_one_input_for_each_place(tmp_path,
     found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert done == 50 and 3 < bad < 50
     assert sorted((tmp_path / line["input"]).read_bytes() for line in found) == [b"error", b"other", b"table"]
+
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from tests.fuzz import targets, worker
+
+class Waiting(targets.Target):
+    name, file, about = "waiting", "file", "waits for the processor, as on a loaded machine"
+
+    def build(self, folder):
+        return [b"whole"]
+
+    def read(self, folder):
+        time.sleep(2.5 if (folder / self.file).read_bytes() != b"whole" else 0)
+
+targets.TARGETS["waiting"] = Waiting()
+worker.main("waiting", Path(sys.argv[1]), 4, 0, "guided")
+"""
+
+
+def test_waiting_is_no_hang(tmp_path):
+    """The limit is CPU time; a guided worker used to end after a second, because 0 does not turn the limit off."""
+    pytest.importorskip("atheris")
+    (tmp_path / "progress").write_bytes(bytes(worker.PROGRESS.size))
+    done = subprocess.run([sys.executable, "-c", WAITING, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert worker.PROGRESS.unpack((tmp_path / "progress").read_bytes())[1] == 0
 
 
 @pytest.mark.parametrize("form", ["bytes", "json", "yaml"])

@@ -18,6 +18,7 @@ import sys
 import warnings
 from pathlib import Path
 
+DAY = 86_400  # wall seconds of one execution: no limit, as the harness limits CPU time; atheris reads 0 as one second
 MEMORY = 3 << 30  # bytes that reading may take in addition to what the process has
 INSTRUMENTED = (
     *("bench.corpora", "bench.store.config", "bench.store.records", "bench.vectors.read", "bench.vectors.write"),
@@ -72,8 +73,8 @@ def main(name: str, folder: Path, executions: int, seed: int, mutator: str) -> N
         return (mutate(own, data, seeds, target.form) if own.random() < 0.6 else atheris.Mutate(data, most))[:most]
 
     longest = 2 * max(map(len, seeds)) + 4096
-    limits = [f"-runs={executions}", f"-seed={seed + 1}", f"-max_len={longest}", "-timeout=0", "-rss_limit_mb=0"]
-    flags = [*limits, "-verbosity=0", "-print_final_stats=0", f"-artifact_prefix={folder}/", "-len_control=0"]
+    limits = [f"-runs={executions}", f"-max_len={longest}", f"-timeout={DAY}", "-rss_limit_mb=0", "-len_control=0"]
+    flags = [*limits, f"-seed={seed + 1}", "-verbosity=0", "-print_final_stats=0", f"-artifact_prefix={folder}/"]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], one, custom_mutator=changed)
     atheris.Fuzz()
 
