@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from bench.store.metrics import METRICS
 from reports.findings import convergence
 from reports.findings.paper import LARGE_SCALE
@@ -77,6 +79,9 @@ def _caveats(evidence: Evidence) -> Iterator[tuple[str, str]]:
     trained = rows[(rows.task == "training") & (rows.metric == "train_seconds") & rows.step.isna()]
     if loaded := sorted(set(trained[trained.note.str.contains(LOADED, regex=False)].variant)):
         yield "Trained on a loaded machine: seconds are too high", ", ".join(loaded)
+    if len(precisions := _precisions(trained)) > 1:
+        said = "; ".join(f"{name}: {models}" for name, models in precisions.items())
+        yield "Trained at several precisions, as on different machines", said
     if gains := convergence.still_learning(evidence):
         least, most = points(min(gains.values())), points(max(gains.values()))
         which = f"{len(gains)} of {len(evidence.variants)} gained {least} to {most} points of R@1 in the last quarter"
@@ -102,6 +107,15 @@ def _caveats(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield "Not on these pages (report --profile, --corpus)", names
     if unknown := [clean(name) for name in sorted(set(rows.metric) - {""}) if metric(name) is None]:
         yield "Unknown metrics, in no table", ", ".join(unknown)
+
+
+def _precisions(trained: pd.DataFrame) -> dict[str, str]:
+    """Precision -> the trainings in it, the most frequent first, of which the number has to do."""
+    precision = trained.note.str.extract(r"precision (\w+)", expand=False)
+    counts = precision.value_counts()
+    models = {name: trained[precision == name].itertuples() for name in counts.index[1:]}
+    others = {name: ", ".join(f"{row.variant} seed {row.seed:.0f}" for row in rows) for name, rows in models.items()}
+    return {name: f"{count} trainings" for name, count in counts[:1].items()} | others
 
 
 def _named(checkpoints: set[tuple]) -> str:

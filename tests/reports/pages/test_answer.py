@@ -8,6 +8,7 @@ from reports.findings import answer as findings
 from reports.findings import comparisons
 from reports.pages import answer, limits
 from reports.records.evidence import Evidence
+from tests.reports.made import STARTED
 from tests.reports.scale.records import FLAT, IMPACT, LEXICON, ONE
 from tests.reports.scale.records import Made as Sweep
 
@@ -178,6 +179,20 @@ def test_a_training_that_ended_early_is_a_caveat(home):
     rows = limits.caveats(Evidence(RecordStore(home))).texts()
     (gained,) = [which for what, which in rows if what == "Not converged"]
     assert gained == "4 of 4 gained +3.8 to +13.8 points of R@1 in the last quarter"  # a straight line: skill / 4
+
+
+def test_several_precisions_are_a_caveat(made):
+    """A home that moved to a machine without bfloat16: its later trainings are no repetitions of the earlier."""
+    end = {"task": "training", "engine": "", "top_k": None, "bits": None, "images": None, "queries": None}
+    end |= {"direction": "", "depth": None, "checkpoint_id": "", "split": "train"}
+    said = []
+    for name, seed, precision in (("lexlip", 0, "bfloat16"), ("clip", 0, "bfloat16"), ("clip", 1, "float32")):
+        made.retrieval(made.point(name, seed=seed), 0.5)
+        point = made.point(name, **end | {"seed": seed, "config_id": f"{name} {seed}"})
+        made.store.write(point, {"train_seconds": 9.0}, note=f"precision {precision}; 1 thread", started=STARTED)
+        rows = limits.caveats(Evidence(made.store)).texts()
+        said.append([which for what, which in rows if what.startswith("Trained at several precisions")])
+    assert said == [[], [], ["bfloat16: 2 trainings; float32: clip seed 1"]]
 
 
 def test_rates_are_those_of_one_call(sweep):
