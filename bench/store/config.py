@@ -22,6 +22,8 @@ from models.errors import InputError, nearest
 Config = TypeVar("Config")
 _adapter = functools.cache(TypeAdapter)  # making one takes 20 ms, a hundred times as long as using it
 ID_LENGTH = 16
+DEEPEST = 100
+"""Flow brackets within each other: PyYAML takes time that grows with the square of the depth."""
 YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What PyYAML raises for a broken text; the built-in ones come from values such as a date of February 30."""
 
@@ -44,7 +46,12 @@ def build(kind: type[Config], tree: dict, where: str) -> Config:
 
 
 class _Plain(yaml.SafeLoader):
-    """Plain values only, no aliases, no text that UTF-8 cannot encode."""
+    """Plain values only, no aliases, no text that UTF-8 cannot encode, no brackets deeper than `DEEPEST`."""
+
+    def fetch_flow_collection_start(self, token):
+        if self.flow_level == DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"more than {DEEPEST} brackets in each other", self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):

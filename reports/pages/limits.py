@@ -111,7 +111,7 @@ def _caveats(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def _precisions(trained: pd.DataFrame) -> dict[str, str]:
     """Precision -> the trainings in it, the most frequent first, of which the number has to do."""
-    precision = trained.note.str.extract(r"precision (\w+)", expand=False)
+    precision = trained.note.str.findall(r"precision (\w+)").str.get(0)
     counts = precision.value_counts()
     models = {name: trained[precision == name].itertuples() for name in counts.index[1:]}
     others = {name: ", ".join(f"{row.variant} seed {row.seed:.0f}" for row in rows) for name, rows in models.items()}

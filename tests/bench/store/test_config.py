@@ -72,6 +72,14 @@ def test_a_file_without_a_plain_mapping_is_refused_by_name(tmp_path, text):
         config.read_yaml(file)
 
 
+def test_brackets_far_within_each_other_are_refused():
+    """Found by fuzzing: 2,000 of them took seconds, in time that grows with the square of their number."""
+    deep = config.DEEPEST * "["
+    assert config.parse_yaml(deep + deep.replace("[", "]"), "here") != []
+    with pytest.raises(InputError, match="here: not readable as YAML: more than 100 brackets in each other"):
+        config.parse_yaml("[" + deep, "here")
+
+
 def test_an_override_is_a_dotted_key_with_a_yaml_value():
     assert config.parse_override("a.b=[1, x]") == {"a": {"b": [1, "x"]}}
     for bad in ("a", "=3", "a=[1"):
