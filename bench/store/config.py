@@ -50,7 +50,8 @@ class _Plain(yaml.SafeLoader):
 
     def fetch_flow_collection_start(self, token):
         if self.flow_level == DEEPEST:
-            raise yaml.scanner.ScannerError(None, None, f"more than {DEEPEST} brackets in each other", self.get_mark())
+            said = f"more than {DEEPEST} brackets in each other"
+            raise yaml.constructor.ConstructorError(None, None, said, self.get_mark())
         super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent, index):

@@ -110,12 +110,14 @@ def reliability(evidence: Evidence) -> Table:
         _part("Minutes of sustained load", soaks, "soaks", "soak_minutes", None, ""),
         _part("Largest growth of memory in an hour", soaks, "soaks", "soak_growth_private", None, "", size, max),
     ]  # fmt: skip
+    if not (grown := rows[-1])["tried"].missing:
+        grown["of"] = Cell(soaks.engine[soaks.soak_growth_private.idxmax()])
     injected, survived = (_total(faults, f"faults_{what}") for what in ("injected", "survived"))
     if not injected.missing and not survived.missing:
         rows[1]["wrong"] = Cell(injected.value - survived.value, points=survived.points)
     columns = (
         Column("what", "Tried"),
-        Column("tried", "Amount", significant),
+        Column("tried", "Amount", integer),
         Column("wrong", "Went wrong", integer),
         Column("of", "That is"),
         Column("command", "Measured by"),
