@@ -15,7 +15,7 @@ def sections(evidence: Evidence) -> list[Section]:
     """None unless another profile trained on the corpus for more steps."""
     if not evidence.longer:
         return []
-    text = "A ranking of models that still learn may be one of their speeds of learning: here they train on."
+    text = "Short training may favour the model that learns faster. These are the same models, trained for more steps."
     drawn = chart(evidence)
     return [Section("longer", "Trained for longer", (text,), [drawn] if drawn else [], [table(evidence)])]
 
