@@ -120,7 +120,7 @@ def reliability(evidence: Evidence) -> Table:
         Column("tried", "Amount", integer),
         Column("wrong", "Went wrong", integer),
         Column("of", "That is"),
-        Column("command", "Measured by"),
+        Column("command", "Command"),
     )
     notes = ("Mishandled: a traceback, a hang, a crash or wrong values in place of a one-line error.",)
     return Table("reliability", "Reliability", columns, rows, notes)
