@@ -187,6 +187,7 @@ def cluster(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Read broken files by the hundred thousand, guided by coverage where atheris installs (`python -m tests.fuzz`)."""
     _install(session, "test", "fuzz")
+    session.run("python", "-m", "pytest", "--quiet", "tests/fuzz", env=ENVIRONMENT)  # the guided worker needs atheris
     _run(session, "tests.fuzz")
 
 

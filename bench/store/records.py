@@ -28,7 +28,7 @@ from bench.store.schema import EXAMPLES_SCHEMA, SCHEMA, SIDECARS, STATUSES, Poin
 from models.errors import InputError
 from models.files import atomic_file
 
-__all__ = ["EXAMPLES_SCHEMA", "SCHEMA", "SIDECARS", "STATUSES", "Point", "RecordStore", "ranking_rows"]
+__all__ = ["EXAMPLES_SCHEMA", "SCHEMA", "SIDECARS", "STATUSES", "Point", "RecordStore", "frame", "ranking_rows"]
 
 STORED_RESULTS = 100
 """Results of a query in the rankings sidecar, at most."""
@@ -126,7 +126,7 @@ class RecordStore:
         """
         tables = [self._read(path) for path in self._all()]
         table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-        return _frame(table).sort_values(["point_id", "metric"], ignore_index=True)
+        return frame(table).sort_values(["point_id", "metric"], ignore_index=True)
 
     def queries(self, point_id: str) -> pd.DataFrame | None:
         """Per-query results of a point; None when it has none."""
@@ -191,7 +191,7 @@ class RecordStore:
 
     def _read_sidecar(self, point_id: str, name: str) -> pd.DataFrame | None:
         path = self._sidecar(point_id, name)
-        return _frame(_whole_table(path)) if path.exists() else None
+        return frame(_whole_table(path)) if path.exists() else None
 
 
 def ranking_rows(query_ids: list[str], item_ids: list[str], ids: np.ndarray, scores: np.ndarray) -> list[dict]:
@@ -259,7 +259,8 @@ def _table(rows, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def frame(table: pa.Table) -> pd.DataFrame:
+    """The rows, integers as pandas' nullable Int64."""
     return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 

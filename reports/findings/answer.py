@@ -156,7 +156,7 @@ def quality(evidence: Evidence) -> Sentence:
         estimate, behind, images = _quality_at_scale(evidence)
     if estimate is None or estimate.low is None:
         return sentence("quality missing", None, reference=r.reference, baseline=r.baseline)
-    winner, values = _won(evidence, estimate)
+    winner, values = _compared(evidence, estimate)
     values["longer"], of_longer = _longer(evidence)
     name = "quality" if winner else "quality open"
     return sentence(name, winner, behind + of_longer, images=integer(images), winner=winner, **values)
@@ -169,7 +169,7 @@ def _gap(evidence: Evidence) -> tuple[Estimate | None, tuple[str, ...]]:
     return comparisons.difference(evidence, *sides, "recall@1")
 
 
-def _won(evidence: Evidence, estimate: Estimate) -> tuple[str, dict[str, str]]:
+def _compared(evidence: Evidence, estimate: Estimate) -> tuple[str, dict[str, str]]:
     """The winner, and by how much; without a clear one the signed difference."""
     low, high, gap = estimate.low, estimate.high, estimate.value
     clear = low > 0 or high < 0
@@ -186,7 +186,7 @@ def _longer(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
     for one in reversed(evidence.longer):
         estimate, behind = _gap(one)
         if estimate is not None and estimate.low is not None:
-            winner, of = _won(one, estimate)
+            winner, of = _compared(one, estimate)
             who = f"{winner} by {of['gap']} points" if winner else f"no clear difference, {of['gap']} points"
             return LONGER.format(ratio=times(one.steps / evidence.steps), who=who, **of), behind
     return "", ()

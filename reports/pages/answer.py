@@ -2,7 +2,7 @@
 
 from reports.findings import answer, comparisons
 from reports.pages import Section, limits, look
-from reports.pages.ablations.words import LEXICONS_OF, word_columns, words_of
+from reports.pages.ablations.measures import LEXICONS_OF, word_columns, words_of
 from reports.records.corpora import OWN
 from reports.records.evidence import Evidence
 from reports.records.search import KINDS, Search

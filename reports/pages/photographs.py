@@ -8,7 +8,7 @@ from dataclasses import replace
 from bench.store.metrics import METRICS
 from reports.findings import published
 from reports.pages import Section
-from reports.pages.ablations.words import LEXICONS_OF, word_columns, words_of
+from reports.pages.ablations.measures import LEXICONS_OF, word_columns, words_of
 from reports.records.corpora import is_photographs
 from reports.records.evidence import Evidence
 from reports.render.charts import Axis, Chart, Mark, Panel, Series

@@ -18,21 +18,19 @@ like the results folder of a home, and holds the same values.
 import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bench.store import cli
-from bench.store.records import RecordStore
+from bench.store.records import RecordStore, frame
 from models.errors import InputError
 from models.files import atomic_folder
 from reports.records.corpora import is_photographs
 from reports.records.evidence import Evidence, main_profile
 from reports.records.rows import filtered
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PROFILE = "quick"  # profile of the reference run; a bundle may hold others
 ROWS = "records.parquet"
@@ -54,7 +52,7 @@ class Bundle:
 
     def read(self) -> pd.DataFrame:
         """All rows. Raises InputError for a broken file."""
-        return _frame(_read(self.folder / ROWS))
+        return frame(_read(self.folder / ROWS))
 
     def queries(self, point_id: str) -> pd.DataFrame | None:
         """Per-query results of a point; None if there are none."""
@@ -69,10 +67,10 @@ class Bundle:
         if point_id not in places:
             return None
         part = table.slice(*places[point_id])
-        return _frame(part.select([name for name in part.column_names if part[name].null_count < len(part)]))
+        return frame(part.select([name for name in part.column_names if part[name].null_count < len(part)]))
 
     @functools.cache  # noqa: B019  (one bundle lives as long as one build)
-    def _sidecar(self, name: str) -> "tuple[pa.Table | None, dict[str, tuple[int, int]]]":
+    def _sidecar(self, name: str) -> tuple[pa.Table | None, dict[str, tuple[int, int]]]:
         """All rows of a sidecar, and the first row and the number of rows of each point, which stand together."""
         path = self.folder / f"{name}.parquet"
         if not path.exists():
@@ -170,9 +168,6 @@ def _without_folders(text):
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pa.Table.from_pandas(rows, preserve_index=False)
     whole = dict.fromkeys(("row_group_size", "max_rows_per_page", "data_page_size", "dictionary_pagesize_limit"), WHOLE)
     pq.write_table(
@@ -187,21 +182,11 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
     )
 
 
-def _read(path: Path) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _read(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: broken records ({str(error).splitlines()[0]})") from None
-
-
-def _frame(table: "pa.Table") -> pd.DataFrame:
-    """The rows with pandas' nullable integers."""
-    import pyarrow as pa
-
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
 def main(arguments) -> None:

@@ -122,13 +122,14 @@ class Evidence:
 
     @functools.cached_property
     def longer(self) -> list["Evidence"]:
-        """Of `profiles`, those that trained for more steps, the most last."""
-        return sorted((one for one in self.profiles if one.steps > self.steps), key=lambda one: one.steps)
+        """Of `profiles`, those that trained the reference for more steps, the most last; none if these are unknown."""
+        more = [one for one in self.profiles if self.steps and one.steps > self.steps]
+        return sorted(more, key=lambda one: one.steps)
 
     @functools.cached_property
     def steps(self) -> float:
-        """Optimiser steps of the longest training; 0 if none ended."""
-        return float(self.rows[self.rows.metric == "steps"].value.max()) if "steps" in set(self.rows.metric) else 0.0
+        """Optimiser steps of the reference; 0 if no training of it ended."""
+        return max(self.measured(self.reading.reference, "steps", task="training").value, default=0.0)
 
     def _corpora(self) -> list[str]:
         """Names on pages, the newest first, without generated vectors of a corpus that has records of its own."""

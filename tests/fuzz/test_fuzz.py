@@ -187,7 +187,8 @@ def test_waiting_is_no_hang(tmp_path):
     (tmp_path / "progress").write_bytes(bytes(worker.PROGRESS.size))
     done = subprocess.run([sys.executable, "-c", WAITING, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert worker.PROGRESS.unpack((tmp_path / "progress").read_bytes())[1] == 0
+    executions, mishandled = worker.PROGRESS.unpack((tmp_path / "progress").read_bytes())
+    assert executions >= 4 and mishandled == 0
 
 
 @pytest.mark.parametrize("form", ["bytes", "json", "yaml"])

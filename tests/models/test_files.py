@@ -39,6 +39,16 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
+def test_a_file_is_flushed_before_it_has_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    """Other tests do without (tests/conftest.py)."""
+    target, flushed = tmp_path / "file.txt", []
+    monkeypatch.setattr(os, "fsync", lambda at: flushed.append((os.fstat(at).st_ino, target.exists())))
+    with atomic_file(target) as partial:
+        partial.write_text("whole")
+        written = partial.stat().st_ino
+    assert flushed == [(written, False), (tmp_path.stat().st_ino, True)]
+
+
 KILLED = """
 import os, signal, sys
 from models.files import atomic_file, atomic_folder

@@ -20,10 +20,12 @@ SKILL = {"lexlip": 0.45, "clip": 0.55, "no_bottleneck": 0.44, "no_momentum": 0.1
 
 @dataclass
 class Made:
-    """Writes made-up points of a run; `rng` makes them the same each time."""
+    """Writes made-up points of a run of a profile; `rng` makes them the same each time."""
 
     store: RecordStore
     images: int = IMAGES
+    profile: str = "quick"
+    steps: int = 400
     hostile: str = HOSTILE
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
 
@@ -31,7 +33,7 @@ class Made:
         dense = variant.startswith("clip")
         common = {
             "task": "retrieval", "corpus": "scenes", "split": "test", "images": self.images, "variant": variant,
-            "queries": self.images * CAPTIONS, "direction": "text_to_image", "profile": "quick", "seed": 0,
+            "queries": self.images * CAPTIONS, "direction": "text_to_image", "profile": self.profile, "seed": 0,
             "kind": "dense" if dense else "lexicon",
             "exact": True, "depth": self.images, "checkpoint_id": f"checkpoint of {variant}",
             "data_id": "data", "code_id": "code", "machine_id": MACHINE,
@@ -184,12 +186,12 @@ class Made:
             "depth": None,
         }
         base |= {"seed": seed, "checkpoint_id": "", "config_id": f"run of {name} {seed}"}
-        for step in (100, 200, 400):
+        for step in (self.steps // 4, self.steps // 2, self.steps):
             for direction in ("text_to_image", "image_to_text"):
                 on_val = self.point(name, **base | {"split": "val", "step": step, "direction": direction})
                 self.store.write(
                     on_val,
-                    {"recall@1": skill * step / 400, "recall@10": min(1, 2 * skill * step / 400)},
+                    {"recall@1": skill * step / self.steps, "recall@10": min(1, 2 * skill * step / self.steps)},
                     started=STARTED,
                 )
             self.store.write(
@@ -202,7 +204,7 @@ class Made:
             "train_cpu_seconds": 250.0,
             "train_samples_per_second": 770.0,
             "parameters": 612345,
-            "steps": 400,
+            "steps": self.steps,
         }
         self.store.write(self.point(name, **base | {"split": "train"}), end, started=STARTED)
 

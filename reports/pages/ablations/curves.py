@@ -118,6 +118,18 @@ def _against_work(evidence: Evidence, name: str, subtitle: str, series: list[Ser
     )  # fmt: skip
 
 
+VALIDATION = "Validation R@1, text to image, by brute force on un-pruned vectors; mean over seeds."
+
+
+def validation(evidence: Evidence, variant: str) -> tuple[Mark, ...]:
+    """R@1 on val by step, a mark for each validation; none without a learning curve."""
+    grid = 100 * curves_by_seed(evidence, variant, "recall@1", "val")
+    return tuple(
+        Mark(step, value, f"{variant}\nstep {step:,.0f}: R@1 {value:.3g} %\nseeds: {grid.shape[1]}")
+        for step, value in grid.mean(axis=1).items()
+    )
+
+
 def learning(evidence: Evidence) -> Chart | None:
     """Validation R@1 by step and by seconds of training; models that were compared by name, others in grey."""
     r, by_step, by_time, ends = evidence.reading, [], [], []
@@ -125,33 +137,22 @@ def learning(evidence: Evidence) -> Chart | None:
     for variant in sorted(
         evidence.variants, key=lambda name: named.index(name) - 9 if name in named else 0, reverse=True
     ):
-        grid = curves_by_seed(evidence, variant, "recall@1", "val")
-        if grid.empty:
+        marks = validation(evidence, variant)
+        if not marks:
             continue
         colour = named.index(variant) if variant in named else 7
         name = variant if variant in named else "other models"
-        steps, values = grid.index.to_numpy(float), 100 * grid.mean(axis=1).to_numpy()
-        tips = [
-            f"{variant}\nstep {step:,.0f}: R@1 {value:.3g} %\nseeds: {grid.shape[1]}"
-            for step, value in zip(steps, values, strict=True)
-        ]
-        at = zip(steps, values, tips, strict=True)
-        by_step.append(
-            Series(name, tuple(Mark(x, y, tip) for x, y, tip in at), colour, "all", quiet=variant not in named)
-        )
+        by_step.append(Series(name, marks, colour, "all", quiet=variant not in named))
         seconds = curves_by_seed(evidence, variant, "train_seconds", "val")
         seconds = seconds if len(seconds) > 1 else curves_by_seed(evidence, variant, "train_seconds", "train")
         if len(seconds) > 1:
-            elapsed = np.interp(steps, seconds.index.to_numpy(float), seconds.mean(axis=1).to_numpy())
-            marks = tuple(Mark(x, y, tip) for x, y, tip in zip(elapsed, values, tips, strict=True))
-            by_time.append(replace(by_step[-1], marks=marks))
-        ends.append(f"{variant} ends at {values[-1]:.3g} %")
+            known = seconds.index.to_numpy(float), seconds.mean(axis=1).to_numpy()
+            elapsed = tuple(replace(mark, x=float(np.interp(mark.x, *known))) for mark in marks)
+            by_time.append(replace(by_step[-1], marks=elapsed))
+        ends.append(f"{variant} ends at {marks[-1].y:.3g} %")
     if not by_step:
         return None
     title = f"Validation R@1 at the end: {ends[-1].replace(' ends at', '')}"
     panels = [Panel("By step", Axis("optimiser step"), Axis("R@1, %"), tuple(by_step))]
     panels += [Panel("By time", Axis("seconds of training"), Axis("R@1, %"), tuple(by_time))] if by_time else []
-    return Chart(
-        "learning", title, "Validation R@1, text to image, by brute force on un-pruned vectors; mean over seeds.",
-        evidence.corpus, "; ".join(ends), tuple(panels),
-    )  # fmt: skip
+    return Chart("learning", title, VALIDATION, evidence.corpus, "; ".join(ends), tuple(panels))

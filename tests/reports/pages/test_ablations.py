@@ -10,7 +10,7 @@ from bench.store.records import RecordStore
 from reports.findings import comparisons
 from reports.pages import ablations
 from reports.pages.ablations import curves
-from reports.pages.ablations.words import LEXICONS_OF
+from reports.pages.ablations.measures import LEXICONS_OF
 from reports.records.evidence import Evidence
 
 

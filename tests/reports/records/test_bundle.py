@@ -2,8 +2,8 @@
 
 import dataclasses
 
-import pandas
-import pyarrow.parquet as parquet
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from bench.store.records import RecordStore
@@ -38,9 +38,9 @@ def test_rows_of_a_point_may_lie_apart(made, tmp_path):
     write([made.store], tmp_path / "reference")
     whole, path = Bundle(tmp_path / "reference"), tmp_path / "reference" / "queries.parquet"
     before = [whole.queries(point.id) for point in points]
-    parquet.write_table(parquet.read_table(path).sort_by("query_id"), path)
+    pq.write_table(pq.read_table(path).sort_by("query_id"), path)
     for point, expected in zip(points, before, strict=True):
-        pandas.testing.assert_frame_equal(Bundle(tmp_path / "reference").queries(point.id), expected)
+        pd.testing.assert_frame_equal(Bundle(tmp_path / "reference").queries(point.id), expected)
 
 
 def test_a_compact_bundle_tests_the_same_differences(home, made, site, tmp_path):
