@@ -15,7 +15,16 @@ from pathlib import Path
 
 import psutil
 
-TOPOLOGY = Path("/sys/devices/system/cpu")
+TOPOLOGY, CPUINFO = Path("/sys/devices/system/cpu"), Path("/proc/cpuinfo")
+VECTORS = {
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX-512 with bfloat16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "sve": "SVE",
+    "asimd": "NEON",
+}
+"""Flag of a processor -> its vector instructions, widest first. They decide speed, and names may hide them."""
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = (
@@ -34,7 +43,7 @@ def machine() -> dict:
 
     `cores` and `memory_gb` are what this process may use (affinity and container limits), not what the hardware has.
     `machine_id` is a hash of cpu, cores, memory and gpu: two machines of the same kind share it; a container with fewer
-    cores has another.
+    cores, or a processor of the same name with other vector instructions, has another.
     """
     hardware = {"cpu": _cpu(), "cores": cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
     identity = json.dumps(hardware | {"memory_gb": round(hardware["memory_gb"])}, sort_keys=True)
@@ -124,12 +133,15 @@ def note_of_other_work(busy: float) -> str:
 
 
 def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """Name and widest vector instructions, such as "AMD EPYC (AVX2)"."""
+    if not CPUINFO.exists():
+        return platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in CPUINFO.read_text().splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # those of the first processor
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    name = fields.get("model name") or fields.get("Model") or platform.processor() or platform.machine()
+    widest = next((words for flag, words in VECTORS.items() if flag in flags), "")
+    return f"{name} ({widest})" if widest else name
 
 
 def _memory_gb() -> float:

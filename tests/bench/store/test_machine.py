@@ -30,6 +30,32 @@ def test_fewer_cores_are_another_machine():
     assert output(script) == "1"
 
 
+INTEL = "processor\t: {}\nmodel name\t: Some CPU\nmodel\t\t: 17\nflags\t\t: fpu {}\n\n"
+ARM = "processor\t: {}\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd {}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "flags", "ending"),
+    [
+        (INTEL, "sse2 avx avx2", "Some CPU (AVX2)"),
+        (INTEL, "avx2 avx512f", "Some CPU (AVX-512)"),
+        (INTEL, "avx2 avx512f avx512_bf16", "Some CPU (AVX-512 with bfloat16)"),
+        (INTEL, "avx2x", "Some CPU"),
+        (ARM, "crc32", " (NEON)"),
+        (ARM, "sve", " (SVE)"),
+    ],
+)
+def test_processors_of_one_name_differ_by_their_vector_instructions(form, flags, ending, monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text(form.format(0, flags) + form.format(1, "other"))
+    monkeypatch.setattr(machines, "CPUINFO", tmp_path / "cpuinfo")
+    machines.machine.cache_clear()
+    here = machines.machine()
+    monkeypatch.undo()
+    machines.machine.cache_clear()
+    assert here["cpu"].endswith(ending)
+    assert (here["machine_id"] == machines.machine()["machine_id"]) == (here["cpu"] == machines.machine()["cpu"])
+
+
 def test_reading_records_needs_no_torch():
     script = "import sys, bench.store.records; bench.store.machine.machine()\n"
     script += "print([m for m in ('torch', 'faiss', 'numba') if m in sys.modules])"
