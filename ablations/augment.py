@@ -59,13 +59,14 @@ def with_some_patches(batch: Batch, draws_BP: torch.Tensor, kept: int) -> Batch:
 def with_some_words(batch: Batch, draws_BW: torch.Tensor, share: float, pad_id: int) -> Batch:
     """The batch without the caption words whose draw is at least `share`; other tokens move up. `captions_BM` stays.
 
+    The width stays too, because it is the same on all processes; `models.batch.by_length` cuts the padding.
     draws_BW: one for each word number. A caption always keeps a word, that of the lowest draw.
     """
     words_BL = batch.words_BL.long()
     is_word_BL, is_token_BL = words_BL != NO_WORD, batch.tokens_BL != pad_id
     draws_BL = draws_BW.gather(1, words_BL.clamp(max=NO_WORD - 1)).masked_fill(~is_word_BL, 1.0)
     keep_BL = is_token_BL & (~is_word_BL | (draws_BL < share) | (draws_BL == draws_BL.min(dim=1, keepdim=True).values))
-    places_BL = (~keep_BL).long().argsort(dim=1, stable=True)[:, : int(keep_BL.sum(dim=1).max())]
+    places_BL = (~keep_BL).long().argsort(dim=1, stable=True)
     is_kept_BL = keep_BL.gather(1, places_BL)
     states_BLX = batch.text_states_BLX
     if states_BLX is not None:

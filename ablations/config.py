@@ -16,6 +16,10 @@ HERE = Path(__file__).parent
 CORE = ("strong_decoder", "clip", "lexlip", "lexlip_words", "no_bottleneck", "no_momentum")
 """Variants of the main job by default, in an order in which two parallel trainings end together."""
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+PHASES = {"lexlip": ("bottleneck", "momentum", "contrastive"), "clip": ("contrastive",)}
+"""`model.kind` -> the phases that its objective has."""
+
 
 @dataclass(frozen=True)
 class PhaseConfig:
@@ -41,7 +45,8 @@ class TrainConfig:
 
     - `augment`: "randaugment" augments every training image as published (see `ablations.augment`).
     - `keep_patches`, `keep_words`: share of an image's patch tokens, and of a caption's words, that a step sees, drawn
-      for each pair (as FLIP does with patches; Li et al., 2023). Patches need cached states.
+      for each pair. Patches need cached states. Cached states are left out after the frozen encoder has read all
+      tokens; FLIP (Li et al., 2023) leaves patches out before.
     - `cache`: computes the states of a frozen encoder (`model.*.top`) once per corpus, in float16, and trains on them.
     - `start`: a checkpoint that gives the initial weights and the vocabulary.
     - `precision`: "auto" is bfloat16 autocast if the hardware computes in it, else float32.
@@ -60,7 +65,7 @@ class TrainConfig:
     phase2: PhaseConfig = PhaseConfig("momentum")
     warmup: Share = 0.1
     weight_decay: Weight = 0.01
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     clip: Positive = 1.0
     augment: Literal["none", "randaugment"] = "none"
     keep_patches: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -152,6 +157,7 @@ class RunConfig:
         """Raises InputError for values that contradict each other, across sections too."""
         self.model.validate()
         self.train.validate()
+        self._validate_phases()
         image = self.model.image
         for phase, _, _ in self.train.schedule():
             if bad := next((pixels for pixels in phase.pixels if pixels % image.patch or pixels > image.pixels), None):
@@ -166,6 +172,34 @@ class RunConfig:
         if pixels != self.model.image.pixels:
             raise InputError(
                 f"data.corpus.pixels ({pixels}) and model.image.pixels ({self.model.image.pixels}) must be equal"
+            )
+
+    def _validate_phases(self) -> None:
+        phases, known = [phase.objective for phase, _, _ in self.train.schedule()], PHASES[self.model.kind]
+        if bad := next((phase for phase in phases if phase not in known), None):
+            raise InputError(
+                f"train.phase*.objective: {self.model.kind} has no phase {bad!r}; expected {' or '.join(known)}"
+            )
+        if self.model.kind == "lexlip":
+            self._validate_lexlip(phases)
+
+    def _validate_lexlip(self, phases: list[str]) -> None:
+        lexlip, head, bottleneck = self.model.lexlip, self.model.lexlip.head, self.model.lexlip.bottleneck
+        if head.shared and head.image_bias != head.text_bias:
+            raise InputError(
+                f"model.lexlip.head.shared: one head has one bias; expected image_bias ({head.image_bias:g}) and "
+                f"text_bias ({head.text_bias:g}) to be equal"
+            )
+        weights = (bottleneck.self_mlm, bottleneck.text_mlm, bottleneck.image_mlm, bottleneck.contrastive)
+        if "bottleneck" in phases and not any((*weights, lexlip.flops.weight, lexlip.words.weight)):
+            raise InputError(
+                "model.lexlip: every loss of the bottleneck phase has weight 0; expected one of bottleneck.self_mlm, "
+                "text_mlm, image_mlm, contrastive, flops.weight, words.weight above 0"
+            )
+        if lexlip.momentum.start == "untrained" and (phases != ["bottleneck", "momentum"] or self.train.start):
+            raise InputError(
+                "model.lexlip.momentum.start: untrained: expected phase 1 (bottleneck) before phase 2 (momentum) and "
+                "train.start: null; otherwise it equals trained"
             )
 
     def _validate_frozen(self) -> None:

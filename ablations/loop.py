@@ -27,7 +27,7 @@ from ablations.data import TrainingData
 from ablations.step import learning_rate, optimiser, take_step
 from ablations.validate import ValidationSet, validate
 from bench.store import cli
-from bench.store.machine import OtherWork
+from bench.store.machine import OtherWork, machine
 from models import checkpoint
 from models.distributed import rank, world
 from models.errors import InputError
@@ -124,7 +124,6 @@ def train_loop(folder: Path, data: TrainingData, run: RunConfig, seed: int, prec
                 save_state(folder, {**vars(at), "objective": objective.state_dict(), "optimiser": adam.state_dict()})
     if first:
         write_json(folder / "summary.json", _summary(at, model, train, precision, device), seal=True)
-        remove_states(folder)
     torchrun.barrier()
 
 
@@ -191,6 +190,7 @@ def _summary(at: Position, model: torch.nn.Module, train: TrainConfig, precision
         "lexicon_head": head,
         "processes": world(),
         "threads": torch.get_num_threads(),
+        "machine": machine(),
         "curve": at.curve,
     }
 
@@ -222,9 +222,3 @@ def load_state(run: Path, device: str) -> dict | None:
     if not whole:
         raise InputError(f"{newest / STATE}: truncated or changed since it was written (sha256 differs); {remedy}")
     return torch.load(newest / STATE, weights_only=True, map_location=device)
-
-
-def remove_states(run: Path) -> None:
-    """Removes the states of a finished run."""
-    for left in run.glob("state-*"):
-        shutil.rmtree(left)

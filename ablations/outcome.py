@@ -1,5 +1,6 @@
 """Outputs of a finished run beside its weights: records, and a model card `README.md` for model hubs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import yaml
 
 from ablations.config import RunConfig
 from bench.corpora import title_of
-from bench.store.machine import cores, note_of_other_work
+from bench.store.machine import cores, machine, note_of_other_work
 from bench.store.records import Point, RecordStore
 from models.files import atomic_file
 
@@ -29,9 +30,35 @@ class OfRun(NamedTuple):
     command: str
 
 
-def write_records(home: Path, of: OfRun, summary: dict) -> None:
-    """Writes the learning curve (for each validation, points on train and val) and the cost; skips existing points."""
+def write_records(home: Path, of: OfRun, summary: dict, replace: bool) -> None:
+    """Writes the learning curve and the cost; skips existing points unless `replace`.
+
+    Writes nothing of a run that another machine trained, because a record names the machine that writes it.
+    """
     store = RecordStore(home)
+    if _machine_of(summary) != machine()["machine_id"]:
+        return
+    for point, values, more in _points(of, summary):
+        if replace or not store.has(point):
+            store.write(point, values, **more)
+
+
+def remove_records(home: Path, of: OfRun, summary: dict) -> None:
+    """Removes what `write_records` wrote on the machine that trained."""
+    for point, _, _ in _points(of, summary):
+        RecordStore(home).remove(point)
+
+
+def _machine_of(summary: dict) -> str:
+    """Id of the machine that trained; of this one for summaries without it, which older versions wrote."""
+    return summary.get("machine", machine())["machine_id"]
+
+
+def _points(of: OfRun, summary: dict) -> Iterator[tuple[Point, dict, dict]]:
+    """(point, values, more) of the learning curve (for each validation, points on train and val), and of the cost.
+
+    more: further arguments of `RecordStore.write`.
+    """
     common = {
         "task": "training",
         "corpus": title_of(of.run.data.corpus),
@@ -42,23 +69,19 @@ def write_records(home: Path, of: OfRun, summary: dict) -> None:
         "config_id": of.run_id,
         "data_id": of.data_id,
         "command": of.command,
+        "machine_id": _machine_of(summary),
     }
-
-    def write(point: Point, values: dict, **more) -> None:
-        if not store.has(point):
-            store.write(point, values, **more)
-
     for row in summary["curve"]:
         values = {**row["train"], "lr": row["lr"], "train_seconds": row["seconds"]}
-        write(Point(**common, split="train", step=row["step"]), values)
+        yield Point(**common, split="train", step=row["step"]), values, {}
         for direction in DIRECTIONS:
             point = Point(**common, split="val", step=row["step"], direction=direction, images=of.run.data.val_images)
-            write(point, _of_direction(row["val"], direction))
+            yield point, _of_direction(row["val"], direction), {}
     named = ("steps", "chosen_step", "train_seconds", "train_cpu_seconds", "train_samples", "parameters")
     cost = {name: summary[name] for name in named}
     cost["train_samples_per_second"] = summary["train_samples"] / summary["train_seconds"]
     total = Point(**common, split="train", images=of.run.data.train_images)
-    write(total, cost, note=_note(summary), seconds=summary["train_seconds"])
+    yield total, cost, {"note": _note(summary), "seconds": summary["train_seconds"]}
 
 
 def write_card(checkpoint: Path, of: OfRun, summary: dict) -> None:

@@ -21,7 +21,7 @@ from ablations import config as configs
 from ablations import torchrun
 from ablations.config import RunConfig
 from ablations.parallel import FAILURES, Job, default_parallel, train_all
-from ablations.train import Trained, add_training_flags, is_finished, train
+from ablations.train import Trained, add_training_flags, is_finished, seed_number, train
 from bench.corpora import data_id, open_corpus, title_of
 from bench.corpora.counts import check_splits
 from bench.store import cli
@@ -129,6 +129,7 @@ def main(arguments) -> None:
         )
     variants = VARIANT_SETS.get(arguments.variants) or arguments.variants.split(",")
     runs = {variant: configs.resolve(arguments.profile, variant, arguments.overrides) for variant in variants}
+    _check_distinct(runs)
     data_ids = {}
     for run in {fingerprint([as_tree(run.data), as_tree(run.measure)]): run for run in runs.values()}.values():
         corpus = open_corpus(run.data.corpus)
@@ -160,6 +161,15 @@ def main(arguments) -> None:
         raise InputError("; ".join(problems))
 
 
+def _check_distinct(runs: dict[str, RunConfig]) -> None:
+    """Raises InputError for two variants that are one run: two processes would train it at once."""
+    first: dict[str, str] = {}
+    for variant, run in runs.items():
+        same = first.setdefault(fingerprint([as_tree(part) for part in (run.model, run.train, run.data)]), variant)
+        if same != variant:
+            raise InputError(f"--variants: {same} and {variant} are one configuration here; expected one of them")
+
+
 def _is_finished(job: Job) -> bool:
     return not job.force and is_finished(job.home, job.seed, job.run)
 
@@ -171,7 +181,7 @@ def _positive(text: str) -> int:
 
 
 def _seeds(text: str) -> list[int]:
-    return [int(seed) for seed in text.split(",")]
+    return list(dict.fromkeys(seed_number(seed) for seed in text.split(",")))
 
 
 def parser():

@@ -11,6 +11,9 @@ if __name__ == "__main__":  # before the imports below, so that Ctrl-C during th
 
     sys.exit(command("train", sys.argv[1:], prog="python -m ablations.train"))
 
+import argparse
+import contextlib
+import dataclasses
 import logging
 import shutil
 from dataclasses import dataclass
@@ -28,7 +31,7 @@ from bench.corpora.counts import check_splits
 from bench.store import cli
 from bench.store.config import as_tree, code_fingerprint, fingerprint
 from models.errors import InputError
-from models.files import read_json
+from models.files import BrokenFileError, read_json
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +77,17 @@ class Trained:
 
 
 def identify(home: Path, seed: int, run: RunConfig) -> Identity:
-    """The identity of a run. Makes its training data if missing: a learned vocabulary decides the model's size."""
+    """The identity of a run. Makes its training data if missing: a learned vocabulary decides the model's size.
+
+    The id hashes the dtype of training, not `train.precision`: "auto" and the dtype that it chooses are one run.
+    """
     data_id, tokenizer = prepare_tokenizer(home, run.data, run.model.text, start.tokenizer(run))
     run = configs.with_vocabulary(run, len(tokenizer))
     precision = choose_precision(run.train.precision)
     source = start.identified(run)
+    train = dataclasses.replace(source.train, precision="auto")
     schedule = [[as_tree(phase), run.train.batch_of(phase), *steps] for phase, *steps in run.train.schedule()]
-    made_from = [as_tree(source.model), as_tree(source.train), schedule, as_tree(run.data), data_id, seed, precision]
+    made_from = [as_tree(source.model), as_tree(train), schedule, as_tree(run.data), data_id, seed, precision]
     code = code_fingerprint(*CODE, *CODE_OF_KIND[run.model.kind], *start.code(run))
     return Identity(fingerprint([*made_from, code]), run, data_id, precision)
 
@@ -95,6 +102,8 @@ def train(
 ) -> Trained:
     """Trains a variant, resumes it, or finds it finished; then writes its records and model card.
 
+    Records are those of the machine that trained. `force` replaces the records of an earlier training.
+
     Raises:
         InputError: bad configuration or data, a broken training state, a loss that is not finite.
     """
@@ -107,11 +116,15 @@ def train(
     with torchrun.first_then_others():
         found = identify(home, seed, run)
     run, folder = found.run, Path(home) / "runs" / found.run_id
+    of_run = outcome.OfRun(profile, variant, seed, run, found.data_id, found.run_id, command)
     torchrun.check_equal("the run id", found.run_id)
     if force and torchrun.is_first():
+        with contextlib.suppress(BrokenFileError):  # or missing: nothing tells which records it has
+            outcome.remove_records(home, of_run, read_json(folder / "summary.json"))
         shutil.rmtree(folder, ignore_errors=True)
     torchrun.barrier()
-    if (folder / "summary.json").exists():
+    finished = (folder / "summary.json").exists()
+    if finished:
         log.info("%s (seed %d): finished before, run %s", variant, seed, found.run_id)
     else:
         from ablations.loop import train_loop  # torch
@@ -126,10 +139,18 @@ def train(
         found.run_id, folder, folder / "best", read_json(folder / "summary.json", f"remove {folder} to train again")
     )
     if torchrun.is_first():
-        of_run = outcome.OfRun(profile, variant, seed, run, found.data_id, found.run_id, command)
+        for state in folder.glob("state-*"):  # also left by a process that was killed after its summary
+            shutil.rmtree(state)
         outcome.write_card(trained.checkpoint, of_run, trained.summary)
-        outcome.write_records(home, of_run, trained.summary)
+        outcome.write_records(home, of_run, trained.summary, replace=not finished)
     return trained
+
+
+def seed_number(text: str) -> int:
+    """A seed of the command line, as a type of argparse."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 0 to 2^63 - 1")
+    return int(text)
 
 
 def add_training_flags(parser) -> None:
@@ -163,5 +184,7 @@ def parser():
     flags.add_argument(
         "--variant", default="lexlip", help=f"one of {', '.join(configs.names('variants'))}, or a YAML file"
     )
-    flags.add_argument("--seed", type=int, default=0, help="seed of the weights and of all randomness in training")
+    flags.add_argument(
+        "--seed", type=seed_number, default=0, help="seed of the weights and of all randomness in training"
+    )
     return flags

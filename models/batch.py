@@ -75,9 +75,9 @@ def mask_words(
     Returns:
         The masked token ids (B, L), and a bool mask (B, L) of the replaced tokens.
     """
-    draws_BW = torch.rand(tokens_BL.shape, generator=generator).to(tokens_BL.device)
+    draws_BW = torch.rand(len(tokens_BL), NO_WORD, generator=generator).to(tokens_BL.device)
     is_word_BL = words_BL != NO_WORD
-    word_BL = torch.where(is_word_BL, words_BL, 0).long().clamp(max=tokens_BL.shape[1] - 1)
+    word_BL = torch.where(is_word_BL, words_BL, 0).long()
     masked_BL = is_word_BL & (draws_BW.gather(1, word_BL) < share)
     return tokens_BL.masked_fill(masked_BL, mask_id), masked_BL
 

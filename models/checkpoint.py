@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
 CONFIG_SUM = "config"
-VECTORS = {"lexlip": "lexicon", "clip": "dense"}  # kind of model -> kind of its vectors
 """Key of the configuration's checksum, beside those of the files."""
+VECTORS = {"lexlip": "lexicon", "clip": "dense"}
+"""Kind of a model -> kind of its vectors."""
 
 ENCODER_CODE = (
     "models.clip",
@@ -44,19 +45,6 @@ ENCODER_CODE = (
     "models.towers.transformer",
 )
 """Modules that decide the vectors of a checkpoint, for `bench.store.config.code_fingerprint`."""
-
-TRAINING_CODE = (
-    *ENCODER_CODE,
-    "models.batch",
-    "models.decoder",
-    "models.distributed",
-    "models.losses",
-    "models.momentum",
-    "models.objective",
-    "models.pretrained.sources",
-    "models.pretrained.warm_start",
-)
-"""Modules that decide the weights of a checkpoint."""
 
 
 def create(config: ModelConfig, tokenizer: LexiconTokenizer) -> nn.Module:

@@ -1,4 +1,7 @@
-"""Configuration of the models. LexLIP and CLIP share `image` and `text`, so they have the same towers."""
+"""Configuration of the models. LexLIP and CLIP share `image` and `text`, so their towers have the same sizes.
+
+Text towers differ unless `clip.towers` is "lexlip": LexLIP's is a BERT, CLIP's a transformer of open_clip.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -33,8 +36,8 @@ class HeadConfig:
     """The lexicon heads.
 
     text_bias, image_bias: initial bias of every lexicon; with a negative one the vectors start sparse.
-    identity_start: the dense layer starts as the identity, so a text starts as its own bag of words.
-    shared: both sides use the head of the text; as published, the image has its own copy.
+    identity_start: the dense layer starts as the identity, so a text starts as its own bag of words (not published).
+    shared: both sides use the head of the text, with its bias; as published, the image has its own copy.
     tokens: "all" as published, or "content", which excludes [CLS] and [SEP] from the pooling.
     pooling: "max" over tokens as published, or "sum" of log(1 + ReLU(logit)) for retrieval; the bottleneck keeps the
         max.
@@ -155,7 +158,8 @@ class ClipConfig:
     """CLIP without its towers.
 
     towers: transformers of open_clip with the sizes of `image` and `text`, or the encoders of LexLIP ("lexlip"), which
-        can be pre-trained, attend to the whole text and represent it by [CLS].
+        can be pre-trained, attend to the whole text and represent it by [CLS]. open_clip's text tower is pre-norm and
+        has its own initialisation: `text.embedding_std` does not act on it.
     embedding: width of the dense vectors; 512 as published.
     image_pool: image vector from [CLS] (as published) or from the mean of the patches.
     causal: causal text attention (as published); open_clip's towers only. temperature: initial value.

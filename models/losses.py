@@ -1,4 +1,4 @@
-"""The losses, each tested against its textbook formula in float64.
+"""The losses, each tested against its textbook formula in float64, and the schedule of the top-k lexicons.
 
 With several processes, the mean of a loss over the processes is the loss of the global batch (`models.distributed`).
 """
@@ -89,3 +89,11 @@ def masked_token_loss(logits_MV: torch.Tensor, targets_M: torch.Tensor, masked: 
     """
     count = len(targets_M) if masked is None else masked
     return F.cross_entropy(logits_MV, targets_M.long(), reduction="sum") / (count or 1)
+
+
+def shrinking(top_k: int | None, lexicons: int, share: float, progress: float) -> int | None:
+    """Lexicons kept at a point of the run: from all of them to `top_k`, geometrically, over `share` of the run."""
+    if top_k is None or top_k >= lexicons:
+        return None
+    done = min(progress / share, 1.0) if share else 1.0
+    return round(lexicons * (top_k / lexicons) ** done)

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from models.towers.frozen import frozen_modules
 
+MOST_ENTRIES = torch.iinfo(torch.int16).max
+"""Entries of a key that a sparse queue can index."""
+
 
 def copy_but_frozen(module: nn.Module) -> nn.Module:
     """A deep copy that shares the frozen encoders of the module."""
@@ -50,8 +53,8 @@ class KeyQueue(nn.Module):
         super().__init__()
         self.length, self.width, self.top_k = length, width, min(top_k, width) if top_k else None
         if self.top_k:
-            if width > torch.iinfo(torch.int16).max:
-                raise ValueError(f"keys of {width} entries: expected at most {torch.iinfo(torch.int16).max}")
+            if width > MOST_ENTRIES:
+                raise ValueError(f"keys of {width} entries: expected at most {MOST_ENTRIES}")
             self.register_buffer("places_HK", torch.zeros(length, self.top_k, dtype=torch.int16))
             self.register_buffer("weights_HK", torch.zeros(length, self.top_k, dtype=torch.float16))
         else:

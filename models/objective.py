@@ -23,8 +23,8 @@ from models.distributed import gather, rows, world
 from models.errors import InputError
 from models.lexicon.head import Pooled, active_lexicons, bag_of_tokens, bag_of_weights, bag_of_words, strongest
 from models.lexlip import LexLIP
-from models.losses import df_flops, flops, info_nce, l1, masked_token_loss, symmetric_info_nce, word_loss
-from models.momentum import KeyQueue, Momentum, copy_but_frozen
+from models.losses import df_flops, flops, info_nce, l1, masked_token_loss, shrinking, symmetric_info_nce, word_loss
+from models.momentum import MOST_ENTRIES, KeyQueue, Momentum, copy_but_frozen
 from models.towers.frozen import encoder_of, trained_part
 from models.towers.transformer import frozen_text_states
 
@@ -110,7 +110,7 @@ class Objective(nn.Module, abc.ABC):
 
 
 class LexLIPObjective(Objective):
-    """The losses of LexLIP's phases (Luo et al., 2023)."""
+    """The losses of LexLIP's phases (Luo et al., 2023). Raises InputError for more lexicons than the queue can hold."""
 
     phases = ("bottleneck", "momentum", "contrastive")
 
@@ -118,6 +118,11 @@ class LexLIPObjective(Objective):
         super().__init__()
         self.model = model
         self.config = model.config.lexlip
+        if self.config.momentum.queue_top_k and model.dimension > MOST_ENTRIES:
+            raise InputError(
+                f"model.lexlip.momentum.queue_top_k: {model.dimension} lexicons: "
+                f"expected at most {MOST_ENTRIES}, or null"
+            )
         self.phase: Phase | None = None
         # In a tuple, to exclude it from the training state: a resumed run recreates these weights from its seed.
         self._untrained = (copy_but_frozen(model),) if self.config.momentum.start == "untrained" else ()
@@ -205,13 +210,9 @@ class LexLIPObjective(Objective):
 
     def _strongest(self, image_BV: torch.Tensor, text_BV: torch.Tensor) -> Sides:
         """The highest weights of each item: as many as the configuration says for this share of the run."""
-        head, lexicons = self.config.head, self.model.dimension
-        done = min(self.progress / head.top_k_anneal, 1.0) if head.top_k_anneal else 1.0
+        head, now = self.config.head, (self.model.dimension, self.config.head.top_k_anneal, self.progress)
         of_sides = (image_BV, head.image_top_k), (text_BV, head.text_top_k)
-        return tuple(
-            strongest(weights_BV, top_k and round(lexicons * (min(top_k, lexicons) / lexicons) ** done))
-            for weights_BV, top_k in of_sides
-        )
+        return tuple(strongest(weights_BV, shrinking(top_k, *now)) for weights_BV, top_k in of_sides)
 
     def _momentum_contrast(self, image_BV, text_BV, image_keys_NV, text_keys_NV) -> torch.Tensor:
         """InfoNCE against the momentum keys of all processes and the queues; stores the new keys."""

@@ -8,8 +8,7 @@ backward pass are sparse.
 Backends: "tiled" is torch on any device; "triton" is a set of GPU kernels (`models.lexicon.max_linear_triton`).
 
 The bias of a lexicon is the same for all tokens, so it is added after the max. Padding gets the state of the item's
-first
-real token and thus cannot win: of equal logits, the first token wins.
+first real token and thus cannot win: of equal logits, the first token wins.
 """
 
 import importlib.util

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.config import Share, Weight
+from models.errors import InputError
 from models.towers.config import Count, Positive
 
 Objective = Literal["d2s", "d2s_joint", "csr", "splice", "caption_words"]
@@ -77,6 +78,10 @@ class SparsifyConfig:
     bias: float = 0.0
     weight_decay: Weight = 0.0
     csr: CsrConfig = CsrConfig()
+
+    def __post_init__(self):
+        if self.objective == "splice" and self.splice_penalty is None and self.image_top_k is None:
+            raise InputError("splice_penalty: null is fitted to image_top_k; expected a number for one of them")
 
     @property
     def trained(self) -> bool:

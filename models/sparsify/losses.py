@@ -52,11 +52,6 @@ def caption_loss(logits_BV: torch.Tensor, caption_BV: torch.Tensor) -> torch.Ten
     return -(target_BV * F.logsigmoid(logits_BV)).sum(dim=-1).mean()
 
 
-def l1(weights_BV: torch.Tensor) -> torch.Tensor:
-    """Mean over items of the sum of weights."""
-    return weights_BV.abs().sum(dim=-1).mean()
-
-
 def reconstruction(made_BD: torch.Tensor, dense_BD: torch.Tensor) -> torch.Tensor:
     """Squared error over the batch, divided by the squared length of the vectors."""
     return (made_BD - dense_BD).square().sum() / dense_BD.square().sum().clamp(min=1e-12)
@@ -65,11 +60,3 @@ def reconstruction(made_BD: torch.Tensor, dense_BD: torch.Tensor) -> torch.Tenso
 def annealed(share: float, progress: float) -> float:
     """1 at the start, falling linearly to 0 at `share` of the run; 0 throughout where `share` is 0."""
     return max(0.0, 1.0 - progress / share) if share else 0.0
-
-
-def shrinking(top_k: int | None, lexicons: int, share: float, progress: float) -> int | None:
-    """Lexicons kept at a point of the run: from all of them to `top_k`, geometrically, over `share` of the run."""
-    if top_k is None or top_k >= lexicons:
-        return None
-    done = min(progress / share, 1.0) if share else 1.0
-    return round(lexicons * (top_k / lexicons) ** done)

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.lexicon.head import strongest
-from models.losses import flops, word_loss
+from models.losses import flops, l1, shrinking, word_loss
 from models.sparsify import losses
 from models.sparsify.heads import SIDES, SparseEncoder
 
@@ -89,15 +89,14 @@ class Objective(nn.Module):
                 found[f"{side}_words"] = weight * loss
         if config.regularisation:
             grown = min(progress / config.ramp, 1.0) ** 2 if config.ramp else 1.0
-            of = flops if config.regulariser == "flops" else losses.l1
+            of = flops if config.regulariser == "flops" else l1
             both = unit if config.regulariser == "flops" else kept
             found["regulariser"] = grown * config.regularisation * sum(of(both[side]) for side in SIDES) / 2
         return found
 
     def _kept(self, weights_BV: torch.Tensor, side: str, progress: float) -> torch.Tensor:
         top_k = getattr(self.config, f"{side}_top_k")
-        shrinking = losses.shrinking(top_k, weights_BV.shape[1], self.config.top_k_anneal, progress)
-        return strongest(weights_BV, shrinking)
+        return strongest(weights_BV, shrinking(top_k, weights_BV.shape[1], self.config.top_k_anneal, progress))
 
     def _dense_scores(self, dense: dict[str, torch.Tensor]) -> torch.Tensor:
         return F.normalize(dense["image"], dim=-1) @ F.normalize(dense["text"], dim=-1).T / self.temperature

@@ -25,7 +25,7 @@ from bench.store.records import RecordStore
 from models import checkpoint
 from models.errors import InputError
 
-SHORT = ("train.steps=60", "train.validate_every=10")
+SHORT = ("train.steps=60", "train.validate_every=10", "train.keep_words=0.7")
 SMOKE = ("train.steps=8", "train.validate_every=4", "train.checkpoint_every=3", "train.precision=float32")
 SMOKE += ("data.train_images=64", "data.val_images=16")
 

@@ -4,6 +4,7 @@ import pytest
 
 from ablations import config as configs
 from ablations import run as runner
+from ablations import train as trainer
 from ablations.data import prepare
 from ablations.train import Trained
 from bench.corpora import data_id, open_corpus
@@ -88,6 +89,27 @@ def test_a_failure_record_is_removed_when_the_same_run_succeeds(main_job, tmp_pa
     assert set(RecordStore(tmp_path).read().variant) == {"no_momentum", "clip"}
     main_job({"clip": RuntimeError("boom")})
     assert set(RecordStore(tmp_path).read().variant) == {"clip"}
+
+
+@pytest.mark.parametrize("module", [runner, trainer])
+@pytest.mark.parametrize("seed", ["-1", "a", "1.5", str(2**63)])
+def test_seeds_are_integers_from_0(module, seed, capsys):
+    flag = "--seeds" if module is runner else "--seed"
+    with pytest.raises(SystemExit) as ended:
+        module.parser().parse_args([flag, seed])
+    assert ended.value.code == 2 and f"{flag}: '{seed}': expected an integer from 0" in capsys.readouterr().err
+
+
+def test_a_seed_named_twice_is_one_run():
+    assert runner.parser().parse_args(["--seeds", "3,0,3"]).seeds == [3, 0]
+
+
+def test_two_variants_of_one_configuration_are_refused(tmp_path, tiny, capsys):
+    arguments = ["--home", str(tmp_path), "--profile", tiny, "--variants", "clip,lexlip,no_phase1"]
+    assert cli.run(runner.main, runner.parser(), [*arguments, "train.phase1_share=0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--variants: lexlip and no_phase1 are one configuration here; expected one of them" in line
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_full_disk_ends_the_command(main_job):

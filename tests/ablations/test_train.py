@@ -9,8 +9,11 @@ import torch
 import yaml
 
 import bench.__main__
-from ablations import loop
+from ablations import loop, outcome
 from ablations import train as trainer
+from ablations.hardware import choose_precision
+from bench.store import records, schema
+from bench.store.machine import machine
 from bench.store.records import RecordStore
 from models import checkpoint
 from models.momentum import Momentum
@@ -85,6 +88,56 @@ def test_another_seed_variant_or_setting_is_another_run(made_home, resolve):
     assert len(ids) == len(cases)
     again = trainer.identify(made_home, 0, resolve("lexlip", "measure.images=9")).run_id
     assert again in ids, "what is measured is no part of the id"
+
+
+def test_auto_and_the_precision_that_it_chooses_are_one_run(made_home, resolve):
+    chosen = choose_precision("auto")
+    one, other = (
+        trainer.identify(made_home, 0, resolve("lexlip", f"train.precision={name}")) for name in ("auto", chosen)
+    )
+    assert one.run_id == other.run_id and one.precision == chosen
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Makes this machine another one, for records."""
+
+    def elsewhere(machine_id: str) -> None:
+        for module in (records, schema, outcome, loop):
+            monkeypatch.setattr(module, "machine", lambda: machine() | {"machine_id": machine_id})
+
+    return elsewhere
+
+
+def test_records_are_those_of_the_machine_that_trained(home, resolve, tiny, elsewhere):
+    run, store = resolve("no_momentum", "train.steps=2"), RecordStore(home)
+    elsewhere("first")
+    trainer.train(home, tiny, "no_momentum", 0, run)
+    elsewhere("second")
+    trainer.train(home, tiny, "no_momentum", 0, run)
+    assert set(store.read()["machine_id"]) == {"first"}
+    forced = trainer.train(home, tiny, "no_momentum", 0, run, force=True)
+    rows = store.read()
+    assert set(rows["machine_id"]) == {"second"}, "their checkpoint is gone"
+    assert rows[rows["metric"] == "train_cpu_seconds"]["value"].tolist() == [forced.summary["train_cpu_seconds"]]
+
+
+def test_records_of_a_forced_run_replace_the_old(home, resolve, tiny):
+    run, seconds = resolve("no_momentum", "train.steps=2"), []
+    for force in (False, True):
+        trained = trainer.train(home, tiny, "no_momentum", 0, run, force=force)
+        rows = RecordStore(home).read()
+        seconds += rows[rows["metric"] == "train_cpu_seconds"]["value"].tolist()
+        assert seconds[-1] == trained.summary["train_cpu_seconds"]
+    assert len(set(seconds)) == 2
+
+
+def test_states_left_by_a_kill_after_the_summary_are_removed(home, resolve, tiny):
+    run = resolve("no_momentum", "train.steps=2")
+    left = trainer.train(home, tiny, "no_momentum", 0, run).folder / "state-00000001"
+    left.mkdir()
+    trainer.train(home, tiny, "no_momentum", 0, run)
+    assert not left.exists()
 
 
 # The command in this process, so that a test can make the disk fail

@@ -63,6 +63,15 @@ def test_the_share_of_masked_words(share):
     assert len(set(hidden_BL.sum(dim=1).tolist())) > 1, "captions are masked independently"
 
 
+def test_words_numbered_beyond_the_length_are_masked_independently():
+    """Words left out of a caption leave gaps in the numbers (`ablations.augment`)."""
+    words_BL = torch.tensor([0, 9, 200, 254], dtype=torch.uint8).repeat(400, 1)
+    hidden_BL = masked((torch.full((400, 4), 10), words_BL), 0.5)[1]
+    for one in range(4):
+        for other in range(one):
+            assert (hidden_BL[:, one] == hidden_BL[:, other]).float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
 def test_masks_depend_on_the_generator_only():
     assert torch.equal(masked(long_batch(), 0.3, seed=1)[1], masked(long_batch(), 0.3, seed=1)[1])
     assert not torch.equal(masked(long_batch(), 0.3, seed=1)[1], masked(long_batch(), 0.3, seed=2)[1])

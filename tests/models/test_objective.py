@@ -55,6 +55,13 @@ def test_momentum_moves_once_per_step_by_its_formula(make_model, make_batch, ima
     assert equal(weights_of(objective.momentum), before)
 
 
+def test_more_lexicons_than_a_sparse_queue_can_index_are_refused_before_phase_1(make_model, monkeypatch):
+    monkeypatch.setattr("models.objective.MOST_ENTRIES", 20)
+    with pytest.raises(InputError, match=r"momentum.queue_top_k: \d+ lexicons: expected at most 20, or null"):
+        LexLIPObjective(make_model(momentum=MomentumConfig(queue_top_k=4)))
+    LexLIPObjective(make_model())
+
+
 def test_momentum_contrast_by_its_definition(make_model, make_batch):
     """Three steps; the queue (12 keys) wraps in the second. Keys: those of the batch, then the last 12 earlier ones."""
     model = make_model()

@@ -9,6 +9,7 @@ import torch
 
 from models import sparsify
 from models.errors import InputError
+from models.losses import shrinking
 from models.sparsify import checkpoint, heads, losses
 from models.sparsify.config import OBJECTIVES, SparsifyConfig
 from models.sparsify.heads import SIDES
@@ -105,6 +106,12 @@ def test_the_penalty_is_fitted_to_the_lexicons_wanted():
     assert float(active) == pytest.approx(2, abs=0.1)
 
 
+def test_a_penalty_fitted_to_no_number_of_lexicons_is_refused():
+    with pytest.raises(InputError, match="splice_penalty: null is fitted to image_top_k; expected a number for one"):
+        made("splice", image_top_k=None)
+    made("splice", image_top_k=None, splice_penalty=0.1), made("d2s", image_top_k=None)
+
+
 def test_csr_reconstructs_with_its_own_matrix_and_revives_dead_units():
     objective = Objective(made("csr"), 0.05)
     first = step(objective, 1.0)
@@ -122,9 +129,9 @@ def test_reconstruction_is_the_share_of_the_squared_length_that_is_lost():
 
 
 def test_the_lexicons_kept_shrink_geometrically():
-    kept = [losses.shrinking(10, 1000, 0.5, progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+    kept = [shrinking(10, 1000, 0.5, progress) for progress in (0.0, 0.25, 0.5, 1.0)]
     assert kept == [1000, 100, 10, 10]
-    assert losses.shrinking(None, 1000, 0.5, 0.1) is None and losses.shrinking(10, 1000, 0.0, 0.0) == 10
+    assert shrinking(None, 1000, 0.5, 0.1) is None and shrinking(10, 1000, 0.0, 0.0) == 10
 
 
 # --- faults of published code that are absent ----------------------------------------------------------------------
