@@ -44,13 +44,15 @@ def document(found: list[Evidence], figures: str) -> tuple[str, dict[str, str]]:
     for place, (evidence, folder) in enumerate(zip(found, folders, strict=True)):
         parts += [f"# {evidence.corpus}\n"] if len(found) > 1 else []
         for page in (page for page in PAGES if page.name not in SKIPPED_PAGES):
-            parts.append(f"## {page.title}\n")
+            heading = len(parts)
             for section in page.module.sections(evidence):
                 if not (place and section.name in SHARED):
                     charts = section.charts if section.name != "explore" else section.charts[:1]
                     charts = {f"{folder}_{chart.name}" if place else chart.name: chart for chart in charts}
                     drawn |= {name: chart.file() for name, chart in charts.items()}
                     parts += _section(evidence, section, charts, figures)
+            if len(parts) > heading:
+                parts.insert(heading, f"## {page.title}\n")
     return "\n".join(parts), drawn
 
 

@@ -3,8 +3,9 @@
 Quality is R@1 over the test gallery. Speed and size are of the largest gallery in which both sides were timed: the
 fastest and the smallest search of each side whose engine finds `LEVELS` of the exact top 10, over the vectors that the
 quality is of (the operating point of lexicon vectors). Where no encoded gallery is large, vectors generated from those
-of the corpus stand in. Where a profile trained for longer, its quality stands beside. A variant of words has a sentence
-of its own. Templates have at most 25 words, without such additions.
+of the corpus stand in. A side is faster only if its slowest round beats the fastest of the other. Where a profile
+trained for longer, its quality stands beside, and the time with text encoding beside that of search. A variant of words
+has a sentence of its own. Templates have at most 25 words, without such additions.
 """
 
 import functools
@@ -24,22 +25,26 @@ from reports.statistics.intervals import Estimate
 LEVELS = (0.95, 0.9, 0.8, 0.5)  # engine recall@10: the highest that both sides reach
 OPEN = ""
 TEMPLATES = {
-    "quality": "{winner} finds the right image first more often: {gap} points of R@1 over {images} images "
+    "quality": "{winner} finds the right image first more often than {loser}: {gap} points of R@1 over {images} images "
     "(95% interval {low} to {high}, {seeds}).{longer}",
     "quality open": "No clear difference in R@1 over {images} images: {gap} points "
     "(95% interval {low} to {high}, {seeds}).{longer}",
     "quality missing": "Quality was not compared: {reference} and {baseline} lack results of the same queries.",
-    "speed": "At {level}% engine recall over {images}, {winner} answers {ratio} as many queries per second{range}.",
-    "speed open": "At {level}% engine recall over {images}, both answer about as many queries per second{range}.",
+    "speed": "At {level}% engine recall over {images}, {winner} answers {ratio} as many queries per second as "
+    "{loser}{range}.{whole}",
+    "speed open": "At {level}% engine recall over {images}, no clear difference: {first} answers {ratio} as many "
+    "queries per second as {loser}{range}.{whole}",
     "speed missing": "Speed was not compared: the two were not timed in one call at one engine recall.",
-    "size": "At that engine recall, the smallest index of {winner} is {ratio} smaller: {least} an image "
-    "against {most}.",
-    "size open": "At that engine recall, the smallest indexes are about equal: {least} and {most} an image.",
+    "size": "At that engine recall, the smallest index of {winner} is {ratio} smaller: {least} an image ({engine}) "
+    "against {most} ({other}).",
+    "size open": "At that engine recall, the smallest indexes are about equal: {least} an image ({engine}) and {most} "
+    "({other}).",
     "size missing": "Size was not compared: no index of both sides reaches one engine recall.",
     "words": "{words}, trained on caption words, puts {share}% of an image's weight on them ({reference}: {other}%). "
-    "R@1: {gap} points ({low} to {high}).{rate}",
+    "R@1 minus {reference}: {gap} points ({low} to {high}).{rate}",
     "title": "{quality}, {speed}",
 }
+WHOLE = " With text encoding, the median query takes {least} with {first} and {most} with {second}."
 LONGER = " Trained {ratio} as long: {who} ({low} to {high}, {seeds})."
 MOST_WORDS = 25
 LARGE = 100_000  # images of an encoded gallery that generated vectors do not stand in for
@@ -109,9 +114,9 @@ def title(found: list[Sentence]) -> str:
     """The finding in one line, from the winners of quality and of speed."""
     better, faster = found[0].winner, found[1].winner
     quality = {None: "Quality not compared", OPEN: "Equal quality"}.get(better, f"{better} finds more")
-    speed = {None: "speed not compared", OPEN: "equal speed"}.get(faster, f"{faster} answers faster")
+    speed = {None: "speed not compared", OPEN: "equal speed"}.get(faster, f"{faster} searches faster")
     if better and better == faster:
-        speed = "and answers faster"
+        speed = "and searches faster"
         return f"{quality} {speed}"
     return TEMPLATES["title"].format(quality=quality, speed=speed)
 
@@ -158,8 +163,8 @@ def quality(evidence: Evidence) -> Sentence:
         return sentence("quality missing", None, reference=r.reference, baseline=r.baseline)
     winner, values = _compared(evidence, estimate)
     values["longer"], of_longer = _longer(evidence)
-    name = "quality" if winner else "quality open"
-    return sentence(name, winner, behind + of_longer, images=integer(images), winner=winner, **values)
+    name, loser = "quality" if winner else "quality open", r.baseline if winner == r.reference else r.reference
+    return sentence(name, winner, behind + of_longer, images=integer(images), winner=winner, loser=loser, **values)
 
 
 def _gap(evidence: Evidence) -> tuple[Estimate | None, tuple[str, ...]]:
@@ -214,25 +219,45 @@ def costs(evidence: Evidence) -> list[Sentence]:
         return [sentence("speed missing", None), sentence("size missing", None)]
     call, names = found.call, {kind: _name(evidence, kind, mine) for kind, mine in sides.items()}
     fastest = {names[kind]: max(mine, key=lambda search: search.rate(call)) for kind, mine in sides.items()}
-    winner, ratio = won({name: search.rate(call) for name, search in fastest.items()}, max)
+    winner, ratio = faster(fastest, call)
+    first, loser = sorted(fastest, key=lambda name: name != (winner or names["lexicon"]))
+    ratio = ratio if winner else fastest[first].rate(call) / fastest[loser].rate(call)
     behind = tuple(point for search in fastest.values() for point in search.points(call))
-    at = {"level": f"{100 * level:.0f}", "images": found.items}
-    values = {"winner": winner, "ratio": times(ratio), "range": _range(fastest, winner, call)}
-    speed = sentence("speed" if winner else "speed open", winner, behind, **at, **values)
+    whole, of_encoding = _with_encoding(evidence, found, fastest)
+    at = {"level": f"{100 * level:.0f}", "images": found.items, "whole": whole}
+    values = {"winner": winner, "first": first, "loser": loser, "ratio": times(ratio)}
+    values["range"] = _range(fastest, first, call)
+    speed = sentence("speed" if winner else "speed open", winner, behind + of_encoding, **at, **values)
     stored = {names[kind]: [search for search in mine if search.bytes_per_image] for kind, mine in sides.items()}
     if not all(stored.values()):
         return [speed, sentence("size missing", None)]
-    smallest = {name: min(mine, key=lambda search: search.bytes_per_image) for name, mine in stored.items()}
-    bytes_ = {name: search.bytes_per_image for name, search in smallest.items()}
-    winner, ratio = won(bytes_, min)
-    values = {
-        "winner": winner,
-        "ratio": times(ratio),
-        "least": size(min(bytes_.values())),
-        "most": size(max(bytes_.values())),
-    }
-    behind = tuple(point for search in smallest.values() for point in search.points())
+    order = lambda search: (search.bytes_per_image, -search.rate(call))  # noqa: E731
+    smallest = {name: min(mine, key=order) for name, mine in stored.items()}
+    winner, ratio = won({name: search.bytes_per_image for name, search in smallest.items()}, min)
+    of = sorted(smallest.values(), key=lambda search: search.bytes_per_image)
+    values = {"winner": winner, "ratio": times(ratio)}
+    values |= dict(zip(("least", "most"), (size(search.bytes_per_image) for search in of), strict=True))
+    rates = (f"{search.engine}, {significant(search.rate(call))} queries/s" for search in of)
+    values |= dict(zip(("engine", "other"), rates, strict=True))
+    behind = tuple(point for search in smallest.values() for point in search.points(call))
     return [speed, sentence("size" if winner else "size open", winner, behind, **values)]
+
+
+def _with_encoding(evidence: Evidence, found: Field, fastest: dict[str, Search]) -> tuple[str, tuple[str, ...]]:
+    """Median time from text to results of each side, and the points behind it; "" unless both were measured."""
+    sweep = next((one for one in sweeps(evidence) if {*fastest.values()} <= {*one.searches}), None)
+    if sweep is None or found.call.mode != "single":
+        return "", ()
+    spent, behind = {}, ()
+    for name, search in fastest.items():
+        cells = sweep.encoding_cell(search, found.call), search.timed(found.call, "latency_p50_us")
+        if any(cell.missing for cell in cells):
+            return "", ()
+        spent[name] = sum(cell.value for cell in cells)
+        behind += tuple(point for cell in cells for point in cell.points)
+    first, second = sorted(spent, key=spent.get)
+    least, most = (f"{significant(spent[name])} µs" for name in (first, second))
+    return WHOLE.format(first=first, second=second, least=least, most=most), behind
 
 
 def words(evidence: Evidence) -> list[Sentence]:
@@ -253,7 +278,8 @@ def words(evidence: Evidence) -> list[Sentence]:
     sides = [found.of("lexicon", level, r, name) for name in (r.words, r.reference)] if level else []
     if sides and all(sides):
         mine, other = (max(side, key=lambda search: search.rate(found.call)) for side in sides)
-        rate = f" Queries per second: {times(mine.rate(found.call) / other.rate(found.call))}."
+        ratio = times(mine.rate(found.call) / other.rate(found.call))
+        rate = f" At {100 * level:.0f}% engine recall: {ratio} the queries per second of {r.reference}."
         behind += mine.points(found.call) + other.points(found.call)
     ends = {"gap": points(estimate.value), "low": points(estimate.low), "high": points(estimate.high), "rate": rate}
     share, other = (percent(cell.value) for cell in shares)
@@ -283,13 +309,24 @@ def won(values: dict[str, float], best: Callable) -> tuple[str, float]:
     return (OPEN if ratio - 1 <= EQUAL_RATIO else best(values, key=values.get)), ratio
 
 
-def _range(fastest: dict[str, Search], winner: str, call: Call) -> str:
-    """The ratio of the slowest round of one side to the fastest of the other, and the reverse; "" without rounds."""
+def faster(fastest: dict[str, Search], call: Call) -> tuple[str, float]:
+    """`won` by queries per second; `OPEN` also if the ratio over rounds includes 1."""
+    winner, ratio = won({name: search.rate(call) for name, search in fastest.items()}, max)
+    ends = _ends(fastest, winner, call) if winner else None
+    return (OPEN if ends and ends[0] <= 1 else winner), ratio
+
+
+def _ends(fastest: dict[str, Search], first: str, call: Call) -> tuple[float, float] | None:
+    """The ratio of the slowest round of one side to the fastest of the other, and the reverse; None without rounds."""
     ends = {
         name: [search.timed(call, f"qps_{end}").value for end in ("min", "max")] for name, search in fastest.items()
     }
     if any(not value for rounds in ends.values() for value in rounds):
-        return ""
-    first, second = sorted(ends, key=lambda name: name != (winner or next(iter(ends))))
-    low, high = ends[first][0] / ends[second][1], ends[first][1] / ends[second][0]
-    return f" ({significant(low)} to {significant(high)} over rounds)"
+        return None
+    first, second = sorted(ends, key=lambda name: name != first)
+    return ends[first][0] / ends[second][1], ends[first][1] / ends[second][0]
+
+
+def _range(fastest: dict[str, Search], first: str, call: Call) -> str:
+    ends = _ends(fastest, first, call)
+    return f" ({significant(ends[0])} to {significant(ends[1])} over rounds)" if ends else ""

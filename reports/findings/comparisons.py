@@ -1,8 +1,9 @@
 """Paired differences between variants and the reference, in three families.
 
-Planned: R@1 of each variant with at least three seeds, the question that the variants were trained for. Exploratory:
+Main: R@1 of each variant with at least three seeds, the question that the variants were trained for. Exploratory:
 other metrics of these. Each has Holm's correction of its own. Screened: variants with fewer seeds; their intervals do
-not say what another training would show, so nothing is tested. A variant that did not train has no difference.
+not say what another training would show, so nothing is tested. A variant that did not train has no difference, and
+tables have none where the reference has more seeds: its value there is of other trainings than the difference.
 """
 
 import functools
@@ -15,9 +16,10 @@ from reports.statistics import corrections, intervals
 from reports.statistics.intervals import Estimate
 
 SIGNIFICANT = "*"
+FEWER = "fewer seeds"
 NOTE = f"{SIGNIFICANT} significant after Holm's correction, with at least {intervals.LEAST_SEEDS} seeds."
-PLANNED, EXPLORATORY, SCREENED = FAMILIES = ("planned", "exploratory", "screened")
-TESTED = ("recall@1", "recall@10")  # text to image, test split; the first is planned
+MAIN, EXPLORATORY, SCREENED = FAMILIES = ("main", "exploratory", "screened")
+TESTED = ("recall@1", "recall@10")  # text to image, test split; the first is the main one
 SPLIT, DIRECTION = "test", "text_to_image"
 
 
@@ -83,13 +85,13 @@ def tests(evidence: Evidence) -> dict[tuple[str, str], Test]:
 def _family(metric: str, estimate: Estimate) -> str:
     if not estimate.is_tested:
         return SCREENED
-    return PLANNED if metric == TESTED[0] else EXPLORATORY
+    return MAIN if metric == TESTED[0] else EXPLORATORY
 
 
 def _corrected(found: list[Test], level: float) -> list[Test]:
     """The tests with p-values corrected within each family."""
     made = [test for test in found if test.family == SCREENED]
-    for family in (PLANNED, EXPLORATORY):
+    for family in (MAIN, EXPLORATORY):
         mine = [test for test in found if test.family == family]
         for test, p in zip(mine, corrections.holm([test.estimate.p for test in mine]), strict=True):
             detectable = test.estimate.detectable(level / len(mine))
@@ -110,7 +112,7 @@ def not_trained(evidence: Evidence, variant: str) -> str:
 def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
     """The difference to the reference with its mark; no mark if nothing was tested.
 
-    A variant that did not train has none.
+    None for a variant that did not train, and for one with fewer seeds than the reference.
     """
     if variant == evidence.reading.reference:
         return Cell(NOT_APPLICABLE)
@@ -122,6 +124,8 @@ def difference_cell(evidence: Evidence, variant: str, metric: str) -> Cell:
         missing = evidence.cell(variant, metric, **filters).missing or "no paired queries"
         return estimate_cell(*difference(evidence, *_sides(evidence, variant), metric), missing)
     e = test.estimate
+    if test.family == SCREENED and e.seeds < len(evidence.seeds(evidence.reading.reference)):
+        return Cell(missing=FEWER)
     n = f"{paired_queries(e)}, {e.seeds} seed{'s' if e.seeds > 1 else ''}"
     return Cell(e.value, e.low, e.high, test.adjusted, test.mark, n, points=test.points)
 

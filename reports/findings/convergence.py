@@ -55,6 +55,6 @@ def _at_chance(evidence: Evidence, point: str, value: float) -> bool:
     return low <= chance(evidence.retrieval()["images"])
 
 
-def chance(images: float) -> float:
-    """R@1 of a random order of the images, one of which is relevant."""
-    return 1 / images
+def chance(images: float | None) -> float:
+    """R@1 of a random order of the images, one of which is relevant; 0 if their number is unknown."""
+    return 1 / images if images else 0.0

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reports.findings.answer import OPEN, Field, won
+from reports.findings.answer import OPEN, Field, faster, won
 from reports.records.evidence import Evidence
 from reports.records.search import KINDS, Search
 from reports.records.sweep import Sweep, sweeps
@@ -46,19 +46,20 @@ class Front(Field):
 
     def faster(self, floor: str) -> Cell:
         """The side that answers more single queries per second, and how many times as many."""
-        return self._winner(floor, self.rate, max)
+        return self._winner(floor, self.rate, max, lambda found: faster(found, self.call))
 
     def smaller(self, floor: str) -> Cell:
         """The side whose smallest index has fewer bytes an image, and how many times fewer."""
-        return self._winner(floor, lambda search: search.bytes_per_image, min)
+        value = lambda search: search.bytes_per_image  # noqa: E731
+        return self._winner(floor, value, min, lambda found: won({kind: value(s) for kind, s in found.items()}, min))
 
-    def _winner(self, floor: str, value: Callable[[Search], float | None], best: Callable) -> Cell:
+    def _winner(self, floor: str, value: Callable[[Search], float | None], best: Callable, compare: Callable) -> Cell:
         found = {}
         for kind, mine in self.reaching(FLOORS[floor]).items():
             if not any(map(value, mine)):
                 return Cell(missing=f"{kind} {self.lacking(kind)}")
             found[kind] = best(filter(value, mine), key=value)
-        winner, ratio = won({kind: value(search) for kind, search in found.items()}, best)
+        winner, ratio = compare(found)
         text = f"{found[winner].variant or winner} {times(ratio)}" if winner else "about equal"
         behind = tuple(point for search in found.values() for point in search.points(self.call))
         return Cell(text, n="; ".join(f"{s.variant}: {s.label}" for s in found.values()), points=behind)
@@ -83,7 +84,7 @@ def sentences(front: Front) -> tuple[str, ...]:
     for floor, least in FLOORS.items():
         first = [next(iter(mine), None) for mine in front.reaching(least).values()]
         if None not in first:
-            winner, ratio = won({search.kind: front.rate(search) for search in first}, max)
+            winner, ratio = faster({search.kind: search for search in first}, front.call)
             names = [search.variant or search.kind for search in first]
             names = names[::-1] if winner == "dense" else names
             said.setdefault((("dense", OPEN, "lexicon").index(winner), *names), []).append((floor, ratio))

@@ -1,7 +1,8 @@
 """How many times faster and smaller lexicon search is than flat dense search: the paper's two claims, over top-k.
 
 A speedup counts only where flat search has an R@1 as good (`paired.as_good`), and only if R@1 is high enough to mean
-anything (`verdict.is_comparable`). Generated vectors have no R@1: over them, exact search is compared with flat search.
+anything (`verdict.is_comparable`); an index counts as smaller only where its R@1 is as good as that of flat search.
+Generated vectors have no R@1: over them, exact search is compared with flat search.
 How queries are submitted moves the ratio as much as the engine, so both calls are compared, with equal threads.
 """
 
@@ -12,8 +13,7 @@ from reports.records.sweep import Sweep
 from reports.render.tables import NOT_MEASURED, Cell, percent, significant, size
 
 FLAT = "faiss-flat"
-NOT_REACHED = "not reached"
-LOWER = "†"
+NOT_REACHED, WORSE = "not reached", "R@1 below that of flat search"
 
 
 def lexicon_side(sweep: Sweep, engine: str, variant: str) -> list[Search]:
@@ -50,13 +50,13 @@ def speedup(sweep: Sweep, mine: Search, call: Call) -> Cell:
 
 
 def smaller(sweep: Sweep, mine: Search) -> Cell:
-    """Bytes per image of flat search over those of the index; marked if the R@1 of flat search is not as good."""
+    """Bytes per image of flat search over those of the index, or why there is no ratio."""
     rival = flat(sweep)
     if not mine.bytes_per_image:
         return mine.cell("bytes_per_image") if mine.problem else Cell(missing=NOT_MEASURED)
     if rival is None or not rival.bytes_per_image:
         return Cell(missing=(rival and rival.problem) or NOT_MEASURED)
-    known = mine.recall is not None and rival.recall is not None
-    mark = LOWER if known and not as_good(sweep.evidence, rival, mine) else ""
+    if sweep.has_task and not as_good(sweep.evidence, mine, rival):
+        return Cell(missing=WORSE)
     n = f"{rival.label}: {size(rival.bytes_per_image)} per image"
-    return Cell(rival.bytes_per_image / mine.bytes_per_image, mark=mark, n=n, points=mine.points() + rival.points())
+    return Cell(rival.bytes_per_image / mine.bytes_per_image, n=n, points=mine.points() + rival.points())

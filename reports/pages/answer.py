@@ -1,4 +1,4 @@
-"""The first page: one chart, three sentences, five rows, the lexicons of three images, what was not measured."""
+"""The first page: one chart, four sentences, six rows, the lexicons of three images, what was not measured."""
 
 from reports.findings import answer, comparisons
 from reports.pages import Section, limits, look
@@ -48,7 +48,7 @@ def chart(evidence: Evidence, title: str) -> Chart | None:
     subtitle += f"Up and right is better. Queries: {found.call.label}."
     return Chart(
         "answer", title, subtitle, found.source, f"{QUALITIES[metric]} against queries per second. {alt}.", (panel,), 1,
-        "Line: settings that no other of its kind beats in both. Point at a mark for its record.",
+        "Line: Pareto front of each model. Point at a mark for its record.",
         width=WIDTH, height=HEIGHT,
     )  # fmt: skip
 
@@ -109,7 +109,7 @@ def rows(evidence: Evidence) -> Table:
         *(Column(f"recall@{k}", f"R@{k}", percent, "Text to image, %") for k in (1, 10)),
         Column("difference", f"R@1 minus {r.reference}, points", points),
         *word_columns(evidence),
-        Column("bytes", "Index, an image", size),
+        Column("bytes", "Index, bytes per image", size),
     )
     at, made = evidence.retrieval(), []
     for name in names:
@@ -123,7 +123,7 @@ def rows(evidence: Evidence) -> Table:
         made.append(cells)
     images = integer(at["images"]) if at["images"] else "no"
     notes = (
-        f"Over {images} test images. R@K: share of captions whose image is among the first K. Below: 95% intervals. "
+        f"Over {images} test images. R@K: share of captions whose image is among the first K, with 95% intervals. "
         f"{comparisons.NOTE}",
     )
     return Table("answer", "The models", columns, made, notes).measured(LEXICONS_OF)

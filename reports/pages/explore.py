@@ -90,9 +90,9 @@ def chart(gallery: str, rows: list[tuple[str, Search, Call | None]], names: list
     alt = "; ".join(f"{mark.label} {significant(mark.y)} % at {significant(mark.x)}/s" for mark in best[:12])
     return Chart(
         f"explore_{names.index(gallery) + 1}", f"Quality against speed, {gallery}",
-        "Left: does the task succeed? Right: does the engine find what exact search finds? Size of a mark: bytes.",
+        "R@10: does the task succeed? Engine recall: does the engine find what exact search finds? Size: bytes.",
         gallery, f"Quality against queries per second, {gallery}: {alt}", tuple(panels), 2,
-        "Line: no other search of its kind beats these in both.", gallery, height=340,
+        "Line: Pareto front of each kind of vectors.", gallery, height=340,
     )  # fmt: skip
 
 
@@ -119,15 +119,15 @@ def table(rows: list[tuple[str, Search, Call | None]]) -> Table:
         Column("recall@1", "R@1, %", percent),
         Column("recall@10", "R@10, %", percent),
         Column("engine_recall@10", "Engine, %", percent),
-        Column("unquantised_recall@10", "Engine, of float weights, %", percent),
+        Column("unquantised_recall@10", "Engine, before quantising, %", percent),
         Column("ndcg@10", "nDCG@10, %", percent),
-        Column("bytes_per_image", "An image", bytes_),
+        Column("bytes_per_image", "Bytes per image", bytes_),
         Column("build_seconds", "Build, s", significant),
     )
     notes = (
         "Call: one query at a time (single) or in batches. R@K: of the task. Engine: share of "
         "the exact top 10 found; for “all models”, of the exact top 10 of un-pruned "
-        "vectors. p95: latency of single queries. An image: index bytes on disk.",
+        "vectors. p95: latency of single queries. Bytes: of the index on disk.",
     )
     made = Table("explore", "Every search", columns, [_row(*one) for one in rows], notes)
     return made.measured(("unquantised_recall@10", "ndcg@10"))

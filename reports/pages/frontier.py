@@ -86,7 +86,7 @@ def _front_chart(sweep: Sweep, compared: list[Front]) -> Chart:
     subtitle = f"{sweep.call('single').label.capitalize()}. Size of a mark: bytes of index."
     return Chart(
         sweep.named("fronts"), sweep.corpus or "no corpus", subtitle, sweep.title, "; ".join(alt), tuple(panels), 2,
-        "Line: no other search of its kind beats these in both. Each panel has its own axes.", height=230,
+        "Line: Pareto front of each kind of vectors. Each panel has its own axes.", height=230,
     )  # fmt: skip
 
 
@@ -104,9 +104,12 @@ def winners(compared: list[Front]) -> Table:
     columns += [Column(f"small {floor}", floor, str, "Has the smaller index") for floor in FLOORS]
     r = compared[0].sweep.evidence.reading
     notes = (
-        "Columns: least engine recall, the share of the exact top 10 of the same vectors that is found; exact: all, "
-        "by exact engines. A row is one sweep on one machine: the fastest, and the smallest, search of each side.",
-        f"Lexicon vectors: top-{r.top_k}, {r.bits} bits, or the pruning of most searches. GPU engines are left out.",
+        "Columns: least engine recall, the share of the exact top 10 that is found; exact: all, by exact engines. "
+        "A row is one sweep on one machine: the fastest, and the smallest, search of each side. GPU engines are left "
+        "out.",
+        f"The exact top 10 is that of the vectors whose R@1 is compared: lexicon vectors pruned to {r.top_k} and of "
+        f"{r.bits} bits, or the pruning of most searches; dense vectors as floats, so that what a dense index loses by "
+        "compressing them counts. Explore has the recall of lexicon search before quantising too.",
     )
     return Table("winners", "The winner at equal engine recall, and by how many times", tuple(columns), rows, notes)
 
@@ -115,23 +118,25 @@ def front_table(front: Front) -> Table:
     """At each floor the fastest searches of each kind, the fastest first."""
     batched, rows = front.sweep.call("batched"), []
     columns = (
-        Column("floor", "Engine recall"), Column("kind", "Vectors"), Column("model", "Model"),
+        Column("floor", "At least"), Column("kind", "Vectors"), Column("model", "Model"),
         Column("search", "Engine and settings"), Column("qps", "one at a time", significant, "Queries/s"),
         Column("batched", batched.label if batched else "in batches", significant, "Queries/s"),
-        Column("bytes_per_image", "An image", size), Column("recall@1", "R@1, %", percent),
+        Column(ENGINE, "Engine recall, %", lambda share: f"{100 * share:.2f}"),
+        Column("bytes_per_image", "Bytes per image", size), Column("recall@1", "R@1, %", percent),
     )  # fmt: skip
     for floor, least in FLOORS.items():
         found = front.reaching(least)
         for search in sorted((s for kind in KINDS for s in found[kind][:MOST]), key=front.rate, reverse=True):
             cells = {"floor": floor, "kind": search.kind, "model": search.variant, "search": search.label}
             cells = {key: Cell(text) for key, text in cells.items()} | {"qps": search.timed(front.call)}
-            cells |= {metric: search.cell(metric) for metric in ("bytes_per_image", "recall@1")}
+            cells |= {metric: search.cell(metric) for metric in (ENGINE, "bytes_per_image", "recall@1")}
             rows.append(cells | ({"batched": brief(search.timed(batched))} if batched else {}))
         for kind in (kind for kind in KINDS if not found[kind]):
             none = dict.fromkeys([column.key for column in columns], Cell(missing=front.lacking(kind)))
             rows.append(none | {"floor": Cell(floor), "kind": Cell(kind)})
     caption = f"The fastest {MOST} searches of each side: {front.sweep.corpus}, {integer(front.images)} images"
-    notes = (f"Engine recall: at least. One at a time: {front.call.label}. R@1: of the task. {front.sweep.title}.",)
+    notes = (f"At least: of the engine's recall. One at a time: {front.call.label}. R@1: of the task. "
+             f"{front.sweep.title}.",)  # fmt: skip
     return Table("fronts" if front.place == 1 else f"fronts_{front.place}", caption, columns, rows, notes)
 
 
@@ -165,7 +170,7 @@ def hybrid_table(pair: Pair, place: int) -> Table:
     columns = (
         Column("method", "Search"), Column("recall@1", "R@1, %", percent),
         Column("gain", "R@1 minus the better one", points), Column("recall@10", "R@10, %", percent),
-        Column("bytes_per_image", "All indexes, an image", size),
+        Column("bytes_per_image", "Bytes per image, all indexes", size),
     )  # fmt: skip
     notes = (
         "* significant in the exact paired test over images, after Holm's correction over the methods of the table; it "

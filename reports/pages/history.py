@@ -16,12 +16,9 @@ SHARE, RATE = "R@1, %", "queries per second"
 
 
 def sections(evidence: Evidence) -> list[Section]:
-    drawn = chart(evidence)
-    empty = (
-        "No model and no engine was measured on two days. Merge the records of dated runs: lexlip-bench records merge."
-    )
+    """Nothing unless a model or an engine was measured on two days."""
     text = "A step may come from the code, the machine or the model: lexlip-bench compare tells which."
-    return [Section("history", "Quality and speed by day", (text,), [drawn] if drawn else [], empty=empty)]
+    return [Section("history", "Quality and speed by day", (text,), [drawn])] if (drawn := chart(evidence)) else []
 
 
 def chart(evidence: Evidence) -> Chart | None:

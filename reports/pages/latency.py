@@ -38,7 +38,7 @@ def chart(sweep: Sweep, colours: dict[str, int]) -> Chart | None:
         panels.append(Panel(f"{engine}: latency, µs", *axes, tuple(series)))
     means = {engine: sum(found) / len(found) for engine, found in follows.items()}
     most, least = max(means, key=means.get), min(means, key=means.get)
-    title = f"Latency follows the postings most in {most}"
+    title = f"Latency depends most on postings in {most}"
     title += f", least in {least}" if least != most else ""
     note = f"Rank correlation: {', '.join(f'{engine} {signed(mean)}' for engine, mean in means.items())}."
     subtitle = (
@@ -61,7 +61,7 @@ def _queries(sweep: Sweep, search: Search):
 def table(sweep: Sweep) -> Table | None:
     """Opening an index in a new process, its first query, and warm queries; at the largest gallery."""
     single = sweep.call("single")
-    searches = [search for search in sweep.at(sweep.largest) if single and search.timed(single, "open_seconds").value]
+    searches = [search for search in sweep.at(sweep.largest) if single and search.timed(single, "first_query_us").value]
     if not searches:
         return None
     rows = [

@@ -9,6 +9,7 @@ from reports.findings import convergence
 from reports.findings.paper import LARGE_SCALE
 from reports.records.corpora import OWN
 from reports.records.evidence import UNTRAINED, Evidence
+from reports.records.rows import is_swept
 from reports.render.tables import Cell, Column, Table, clean, integer, points
 
 EXPECTED = ("no_bottleneck", "strong_decoder", "no_momentum")
@@ -48,13 +49,20 @@ def _not_measured(evidence: Evidence) -> Iterator[tuple[str, str]]:
     trained = [name for name in evidence.variants if not name.startswith(UNTRAINED)]
     few = [name for name in trained if len(evidence.seeds(name)) < FEW_SEEDS]
     if few:
-        yield "Variation between trainings of every model", f"{len(few)} of {len(trained)} have under {FEW_SEEDS} seeds"
+        yield (
+            "Variation between trainings of every model",
+            f"{len(few)} of {len(trained)} models have fewer than {FEW_SEEDS} seeds",
+        )
     largest = rows[rows.task.isin(("retrieval", "scale"))].images.max()
     made = evidence.generated[evidence.generated.task == "scale"]
     if not largest >= LARGE_SCALE:
         there = f"at most {integer(largest) if largest == largest else 0} images"
         speed = f"; speed and size over {integer(made.images.max())} generated vectors" if len(made) else ""
         yield "Quality in galleries of 1M images or more", f"{there}{speed}"
+    if gains := convergence.still_learning(evidence):
+        least, most = points(min(gains.values())), points(max(gains.values()))
+        which = f"{len(gains)} of {len(evidence.variants)} gained {least} to {most} points of R@1 in the last quarter"
+        yield "Models trained until they stop improving", which
     if evidence.corpus not in ("coco", "flickr30k"):
         yield "COCO and Flickr30k, the corpora of the paper", evidence.corpus or "no corpus"
     engines = {*rows.engine, *made.engine} - {""}
@@ -73,19 +81,13 @@ def _caveats(evidence: Evidence) -> Iterator[tuple[str, str]]:
         unsure = f"on one of the data sets named “{row.corpus}”" if row.corpus in evidence.corpora.split else ""
         place = ", ".join(filter(None, (row.variant, row.task, row.engine, seed, unsure)))
         yield row.status.replace("_", " ").capitalize(), f"{place}{f' ({row.note})' if row.note else ''}"
-    timed = rows[rows.metric == "qps"]
-    if loaded := int(timed.note.str.contains(LOADED, regex=False).sum()):
-        yield "Timed on a loaded machine", f"{loaded} of {len(timed)} rates"
+    yield from _of_rates(evidence)
     trained = rows[(rows.task == "training") & (rows.metric == "train_seconds") & rows.step.isna()]
     if loaded := sorted(set(trained[trained.note.str.contains(LOADED, regex=False)].variant)):
         yield "Trained on a loaded machine: seconds are too high", ", ".join(loaded)
     if len(precisions := _precisions(trained)) > 1:
         said = "; ".join(f"{name}: {models}" for name, models in precisions.items())
         yield "Trained at several precisions, as on different machines", said
-    if gains := convergence.still_learning(evidence):
-        least, most = points(min(gains.values())), points(max(gains.values()))
-        which = f"{len(gains)} of {len(evidence.variants)} gained {least} to {most} points of R@1 in the last quarter"
-        yield "Not converged", which
     if broken := evidence.contradictions():
         yield "R@1 contradicts the per-query results", f"{len(broken)} points: {', '.join(broken[:NAMED])}"
     retrieval = rows[rows.task == "retrieval"]
@@ -107,6 +109,21 @@ def _caveats(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield "Not on these pages (report --profile, --corpus)", names
     if unknown := [clean(name) for name in sorted(set(rows.metric) - {""}) if metric(name) is None]:
         yield "Unknown metrics, in no table", ", ".join(unknown)
+
+
+def _of_rates(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Rates of a loaded machine, and sweeps whose searches were not all timed in the same rounds."""
+    timed = pd.concat([evidence.rows, evidence.generated])
+    timed = timed[timed.metric == "qps"]
+    of = {"models": timed[~is_swept(timed)], "sweeps": timed[is_swept(timed)]}
+    loaded = {name: int(mine.note.str.contains(LOADED, regex=False).sum()) for name, mine in of.items()}
+    if any(loaded.values()):
+        shares = (f"{count} of {len(of[name])} rates of {name}" for name, count in loaded.items() if len(of[name]))
+        yield "Timed on a loaded machine", "; ".join(shares)
+    for (corpus, _), mine in of["sweeps"].groupby(["corpus", "machine_id"]):
+        runs = [", ".join(sorted(set(rows.engine))) for _, rows in mine.groupby("code_id")]
+        if len(runs) > 1:
+            yield f"Timed in {len(runs)} sets of rounds: {corpus}", "; ".join(runs)
 
 
 def _precisions(trained: pd.DataFrame) -> dict[str, str]:

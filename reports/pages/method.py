@@ -6,7 +6,7 @@ import pandas as pd
 
 from reports.findings import paper
 from reports.findings.ratios import FLAT, flat, lexicon_side, smaller, speedup
-from reports.pages import Section, downloads, limits
+from reports.pages import Section, downloads, history, limits
 from reports.records.evidence import Evidence
 from reports.records.rows import parsed
 from reports.records.search import MODES
@@ -36,6 +36,7 @@ def sections(evidence: Evidence) -> list[Section]:
         Section("claims", "The paper's claims against the measurement", (quoted,), tables=[claims(evidence)]),
         Section("caveats", "Caveats", tables=[caveats]) if caveats.rows else None,
         Section("reliability", "Broken input, faults and load", tables=[reliability(evidence)]),
+        *history.sections(evidence),
         Section("machines", "Machines, software, commands", (), tables=[_machines(evidence)],
                 folded=[_versions(evidence), _commands(evidence)]),
         Section("definitions", "Definitions", folded=[_definitions(evidence)]),

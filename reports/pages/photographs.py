@@ -80,7 +80,7 @@ def recall_chart(evidence: Evidence, table: Table, name: str) -> Chart | None:
     if not panels:
         return None
     first = max((m for one in panels[0].series if one.name != "published" for m in one.marks), key=lambda m: m.x)
-    title = f"{panels[0].y.names[int(first.y)]} finds most of those measured: R@1 {significant(first.x)} %"
+    title = f"{panels[0].y.names[int(first.y)]} has the highest R@1: {significant(first.x)}%"
     return Chart(
         name, title, "Mean over seeds; 95% intervals.", evidence.corpus, ". ".join(alt), tuple(panels), 2,
         "Top-k: lexicons kept of an image.",

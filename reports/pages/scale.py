@@ -223,8 +223,7 @@ def end_to_end(sweep: Sweep) -> Table:
     """Median latency from text to vector, from vector to results, and their sum; one setting of each engine."""
     single, rows = sweep.call("single"), []
     for search in (search for search in chosen(sweep) if search.images == sweep.largest):
-        encoded = sweep.encoding.get((search.variant, single.threads))
-        encode = brief(encoded.cell("encode_text_latency_p50_us")) if encoded else Cell(missing=NOT_MEASURED)
+        encode = brief(sweep.encoding_cell(search, single))
         found = brief(search.timed(single, "latency_p50_us"))
         whole = Cell(missing=NOT_MEASURED)
         if not encode.missing and not found.missing:

@@ -25,7 +25,6 @@ from reports.pages import (
     downloads,
     explore,
     frontier,
-    history,
     look,
     method,
     photographs,
@@ -67,7 +66,6 @@ PAGES = (
         "python -m bench.scale --corpus 1M",
     ),
     Page("look", "Look inside", "Images as words, results of both models, and where they disagree most.", look),
-    Page("history", "Over time", "Quality and speed by the day they were measured.", history),
     Page("method", "Method", "How the numbers were made, and how to make them again.", method),
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from reports.records.corpora import SYNTHETIC, fitted_to
 from reports.records.evidence import Evidence
 from reports.records.rows import parsed, whole
 from reports.records.search import MODES, Call, Measured, Search, calls_of, engine_order, ordered
-from reports.render.tables import NOT_A_NUMBER, Cell, ended, integer
+from reports.render.tables import NOT_A_NUMBER, NOT_MEASURED, Cell, ended, integer
 
 TASK = "scale"
 ENCODED_CONTROL = "encoded_control"  # encoded vectors, searched in the same rounds as vectors generated after them
@@ -104,6 +104,11 @@ class Sweep:
             return cell
         n = f"{estimate.queries:,} queries on {estimate.groups:,} images"
         return replace(cell, low=estimate.low, high=estimate.high, n=n)
+
+    def encoding_cell(self, search: Search, call: Call) -> Cell:
+        """Median time in which the model of a search encodes one text, in microseconds."""
+        encoded = self.encoding.get((search.variant, call.threads))
+        return encoded.cell("encode_text_latency_p50_us") if encoded else Cell(missing=NOT_MEASURED)
 
     def by_setting(self) -> list[list[Search]]:
         """One setting of each engine as `chosen`: its searches, smallest gallery first."""

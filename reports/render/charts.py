@@ -8,7 +8,7 @@ and the row of the table that they stand for in `data-k`; `static/page.js` shows
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from xml.sax.saxutils import escape, quoteattr
 
@@ -20,7 +20,7 @@ WIDTHS = {"wide": 1000, "narrow": 356}  # pixels
 HEIGHT, LINE = 300, 22  # pixels of a panel, and of a line of a panel with names
 LEGEND, TITLE, BOTTOM, RIGHT = 24, 22, 44, 14
 AT_END = 74  # pixels beside a panel of lines with names at their ends
-CHARACTER = 6.3  # pixels, mean width at the 12 pixels of the labels
+CHARACTER = 7.0  # pixels, mean width at the 12 pixels of the labels, in the widest of the usual fonts
 RADIUS, SMALLEST = 13.0, 3.0  # pixels, of the mark of the largest size and of the smallest
 SHAPES = ("circle", "square", "diamond")
 PAD = 0.06  # share of an axis left free at its ends
@@ -61,7 +61,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """names: of the lines of a panel, top first. zero: whether 0 is shown."""
+    """names: of the lines of a panel, top first. zero: whether 0 is shown. log: marks at 0 or less are left out."""
 
     title: str
     log: bool = False
@@ -139,7 +139,7 @@ def ticks(low: float, high: float, log: bool, most: int) -> list[float]:
             found = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
             if len(found) <= most + 1:
                 break
-        return found or [low]
+        return found if len(found) > 1 else ticks(low, high, False, most)  # within a decade
     raw = (high - low) / most or 1.0
     scale = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * scale for factor in (1, 2, 5, 10) if factor * scale >= raw * 0.999)
@@ -173,7 +173,7 @@ def _legend(entries: list[tuple], largest: float, width: int) -> tuple[str, floa
     items = [(name, symbol, 5.0) for name, symbol in items]
     for bytes_ in _sizes(largest):
         radius = _radius(bytes_, largest)
-        items.append((f"{short(bytes_)}B an image", f'<circle class="key" r="{radius:.1f}"/>', radius))
+        items.append((f"{short(bytes_)}B per image", f'<circle class="key" r="{radius:.1f}"/>', radius))
     for name, symbol, radius in items:
         needed = 2 * radius + 8 + CHARACTER * len(name)
         if x > 8 and x + needed > width:
@@ -202,23 +202,31 @@ def _scale(values: list[float], axis: Axis, start: float, stop: float) -> tuple[
     room = (of(high) - of(low)) * PAD or (0.3 if axis.log else abs(high) * 0.1 or 1.0)
     bottom = of(low) if axis.zero and low == 0 else of(low) - room
     top = of(high) + room
-    at = lambda value: start + (of(value) - bottom) / (top - bottom) * (stop - start)  # noqa: E731
     ends = (10**bottom, 10**top) if axis.log else (bottom, top)
+    within = lambda value: max(value, ends[0]) if axis.log else value  # noqa: E731  (an interval may reach 0)
+    at = lambda value: start + (of(within(value)) - bottom) / (top - bottom) * (stop - start)  # noqa: E731
     return at, *ends
 
 
 def _panel(panel: Panel, x: float, y: float, width: float, height: float, largest: float) -> str:
     names = [clean(name) for name in panel.y.names]
-    left = min(CHARACTER * max(map(len, names)) + 14, width * 0.45) if names else 50
+    panel = replace(panel, series=tuple(_drawable(series, panel) for series in panel.series))
     marks = [mark for series in panel.series for mark in series.marks]
     beside = AT_END if any(one.line == "all" and mark.label for one in panel.series for mark in one.marks) else 0
-    x0, x1, y0, y1 = x + left, x + width - RIGHT - beside, y + TITLE, y + height - BOTTOM
+    y0, y1 = y + TITLE, y + height - BOTTOM
     bounds = [value for mark in marks for value in (mark.low, mark.high) if value is not None]
-    at_x, *ends_x = _scale([m.x for m in marks] + (bounds if names else []), panel.x, x0, x1)
     if names:
-        at_y, ends_y = (lambda value: y0 + 4 + LINE * (value + 0.5)), None
+        at_y, y_ticks = (lambda value: y0 + 4 + LINE * (value + 0.5)), []
+        left = min(CHARACTER * max(map(len, names)) + 14, width * 0.45)
     else:
         at_y, *ends_y = _scale([m.y for m in marks] + bounds, panel.y, y1, y0)
+        found = ticks(*ends_y, panel.y.log, max(2, int((y1 - y0) / 55)))
+        y_ticks = [(at_y(value), (panel.y.format or short)(value)) for value in found]
+        left = CHARACTER * max((len(text) for _, text in y_ticks), default=0) + 14
+    y_title = clean(panel.y.title) if panel.y.title != panel.title else ""
+    left += 16 if y_title else 0
+    x0, x1 = x + left, x + width - RIGHT - beside
+    at_x, *ends_x = _scale([m.x for m in marks] + (bounds if names else []), panel.x, x0, x1)
     parts = [f'<text class="title" x="{x + 8:.0f}" y="{y + 13:.0f}">{escape(clean(panel.title))}</text>']
     for value in ticks(*ends_x, panel.x.log, max(2, int((x1 - x0) / 70))):
         at = at_x(value)
@@ -229,23 +237,32 @@ def _panel(panel: Panel, x: float, y: float, width: float, height: float, larges
         )
     for place, name in enumerate(names):
         parts.append(f'<text class="end" x="{x0 - 8:.0f}" y="{at_y(place) + 4:.0f}">{escape(name)}</text>')
-    for value in ticks(*ends_y, panel.y.log, max(2, int((y1 - y0) / 55))) if ends_y else ():
-        at = at_y(value)
+    for at, text in y_ticks:
         parts.append(f'<path class="grid" d="M{x0:.0f} {at:.1f}H{x1:.0f}"/>')
+        parts.append(f'<text class="soft end" x="{x0 - 6:.0f}" y="{at + 4:.1f}">{text}</text>')
+    if y_title:
+        turned = f'transform="rotate(-90 {x + 12:.0f} {(y0 + y1) / 2:.0f})"'
         parts.append(
-            f'<text class="soft end" x="{x0 - 6:.0f}" y="{at + 4:.1f}">{(panel.y.format or short)(value)}</text>'
+            f'<text class="soft middle" x="{x + 12:.0f}" y="{(y0 + y1) / 2:.0f}" {turned}>{escape(y_title)}</text>'
         )
     parts.append(
         f'<text class="soft middle" x="{(x0 + x1) / 2:.0f}" y="{y1 + 34:.0f}">{escape(clean(panel.x.title))}</text>'
     )
-    taken: list[tuple[float, float, float, float, str]] = []
-    body = [_series(series, at_x, at_y, bool(names), largest, taken, (x0, x1 + beside)) for series in panel.series]
+    taken: list[tuple[float, float, float, float]] = []
+    area = x0, y0, x1 + beside + RIGHT, y1
+    body = [_series(series, at_x, at_y, bool(names), largest, taken, area) for series in panel.series]
     if not marks:
         body = [f'<text class="soft middle" x="{(x0 + x1) / 2:.0f}" y="{(y0 + y1) / 2:.0f}">not measured</text>']
     return f'<g class="panel">{"".join(parts)}{"".join(body)}</g>'
 
 
-def _series(series: Series, at_x, at_y, names: bool, largest: float, taken: list, ends: tuple[float, float]) -> str:
+def _drawable(series: Series, panel: Panel) -> Series:
+    """The series without marks that have no place on an axis of logarithms."""
+    marks = (m for m in series.marks if (m.x > 0 or not panel.x.log) and (m.y > 0 or not panel.y.log))
+    return replace(series, marks=tuple(marks))
+
+
+def _series(series: Series, at_x, at_y, names: bool, largest: float, taken: list, area: tuple) -> str:
     at = [(at_x(mark.x), at_y(mark.y)) for mark in series.marks]
     shown = [place for place, mark in enumerate(series.marks) if not mark.hidden]
     best = [shown[i] for i in front([(at[i][0], -at[i][1]) for i in shown])] if series.line == "front" else shown
@@ -253,7 +270,7 @@ def _series(series: Series, at_x, at_y, names: bool, largest: float, taken: list
     if series.line:
         path = "L".join(f"{at[i][0]:.1f} {at[i][1]:.1f}" for i in best)
         parts.append(f'<path class="line" d="M{path}"/>' if path else '<path class="line" d=""/>')
-    labels = []
+    labels: dict[str, str] = {}
     for place, mark in enumerate(series.marks):
         (x, y), radius = at[place], 2.0 if series.quiet else _radius(mark.size, largest)
         if mark.low is not None and mark.high is not None:
@@ -262,10 +279,10 @@ def _series(series: Series, at_x, at_y, names: bool, largest: float, taken: list
                          f'<path class="bar" d="M{x:.1f} {low:.1f}V{high:.1f}"/>')  # fmt: skip
         weak = series.line == "front" and place not in on_front
         parts.append(_mark(series.colour, x, y, radius, series.hollow, mark, weak))
-        if mark.label and not weak and not mark.hidden:
-            labels.append(_label(mark.label, x, y, radius, taken, ends))
+        if mark.label and not weak and not mark.hidden and not labels.get(mark.label):
+            labels[mark.label] = _label(clean(mark.label), x, y, radius, taken, area)
     look = f"c{series.colour}{' fronts' if series.line == 'front' else ''}{' quiet' if series.quiet else ''}"
-    return f'<g class="{look}">{"".join(parts)}{"".join(labels)}</g>'
+    return f'<g class="{look}">{"".join(parts)}{"".join(labels.values())}</g>'
 
 
 def _mark(colour: int, x: float, y: float, r: float, hollow: bool, mark: Mark | None = None, weak=False) -> str:
@@ -286,18 +303,15 @@ def _mark(colour: int, x: float, y: float, r: float, hollow: bool, mark: Mark | 
     return f'<path {about} d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in corners)}Z"/>'
 
 
-def _label(text: str, x: float, y: float, r: float, taken: list, ends: tuple[float, float]) -> str:
-    """A label beside a mark, where it meets no other; nothing if there is no room or the text stands already."""
-    text = clean(text)
-    if any(text == other for *_, other in taken):
-        return ""
+def _label(text: str, x: float, y: float, r: float, taken: list, area: tuple[float, float, float, float]) -> str:
+    """A label beside a mark, within the area and where it meets no other; nothing if there is no room."""
     width = CHARACTER * len(text)
     for dx, dy, anchor in ((r + 5, 4, "start"), (-r - 5, 4, "end"), (0, -r - 6, "middle"), (0, r + 14, "middle")):
         left = x + dx - {"start": 0, "end": width, "middle": width / 2}[anchor]
         box = left, y + dy - 11, left + width, y + dy + 3
         apart = all(box[2] < b[0] or b[2] < box[0] or box[3] < b[1] or b[3] < box[1] for b in taken)
-        if apart and left >= ends[0] and box[2] <= ends[1] + RIGHT:
-            taken.append((*box, text))
+        if apart and left >= area[0] and box[1] >= area[1] and box[2] <= area[2] and box[3] <= area[3]:
+            taken.append(box)
             return f'<text class="label {anchor}" x="{x + dx:.1f}" y="{y + dy:.1f}">{escape(text)}</text>'
     return ""
 

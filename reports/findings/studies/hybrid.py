@@ -27,12 +27,10 @@ LABELS = {
     "union": "either one: a bound",
 }
 ALONE = ("first", "second")
-GAIN = "{pair}, fused, gain {gain} points of R@1 over the better one"
 TEMPLATES = {
-    "no gain": "{pair}, fused, do not clearly find more than the better one: {gain} points of R@1.",
-    "less": f"{GAIN}, no more than two seeds of one model ({{most}}).",
-    "more": f"{GAIN}, more than two seeds of one model ({{most}}).",
-    "without": f"{GAIN}. The control was not measured: two seeds of one model.",
+    "no gain": "Fusing {pair} does not clearly find more than the better one: {gain} points of R@1.",
+    "gain": "Fusing {pair} adds {gain} points of R@1 to the better one; fusing two seeds of one model, {most}.",
+    "without": "Fusing {pair} adds {gain} points of R@1 to the better one. Two seeds of one model were not fused.",
 }
 
 
@@ -126,9 +124,14 @@ def sentences(found: list[Pair]) -> tuple[str, ...]:
     made, order = [], list(TEMPLATES)
     for pair in (pair for pair in found if not pair.control and is_number(pair.gain)):
         rivals = [one for one in found if one.control and one.variants <= pair.variants and one.images == pair.images]
-        most = max((one.gain.value for one in rivals if is_number(one.gain)), default=None)
-        name = "without" if most is None else "more" if pair.gain.value > most else "less"
+        most = max((one.gain for one in rivals if is_number(one.gain)), key=lambda gain: gain.value, default=None)
+        name = "without" if most is None else "gain"
         name = name if pair.gain.mark and pair.gain.value > 0 else "no gain"
-        values = {"pair": pair.title, "gain": points(pair.gain.value), "most": points(most or 0)}
+        values = {"pair": pair.title, "gain": _with_interval(pair.gain), "most": most and _with_interval(most)}
         made.append((order.index(name), TEMPLATES[name].format(**values)))
     return tuple(text for _, text in sorted(made))
+
+
+def _with_interval(gain: Cell) -> str:
+    low, high = gain.low, gain.high
+    return points(gain.value) + ("" if low is None else f" ({points(low)} to {points(high)})")

@@ -23,8 +23,8 @@ RULES = {
 }
 LEFT = "over {over}: at best {share}% of the work is left ({order}, blocks of {block})"
 TEMPLATES = {
-    "pays": f"Exact pruning can pay {LEFT}, no more than {{rule}}%.",
-    "does not pay": f"Exact pruning cannot pay {LEFT}, more than {{rule}}%.",
+    "pays": f"Skipping blocks can pay {LEFT}; our threshold is {{rule}}%.",
+    "does not pay": f"Skipping blocks cannot pay {LEFT}; our threshold is {{rule}}%.",
     "skips": f"{SKIPPING} answers {{faster}} as many single queries as {PLAIN} over {{images}} images of {{model}}, "
     "with {larger} the bytes.",
     "adaptive": "{rule}, against a fixed number: {least} ({loser}) to {most} points of R@1 ({gainer}) "

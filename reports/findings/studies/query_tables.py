@@ -7,7 +7,7 @@ from reports.records.evidence import Evidence
 from reports.records.rows import whole
 from reports.records.search import Measured
 from reports.records.studies import Studied, named, studied
-from reports.render.tables import NOT_APPLICABLE, Cell, is_number, points, significant
+from reports.render.tables import NOT_A_NUMBER, NOT_APPLICABLE, Cell, is_number, points, significant
 
 TASK, ENCODER = "query_table", "encoder"
 KINDS = {
@@ -42,7 +42,7 @@ class Tables:
         best = max(gains, key=gains.get)
         said = TEMPLATES["loss"].format(model=self.model, gain=points(gains[best]), table=KINDS[best])
         slow, fast = (self.cells[name][TIMES[0]] for name in (ENCODER, best))
-        if slow.missing or fast.missing:
+        if slow.missing or fast.missing or not fast.value:
             return f"{said}."
         return said + TEMPLATES["faster"].format(times=significant(slow.value / fast.value), images=f"{self.images:,}")
 
@@ -70,7 +70,7 @@ def _tables(evidence: Evidence, variant: str, seed, images: int, of: dict[tuple,
         if name != ENCODER:
             cells["gain"] = comparisons.estimate_cell(paired.difference(evidence, *behind), behind, "no paired queries")
         whole_time, encoding = cells[TIMES[0]], cells[TIMES[2]]
-        missing = whole_time.missing or encoding.missing
+        missing = whole_time.missing or encoding.missing or ("" if whole_time.value else NOT_A_NUMBER)
         cells["share"] = (
             Cell(missing=missing) if missing else replace(encoding, value=encoding.value / whole_time.value)
         )

@@ -11,8 +11,8 @@ from reports.render.tables import percent, points, signed
 from reports.statistics.intervals import LEAST_SEEDS
 
 GROUPS = {
-    comparisons.PLANNED: f"Planned: {LEAST_SEEDS} seeds or more",
-    comparisons.SCREENED: f"Screened: fewer than {LEAST_SEEDS} seeds",
+    comparisons.MAIN: f"{LEAST_SEEDS} seeds or more",
+    comparisons.SCREENED: f"Fewer than {LEAST_SEEDS} seeds",
 }
 
 
@@ -22,7 +22,7 @@ def sections(evidence: Evidence) -> list[Section]:
     made = [
         Section(
             "effects", "What each part does",
-            (f"Each line is one change to {r.reference}, on the same queries. Left of zero: it makes it worse.",),
+            (f"Each line is one change to {r.reference}, on the same queries. Left of zero: it finds less.",),
             [effects] if effects else [], [], empty="No change can be compared: per-query results are missing.",
         ),
         Section("ablations", "Every measure", (), [], whole[:1], whole[1:]),
@@ -43,7 +43,7 @@ def sections(evidence: Evidence) -> list[Section]:
 
 
 def forest(evidence: Evidence) -> Chart | None:
-    """R@1 of every change minus that of the reference, largest loss first; planned comparisons apart."""
+    """R@1 of every change minus that of the reference, largest loss first; those with too few seeds apart."""
     tests = [
         t
         for (_, metric), t in comparisons.tests(evidence).items()
@@ -76,7 +76,8 @@ def forest(evidence: Evidence) -> Chart | None:
     return Chart(
         "forest", title, f"R@1 of each model minus that of {r.reference}, paired by query and seed; 95% intervals.",
         evidence.corpus, ". ".join(alt), tuple(panels), 2,
-        "Screened models have too few seeds for a test: their intervals hold for these trainings only.",
+        f"With fewer than {LEAST_SEEDS} seeds nothing is tested: the difference is to {r.reference} of the same seeds, "
+        "and its interval is over images only, so another training may differ by more.",
     )  # fmt: skip
 
 

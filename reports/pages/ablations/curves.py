@@ -111,9 +111,9 @@ def _against_work(evidence: Evidence, name: str, subtitle: str, series: list[Ser
     ]
     best, found = max(marks, key=lambda of: of[0].y)
     alt = "; ".join(f"{label}: {significant(mark.y)} % at {significant(mark.x)}" for mark, label in marks)
-    panel = Panel("", Axis("multiply-adds a pair", log=True), Axis("R@1, %"), tuple(series))
+    panel = Panel("", Axis("multiply-adds per pair", log=True), Axis("R@1, %"), tuple(series))
     return Chart(
-        name, f"{found} finds most: R@1 {significant(best.y)} % at {significant(best.x)} multiply-adds",
+        name, f"{found} has the highest R@1: {significant(best.y)}% at {significant(best.x)} multiply-adds",
         f"{subtitle} Mean over seeds. Up and left is better.", evidence.corpus, alt, (panel,), 1,
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def validation(evidence: Evidence, variant: str) -> tuple[Mark, ...]:
 
 def learning(evidence: Evidence) -> Chart | None:
     """Validation R@1 by step and by seconds of training; models that were compared by name, others in grey."""
-    r, by_step, by_time, ends = evidence.reading, [], [], []
+    r, by_step, by_time, ends = evidence.reading, [], [], {}
     named = [r.reference, r.baseline, r.words]
     for variant in sorted(
         evidence.variants, key=lambda name: named.index(name) - 9 if name in named else 0, reverse=True
@@ -149,10 +149,11 @@ def learning(evidence: Evidence) -> Chart | None:
             known = seconds.index.to_numpy(float), seconds.mean(axis=1).to_numpy()
             elapsed = tuple(replace(mark, x=float(np.interp(mark.x, *known))) for mark in marks)
             by_time.append(replace(by_step[-1], marks=elapsed))
-        ends.append(f"{variant} ends at {marks[-1].y:.3g} %")
+        ends[variant] = f"{variant} {marks[-1].y:.3g}%"
     if not by_step:
         return None
-    title = f"Validation R@1 at the end: {ends[-1].replace(' ends at', '')}"
+    last = [ends[name] for name in named if name in ends] or list(ends.values())
+    title = f"Validation R@1 at the end: {', '.join(last)}"
     panels = [Panel("By step", Axis("optimiser step"), Axis("R@1, %"), tuple(by_step))]
     panels += [Panel("By time", Axis("seconds of training"), Axis("R@1, %"), tuple(by_time))] if by_time else []
-    return Chart("learning", title, VALIDATION, evidence.corpus, "; ".join(ends), tuple(panels))
+    return Chart("learning", title, VALIDATION, evidence.corpus, "; ".join(ends.values()), tuple(panels))

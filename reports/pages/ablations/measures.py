@@ -46,7 +46,7 @@ def table(evidence: Evidence) -> list[Table]:
             *recalls(T2I, (1, 5, 10)), Column("true@1", "True@1, %", percent),
             Column("median", "Median rank", significant),
             Column("compositional", "Unseen combinations, R@1", percent),
-            Column("detectable", "Least R@1 difference that the test finds, points", percent),
+            Column("detectable", "Minimum detectable R@1 difference (80% power), points", percent),
             Column("difference recall@10", f"R@10 minus {r.reference}", points),
         ]),
         "reverse": ("Image to text, and hard negatives", [*recalls(I2T, (1, 10)), *hard]),
@@ -55,7 +55,7 @@ def table(evidence: Evidence) -> list[Table]:
             for group, metrics in SPARSITY.items() for metric in metrics
         ]),
         "cost": ("Size and training", [
-            Column("bytes", "Index, an image", size), Column("flops", "FLOPs a pair", significant),
+            Column("bytes", "Index, bytes per image", size), Column("flops", "Multiply-adds per pair", significant),
             Column("lexicons image", "image", significant, "Active lexicons"),
             Column("lexicons text", "text", significant, "Active lexicons"),
             *(Column(metric, *rest, "Training") for metric, rest in TRAINING.items()),
@@ -66,8 +66,8 @@ def table(evidence: Evidence) -> list[Table]:
         ]),
     }  # fmt: skip
     notes = (
-        f"Test images of {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}; below a value its "
-        f"95% interval. {comparisons.NOTE}",
+        f"Test images of {evidence.corpus or 'no corpus'}, profile {evidence.profile or 'unknown'}, with 95% intervals "
+        f"where per-query results were kept. {comparisons.NOTE}",
     )
     tables = [Table("ablations", "All models", tuple(main), made, notes).measured(LEXICONS_OF)]
     for name, (caption, columns) in views.items():
@@ -104,7 +104,8 @@ def row(evidence: Evidence, variant: str) -> dict[str, Cell]:
         for of in SPARSITY.values()
         for metric in of
     }
-    at = {"images": evidence.gallery.get(("test", T2I)), "split": "test", "direction": (T2I, "")} | operating
+    at = {"task": ("retrieval", "index"), "images": evidence.gallery.get(("test", T2I)), "split": "test"}
+    at |= {"direction": (T2I, "")} | operating
     for key, metric in (("lexicons image", "active_lexicons_image"), ("lexicons text", "active_lexicons_text")):
         cells[key] = Cell("dense") if dense else evidence.cell(variant, metric, **at)
     cells |= {

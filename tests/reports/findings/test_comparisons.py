@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from reports.findings import comparisons, convergence
-from reports.findings.comparisons import EXPLORATORY, PLANNED, SCREENED
-from reports.pages import ablations
+from reports.findings.comparisons import EXPLORATORY, MAIN, SCREENED
+from reports.pages.ablations import measures
 from reports.records.evidence import Evidence
 from reports.statistics import corrections
 
@@ -30,9 +30,9 @@ def tested(made):
 def test_families(tested):
     found = comparisons.tests(tested)
     assert {key: test.family for key, test in found.items()} == {
-        ("no_momentum", "recall@1"): PLANNED,
+        ("no_momentum", "recall@1"): MAIN,
         ("no_momentum", "recall@10"): EXPLORATORY,
-        ("no_queue", "recall@1"): PLANNED,
+        ("no_queue", "recall@1"): MAIN,
         ("no_queue", "recall@10"): EXPLORATORY,
         **{(name, f"recall@{k}"): SCREENED for name in ("no_flops", "no_phase2") for k in (1, 10)},
     }
@@ -42,7 +42,7 @@ def test_families(tested):
 
 def test_each_family_is_corrected_by_itself(tested):
     found = comparisons.tests(tested).values()
-    for family in (PLANNED, EXPLORATORY):
+    for family in (MAIN, EXPLORATORY):
         mine = [test for test in found if test.family == family]
         assert len(mine) == 2
         assert [test.adjusted for test in mine] == pytest.approx(corrections.holm([test.estimate.p for test in mine]))
@@ -107,7 +107,7 @@ def test_a_training_on_a_loaded_machine_has_no_rate(made, cpu_seconds, note, sho
     made.retrieval(dataclasses.replace(made.point("lexlip"), config_id="run"), 0.5)
     values = {"train_seconds": 300.0, "train_cpu_seconds": cpu_seconds, "train_samples_per_second": 58.0}
     made.store.write(made.point("lexlip", **at), values, note=note)
-    row = ablations.row(Evidence(made.store), "lexlip")
+    row = measures.row(Evidence(made.store), "lexlip")
     assert row["train_cpu_seconds"].value == cpu_seconds
     for key, value in (("train_seconds", 300.0), ("train_samples_per_second", 58.0)):
         assert (row[key].value, row[key].missing) == ((value, "") if shown else (None, "loaded machine"))

@@ -30,7 +30,7 @@ def tables_of(evidence) -> dict:
 def test_planned_comparisons_stand_apart_from_screened_ones(three_seeds):
     chart = ablations.forest(three_seeds)
     names = {panel.title: panel.y.names for panel in chart.panels}
-    groups = {comparisons.PLANNED: ("no_momentum",), comparisons.SCREENED: ("no_queue",)}
+    groups = {comparisons.MAIN: ("no_momentum",), comparisons.SCREENED: ("no_queue",)}
     assert names == {ablations.GROUPS[family]: variants for family, variants in groups.items()}
     tests = comparisons.tests(three_seeds)
     for panel in chart.panels:
@@ -142,7 +142,9 @@ def test_work_is_drawn_at_every_top_k_of_the_compared_models(made):
     recall = evidence.cell("no_queue", "recall@1", **evidence.retrieval(), **evidence.operating_point("no_queue"))
     assert panel.series[-1].marks[0].y == pytest.approx(100 * recall.value)
     made.retrieval(made.point("no_flops"), 0.95, flops_per_pair=9.0)
-    assert ablations.work_chart(Evidence(made.store)).title.startswith("no_flops finds most"), "another model may"
+    assert ablations.work_chart(Evidence(made.store)).title.startswith("no_flops has the highest R@1"), (
+        "another model may"
+    )
 
 
 def test_sparsifiers_are_lines_by_strength_of_unpruned_vectors(made):
@@ -157,7 +159,7 @@ def test_sparsifiers_are_lines_by_strength_of_unpruned_vectors(made):
     assert marks == {
         "L1": [("weak", 5.0), ("strong", 1.0)], "top-k": [("medium", 2.0)], "lexlip": [("", 7.0)]
     }  # fmt: skip
-    assert chart.title.startswith("lexlip finds most: ")
+    assert chart.title.startswith("lexlip has the highest R@1: ")
     named = {f"{name}_{strength}" for name in curves.SPARSIFIERS for strength in curves.STRENGTHS}
     assert named == set(run.SPARSIFIERS), "reports know no package above bench, so they name the variants themselves"
 
@@ -173,7 +175,7 @@ def test_learning_curves_are_means_over_seeds(made):
     seconds = next(series for series in by_time.series if series.name == "lexlip")
     assert [mark.x for mark in seconds.marks] == pytest.approx([100 / 3, 200 / 3, 400 / 3])
     assert {series.name for series in by_step.series} == {"lexlip", "other models"}
-    assert chart.title == "Validation R@1 at the end: lexlip 40 %"
+    assert chart.title == "Validation R@1 at the end: lexlip 40%"
 
 
 def test_a_store_without_queries_has_no_forest(made):

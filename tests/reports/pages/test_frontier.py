@@ -16,7 +16,7 @@ from tests.reports.made import HOSTILE
 from tests.reports.scale.records import FLAT, IMPACT, MANY, ONE, cell
 
 RIGHT = [1] * 4 + [0] * 16
-GAIN = "gain +50.0 points of R@1 over the better one"
+GAIN = "adds +50.0 (+26.0 to +74.0) points of R@1 to the better one"
 
 
 def tables_of(store) -> dict:
@@ -131,14 +131,10 @@ def test_gains_are_over_the_better_model_with_a_paired_test(made):
 @pytest.mark.parametrize(
     ("fused", "control", "said"),
     [
-        (14, 6, f"{GAIN}, more than two seeds of one model (+10.0)."),
-        (14, 18, f"{GAIN}, no more than two seeds of one model (+70.0)."),
-        (
-            14,
-            None,
-            "gain +50.0 points of R@1 over the better one. The control was not measured: two seeds of one model.",
-        ),
-        (5, 6, "do not clearly find more than the better one: +5.0 points of R@1."),
+        (14, 6, f"{GAIN}; fusing two seeds of one model, +10.0 (−4.4 to +24.4)."),
+        (14, 18, f"{GAIN}; fusing two seeds of one model, +70.0 (+48.0 to +92.0)."),
+        (14, None, f"{GAIN}. Two seeds of one model were not fused."),
+        (5, 6, "does not clearly find more than the better one: +5.0 (−5.5 to +15.5) points of R@1."),
     ],
 )
 def test_a_fusion_is_held_against_its_controls(made, fused, control, said):
@@ -147,7 +143,7 @@ def test_a_fusion_is_held_against_its_controls(made, fused, control, said):
     if control:
         studies.hybrid(made, alone | {"convex": [1] * control + [0] * (20 - control)}, other="lexlip", seeds=(0, 1))
     found = hybrid.pairs(Evidence(made.store))
-    assert hybrid.sentences(found) == (f"lexlip (seed 0) and clip (seed 0), fused, {said}",)
+    assert hybrid.sentences(found) == (f"Fusing lexlip (seed 0) and clip (seed 0) {said}",)
     assert [pair.control for pair in found] == [False, True][: len(found)]
 
 
@@ -207,13 +203,15 @@ def test_tables_without_the_encoder_are_left_out_and_without_times_nothing_is_fa
 # --- pruning
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(0.2375, "can pay"), (0.2385, "cannot pay")])
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.2375, "Skipping blocks can pay"), (0.2385, "Skipping blocks cannot pay")]
+)
 def test_exact_pruning_can_pay_up_to_30_percent_of_the_work(made, share, verdict):
     """Blocks of 16 read a maximum for each 16 postings: 6.25% more than the postings that are alive."""
     made.retrieval(made.point("lexlip"), 0.4)
     studies.bounds(made, {"given": (0.8, 0.9), "bisected": (share, 0.5)})
     (found,) = pruning.bounds(Evidence(made.store))
-    said = f"Exact pruning {verdict} over 100,000 images of lexlip (seed 0), top-32: at best {100 * share + 6.25:.1f}% "
+    said = f"{verdict} over 100,000 images of lexlip (seed 0), top-32: at best {100 * share + 6.25:.1f}% "
     assert found.sentence.startswith(f"{said}of the work is left (bisected, blocks of 16)")
     table = tables_of(made.store)["bounds"]
     shown = [cell(table, f"{what} {block}", order="as they come") for what in ("alive", "work") for block in (16, 64)]

@@ -94,9 +94,9 @@ def test_a_number_names_its_record(home, site):
 
 
 def test_the_answer_follows_the_records(page, changed):
-    speed = "At 95% engine recall over 60 images, {} answers {} as many queries per second."
-    assert speed.format("lexlip", "4.44×") in page.text  # 400 against 90
-    assert speed.format("clip", "3.00×") in changed.text
+    speed = "At 95% engine recall over 60 images, {} answers {} as many queries per second as {}."
+    assert speed.format("lexlip", "4.44×", "clip") in page.text  # 400 against 90
+    assert speed.format("clip", "3.00×", "lexlip") in changed.text
 
 
 def test_a_record_that_its_queries_contradict_is_named(home, page, changed):
@@ -156,11 +156,12 @@ def claimed(evidence, side: str) -> dict:
 
 
 def test_a_sweep_fills_the_measured_cells_of_the_paper(sweep):
-    """Flat search of 50 % and 10 queries/s is as good as the lexicon search of 40 % and 900 queries/s only."""
+    """Flat search of 50 % and 10 queries/s is as good as the lexicon search of 40 % and 900 queries/s only, and the
+    indexes that are as good as it take 120 and 400 bytes."""
     rows = claimed(sweep.evidence, "impact, lexlip")
     speed, size = rows["speed, one query at a time"], rows["index storage"]
     assert speed["least"].value == speed["most"].value == pytest.approx(90.0)
-    assert (size["least"].value, size["most"].value) == pytest.approx((2048 / 400, 2048 / 64))
+    assert (size["least"].value, size["most"].value) == pytest.approx((2048 / 400, 2048 / 120))
     assert speed["gallery"].value == "10,000 images, scenes"
     assert set(speed["least"].points) <= set(sweep.store.read().point_id)
 
@@ -170,7 +171,7 @@ def test_claims_are_of_each_model_in_both_calls_and_over_generated_vectors(tmp_p
     of_words = {"variant": "lexlip_words", "checkpoint_id": "of words"}
     for of, single in (({}, 40.0), (of_words, 120.0)):
         made.impact(32, 0.4, single, 500.0, 64.0, **of)
-    made.search("dense", 0.5, {ONE: 10.0, MANY: 250.0}, 2048.0, **FLAT)
+    made.search("dense", 0.4, {ONE: 10.0, MANY: 250.0}, 2048.0, **FLAT)
     generated = {"images": 1_000_000, "corpus": "synthetic:scenes"}
     made.impact(32, None, 60.0, 90.0, 64.0, **generated | of_words)
     made.impact(8, None, 90.0, 90.0, 16.0, **generated | of_words)

@@ -104,7 +104,7 @@ def test_the_chart_holds_the_measured_rows_and_marks_published_ones(judged):
     assert found == {n: tuple(100 * v for v in (c.value, c.low, c.high)) for n, c in expected.items()}
     assert beside.hollow and beside.name == "published" and len(beside.marks) == len(t2i.y.names) - 2
     best = max(expected, key=lambda name: expected[name].value)
-    assert section.charts[0].title.startswith(f"{best} finds most of those measured"), "never a published one"
+    assert section.charts[0].title.startswith(f"{best} has the highest R@1: "), "never a published one"
 
 
 def test_models_of_a_second_profile_stand_in_the_same_tables(judged):

@@ -101,3 +101,44 @@ def test_ticks_are_round():
     assert ticks(0, 21, False, 5) == [0, 5, 10, 15, 20]
     assert ticks(-12, 6, False, 3) == [-10, 0]
     assert [short(value) for value in (0.5, 20, 5_000, 1_000_000, -10)] == ["0.5", "20", "5k", "1M", "−10"]
+
+
+def texts(root) -> list[str]:
+    return [one.text for one in root.iter(SVG + "text")]
+
+
+def test_marks_without_a_logarithm_are_left_out():
+    points = (Mark(0, 5, "none", label="none"), Mark(10, 5, "a", low=-1, high=9), Mark(100, -5, "below"))
+    axes = Axis("x", log=True), Axis("y", log=True)
+    root = drawn(chart(Panel("", *axes, (Series("s", points, line="all"),))))
+    assert [one["data-tip"] for one in marks_of(root)] == ["a"] and "none" not in texts(root)
+    bar = next(one.get("d") for one in root.iter(SVG + "path") if one.get("class") == "bar")
+    assert bar.count(".") == 3, "an interval that reaches 0 ends at the edge"
+
+
+def test_an_axis_is_named_unless_the_panel_is():
+    series = (Series("s", (Mark(1, 1), Mark(2, 2))),)
+    assert "R@1, %" in texts(drawn(chart(Panel("", Axis("x"), Axis("R@1, %"), series))))
+    assert texts(drawn(chart(Panel("R@1, %", Axis("x"), Axis("R@1, %"), series)))).count("R@1, %") == 1
+
+
+def test_numbers_of_an_axis_have_room():
+    series = (Series("s", (Mark(1, 1), Mark(2, 2))),)
+    panel = Panel("", Axis("x"), Axis("", format=lambda value: f"{value:.12f}"), series)
+    ends = [one for one in drawn(chart(panel)).iter(SVG + "text") if one.get("class") == "soft end"]
+    assert ends and all(float(one.get("x")) >= 6 * len(one.text) for one in ends)
+
+
+def test_each_series_names_a_setting_once_and_within_the_panel():
+    series = [
+        Series(name, (Mark(1, y, label="top-32"), Mark(2, y, label="top-32"))) for name, y in (("a", 1), ("b", 9))
+    ]
+    root = drawn(chart(Panel("title", Axis("x"), Axis("y"), tuple(series))))
+    labels = [one for one in root.iter(SVG + "text") if (one.get("class") or "").startswith("label")]
+    assert [one.text for one in labels] == ["top-32"] * 2
+    crowded = Series("s", tuple(Mark(1, y, label="x" * 400) for y in (1, 9)))
+    assert "x" * 400 not in texts(drawn(chart(Panel("title", Axis("x"), Axis("y"), (crowded,)))))
+
+
+def test_a_logarithmic_axis_within_a_decade_has_several_numbers():
+    assert len(ticks(110, 190, True, 4)) > 1

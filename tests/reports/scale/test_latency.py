@@ -39,7 +39,7 @@ def test_a_panel_for_each_engine_and_a_point_for_each_query(swept):
     assert [(mark.x, mark.y) for mark in of_impact.marks] == list(
         zip(TOUCHED.astype(int), 100 + TOUCHED / 100, strict=True)
     )
-    assert chart.title == "Latency follows the postings most in impact, least in seismic"
+    assert chart.title == "Latency depends most on postings in impact, least in seismic"
     assert chart.note == "Rank correlation: impact +1.00, seismic −1.00."
     assert "rank correlation +1.00" in chart.alt and "110 to 2,100 µs" in chart.alt
 
@@ -73,4 +73,4 @@ def test_the_page_of_scale_shows_both(swept, small, tmp_path):
     assert "latency" in [chart.name for chart in section.charts]
     assert "scale_cold" in [table.name for table in section.folded]
     html = build(small.home, tmp_path / "site").parent.joinpath("scale.html").read_text(encoding="utf-8")
-    assert "Latency follows the postings most in impact" in html and "first query, µs" in html
+    assert "Latency depends most on postings in impact" in html and "first query, µs" in html
