@@ -50,6 +50,7 @@ def _encode(arguments) -> None:
     from bench.sparsify import encode
     from bench.sparsify.data import open_dense
     from bench.sparsify.run import write_exports
+    from bench.store.config import fingerprint
     from bench.vectors.imports.checks import check_ids
     from bench.vectors.imports.items import entries
     from models.files import sha256
@@ -62,7 +63,7 @@ def _encode(arguments) -> None:
     check_ids(ids, str(arguments.ids or arguments.dense))
     encoder = checkpoint.load(arguments.encode)
     made_from = {"checkpoint": checkpoint.fingerprint(arguments.encode), "side": arguments.side}
-    made_from |= {"dense": sha256(arguments.dense)}
+    made_from |= {"dense": sha256(arguments.dense)} | ({"ids": fingerprint(ids)} if arguments.ids else {})
     if arguments.out.is_dir() and arguments.force:
         _clear(arguments.out)
     made = encode.write(encoder, arguments.side, dense, arguments.out, made_from, ids, name=str(arguments.dense))

@@ -19,6 +19,7 @@ from models.sparsify.objective import Objective
 
 SETTINGS, STATE, CHECKPOINT, ABOUT, PAGE = "settings.json", "training.pt", "checkpoint", "report.json", "report.md"
 MADE = (SETTINGS, STATE, CHECKPOINT, ABOUT, PAGE, "images", "images.parts", "texts", "texts.parts", "exports", "dense")
+WORK = (STATE, CHECKPOINT, "images", "texts")
 ONNX, LOCK = "onnx", ".lock"
 SPLICE_SAMPLE = 256  # images to which the penalty of the lasso is fitted
 CODE = (*checkpoint.CODE, "models.losses", "models.sparsify.losses", "models.sparsify.objective")
@@ -110,8 +111,7 @@ def write_exports(wanted, encoder, vectors: dict[str, LexiconVectors], out: Path
             continue
         for side, of_side in vectors.items():
             file = out / "exports" / f"{side}s.{form}"
-            if not file.exists():
-                exports.export(of_side, form, file, top_k)
+            exports.export(of_side, form, file, top_k)  # even if there is one: it may be of another top_k
             made.append(file)
     return made
 
@@ -131,13 +131,14 @@ def _locked(out: Path):
 
 
 def _settle(out: Path, made_from: dict, force: bool) -> None:
-    """Records what the folder is made from. Raises InputError for a folder made from something else."""
+    """Records what the folder is made from. Raises InputError for work in it that is made from something else."""
     if (out / SETTINGS).exists() and not force:
         before = read_json(out / SETTINGS, "another --out, or --force")
-        if before != made_from:
+        if before != made_from and any((out / name).exists() for name in WORK):
             changed = ", ".join(key for key in made_from if before.get(key) != made_from[key])
             raise InputError(f"{out}: made with other inputs ({changed}); expected another --out, or --force")
-        return
+        if before == made_from:
+            return
     for name in MADE:
         if name != "dense":
             shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)

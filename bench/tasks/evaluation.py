@@ -1,9 +1,10 @@
 """Metric functions over ranks, sizes and latencies. `bench/store/metrics.yaml` defines each metric. numpy only.
 
-Arguments of the retrieval metrics:
-    ranks      per query, the 1-based ranks of its relevant items among the retrieved ones, ascending; empty if none
-    was retrieved relevant   per query, the number of relevant items in the gallery depth      number of results
-    retrieved per query
+Arguments of the retrieval metrics
+- ranks: for each query the 1-based ranks of its relevant items among the retrieved ones, ascending; empty if none was
+  retrieved.
+- relevant: for each query the number of relevant items in the gallery.
+- depth: number of results that a query retrieves.
 """
 
 from collections.abc import Sequence

@@ -59,7 +59,12 @@ def to_csr(rows) -> "scipy.sparse.csr_array":
 
 
 def sorted_csr(data, indices, indptr, dimension: int) -> "scipy.sparse.csr_array":
-    """A CSR array (N, dimension) of rows whose indices are sorted and unique already."""
+    """A CSR array (N, dimension) of rows whose indices are sorted and unique already.
+
+    Pointers become int32 if they fit: scipy copies int32 indices to the type of the pointers, twice as large otherwise.
+    """
+    if len(indices) <= np.iinfo(np.int32).max:
+        indptr = np.asarray(indptr).astype(np.int32, copy=False)
     csr = scipy.sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, dimension), copy=False)
     csr.has_sorted_indices = csr.has_canonical_format = True
     return csr

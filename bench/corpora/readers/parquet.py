@@ -145,7 +145,9 @@ def _items(
         schema = source.schema_arrow
         columns = _caption_columns(file, schema, caption)
         _check_image(file, schema, image)
-        splits = [SPLIT] if read_splits and SPLIT in schema.names and _is_text(schema.field(SPLIT).type) else []
+        splits = [SPLIT] if read_splits and SPLIT in schema.names else []
+        if splits and not _is_text(schema.field(SPLIT).type):
+            raise InputError(f"{file}: column {SPLIT!r} holds {schema.field(SPLIT).type}, expected text")
         for group in range(source.num_row_groups):
             for row, values in enumerate(source.read_row_group(group, columns=[*columns, *splits]).to_pylist()):
                 image_id, cell = f"{label}/{number}", Cell(str(file), image, group, row, number)
@@ -196,6 +198,7 @@ def _check_image(file: Path, schema: pyarrow.Schema, image: str) -> None:
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:
+    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
 
 

@@ -207,8 +207,8 @@ def main(arguments) -> None:
     slice_ = Slice.open(read_spec(arguments.corpus), arguments.split, arguments.images, models)
     subjects = tuple(Subject(model, **run_of(model), precision=arguments.precision) for model in models)
     options = HybridOptions(arguments.top_k, arguments.bits, arguments.depth, arguments.val_images)
-    if min(options.top_k, options.depth, options.val_images) < 1:
-        raise InputError("--top-k, --depth and --val-images: expected at least 1")
+    if min(options.top_k, options.val_images) < 1 or options.depth < max(RECALLS):
+        raise InputError(f"--top-k and --val-images: expected at least 1; --depth: at least {max(RECALLS)}, for R@K")
     ids = measure_hybrid(arguments.home, subjects, slice_, options, arguments.force)
     rows = RecordStore(arguments.home).read()
     rows = rows[rows.point_id.isin(ids)].set_index("point_id").loc[ids].reset_index()

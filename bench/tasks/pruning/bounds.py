@@ -28,6 +28,7 @@ from bench.tasks.pruning.orders import ORDERS
 from bench.vectors.batches import batches
 from bench.vectors.impacts import Impacts
 from bench.vectors.read import Vectors, open_vectors
+from bench.vectors.scales import PUBLISHED, Weights
 from bench.vectors.statistics import evenly
 from models.errors import InputError
 from models.files import read_json
@@ -102,9 +103,9 @@ def measure_bounds(
 ) -> list[str]:
     """Writes a point for each order and block size; returns their ids.
 
-    asked: number of queries, evenly spaced. Impacts are of 8 bits at the paper's scale. The points carry the checkpoint
-    and the data of encoded documents, by which a report finds their model. Raises InputError for vectors that are not
-    lexicon vectors over one vocabulary.
+    asked: number of queries, evenly spaced. Impacts are of 8 bits, at the paper's scale or, where that cuts weights, at
+    one that fits (knobs "scale", "query_scale"). The points carry the checkpoint and the data of encoded documents, by
+    which a report finds their model. Raises InputError for vectors that are not lexicon vectors over one vocabulary.
     """
     for vectors in (documents, queries):
         if vectors.kind != "lexicon" or vectors.dimension != documents.dimension:
@@ -113,6 +114,8 @@ def measure_bounds(
     metas = [read_json(vectors.folder / "meta.json") for vectors in (documents, queries)]
     made_from = metas[0].get("made_from")
     encoded = made_from if isinstance(made_from, dict) else {}  # imported and generated vectors name no checkpoint
+    scales = [_scale(vectors) for vectors in (documents, queries)]
+    own = {name: scale for name, scale in zip(("scale", "query_scale"), scales, strict=True) if scale != PUBLISHED[8]}
     rows, texts, found = None, None, []
     for order in orders:
         ordered = None
@@ -124,7 +127,7 @@ def measure_bounds(
                 direction="text_to_image",
                 kind="lexicon",
                 engine="impact",
-                knobs={"order": order, "block": size, "query_top_k": query_top_k},
+                knobs={"order": order, "block": size, "query_top_k": query_top_k} | own,
                 exact=True,
                 top_k=top_k,
                 bits=8,
@@ -140,8 +143,8 @@ def measure_bounds(
                 continue
             began = time.perf_counter()
             if rows is None:
-                rows = Impacts(documents, top_k, 8).to_scipy()
-                texts = Impacts(queries, query_top_k, 8).to_scipy()[which]
+                rows = Impacts(documents, top_k, 8, scales[0]).to_scipy()
+                texts = Impacts(queries, query_top_k, 8, scales[1]).to_scipy()[which]
                 tenth = tenth_scores(texts, rows)
             if ordered is None:
                 ordered = rows[ORDERS[order](rows, 0)]
@@ -150,6 +153,11 @@ def measure_bounds(
                 raise InputError(f"{queries.folder}: no query has {K} results")
             store.write(point, values, seconds=time.perf_counter() - began)
     return found
+
+
+def _scale(vectors: Vectors) -> float:
+    weights = Weights.of(vectors)
+    return weights.scale(8) if weights.cuts_too_many(8, PUBLISHED[8]) else PUBLISHED[8]
 
 
 # --- lexlip-bench block-bounds ---

@@ -175,3 +175,10 @@ def test_a_broken_state_of_training_is_refused(made, finished, tmp_path, capsys)
     (other / "training.pt").write_bytes(b"no state")
     assert sparsified(*flags(made, other, *SHORT)) == 2
     assert "training.pt: not a readable state of training" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_before_its_training_does_not_block_its_folder(made, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert sparsified(*flags(made, out, *SHORT), "--min-count", "10000") == 2
+    capsys.readouterr()
+    assert sparsified(*flags(made, out, *SHORT)) == 0

@@ -104,7 +104,11 @@ def test_new_vectors_are_encoded_with_ids_and_refused_where_they_do_not_fit(made
     encode = ["sparsify", "--encode", out / "checkpoint", "--dense", tmp_path / "new.npy"]
     assert command(*encode, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "new", "--export", "jsonl") == 0
     assert open_vectors(tmp_path / "new").ids == ["x", "y", "z"]
-    assert (tmp_path / "new" / "exports" / "images.jsonl").is_file()
+    again = [*encode, "--out", tmp_path / "new", "--export", "jsonl"]
+    assert command(*again, "--ids", tmp_path / "ids.txt", "--export-top-k", "2") == 0
+    exported = (tmp_path / "new" / "exports" / "images.jsonl").read_text().splitlines()
+    assert all(len(json.loads(line)["vector"]) == 2 for line in exported), "not those of the first call"
+    assert command(*again) == 2 and "vectors of other inputs" in capsys.readouterr().err, "without ids"
     np.save(tmp_path / "new.npy", np.zeros((3, 7), np.float32))
     assert command(*encode, "--out", tmp_path / "other") == 2
     assert "vectors of length 7; the checkpoint expects 24" in capsys.readouterr().err
@@ -142,6 +146,11 @@ def test_open_clip_computes_the_dense_vectors_itself(tmp_path, capsys):
     np.testing.assert_allclose(images[5], loaded.encode_image(square).numpy()[0], atol=1e-5)
     np.testing.assert_allclose(texts[24], loaded.encode_text(["a red text alone"]).numpy()[0], atol=1e-5)
     assert open_vectors(tmp_path / "out" / "images").ids[5] == "5.png"
+
+    torch.save(open_clip.create_model("tiny-sparsify-clip").state_dict(), tmp_path / "other.pt")
+    other = [part if part != model else f"open_clip:tiny-sparsify-clip/{tmp_path / 'other.pt'}" for part in run]
+    assert command(*other, "image_top_k=3", "batch=4", "--min-count", "1") == 2, "the vectors are of another model"
+    assert "of another model or other captions" in capsys.readouterr().err
 
     (tmp_path / "5.png").unlink()
     assert command(*run, "--force") == 2

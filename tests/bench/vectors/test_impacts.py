@@ -88,3 +88,11 @@ def test_impacts_apply_both_steps_per_shard_without_changing_the_vectors():
     assert impacts.head(1).to_scipy().toarray().tolist() == [[90, 0, 30]]
     assert (impacts.count, impacts.dimension, impacts.dtype) == (2, 3, np.uint8)
     assert np.array_equal(Impacts(vectors).to_scipy().toarray(), rows)
+
+
+def test_pruned_rows_take_four_bytes_a_lexicon():
+    """scipy copies lexicons to the type of the pointers: 64-bit pointers doubled what a stored index takes."""
+    rows = sp.random_array((50, 40), density=0.5, rng=np.random.default_rng(0), dtype=np.float32).tocsr()
+    rows.sort_indices()
+    pruned = prune(rows, 4)
+    assert pruned.indices.dtype == pruned.indptr.dtype == np.int32 and pruned.indices.nbytes == 4 * pruned.nnz

@@ -108,6 +108,16 @@ def test_splits_come_from_a_mapping_a_column_or_the_file_name(tmp_path):
     assert all(hash_split(image_id) == split for split in corpus.splits for image_id, _ in shown(corpus, split))
 
 
+def test_a_split_column_is_read_whatever_text_it_holds_and_refused_otherwise(tmp_path):
+    splits = ["test", "train", "val", "test"]
+    categories = pyarrow.array(splits).dictionary_encode()
+    file = store(tmp_path / "train-0.parquet", columns(range(4), split=categories))
+    assert [i for i, _ in shown(open_corpus(spec(tmp_path)), "test")] == ["train-0/0", "train-0/3"]
+    store(file, columns(range(4), split=[0, 1, 2, 0]))
+    with pytest.raises(InputError, match=r"train-0\.parquet: column 'split' holds int64, expected text"):
+        open_corpus(spec(tmp_path))
+
+
 def test_a_broken_image_is_skipped_and_a_row_without_caption_left_out(tmp_path, caplog):
     of_file = columns(range(60))
     of_file["image"][4] = {"bytes": b"rubbish", "path": None}

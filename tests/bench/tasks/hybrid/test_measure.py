@@ -111,6 +111,7 @@ def test_the_command_prints_a_line_per_method_and_measures_once(measured, tmp_pa
     [
         ({"--with": "same"}, "the same model as --checkpoint"),
         ({"--top-k": "0"}, "expected at least 1"),
+        ({"--depth": "4"}, "--depth: at least 10"),
         ({"--with": "/nowhere"}, "nowhere"),
     ],
 )

@@ -13,6 +13,7 @@ from bench.__main__ import main
 from bench.store.records import RecordStore
 from bench.tasks.pruning import bounds
 from bench.tasks.pruning.orders import ORDERS
+from bench.vectors.impacts import Impacts
 from bench.vectors.read import open_vectors
 from bench.vectors.write import write_vectors
 from models.errors import InputError
@@ -117,6 +118,19 @@ def command(folders, **change) -> list[str]:
     flags = {"--home": folders / "home", "--documents": folders / "documents", "--queries": folders / "queries"}
     flags |= {"--blocks": "16,64", "--count": 20} | change
     return ["block-bounds", *(str(part) for pair in flags.items() for part in pair)]
+
+
+def test_larger_weights_are_not_cut_but_scaled(folders, topics):
+    """A hundred times the weights are the same impacts; the paper's scale of 100 would make nearly all of them 255."""
+    unit, larger = open_vectors(folders / "documents"), sp.csr_array(topics.astype(np.float32))
+    larger.data *= 100 / larger.data.max()
+    write(folders / "larger", "lexicon", larger)
+    queries = open_vectors(folders / "queries")
+    for documents in (unit, open_vectors(folders / "larger")):
+        bounds.measure_bounds(folders / "home", documents, queries, orders=("given",), blocks=(16,), asked=20)
+    knobs = [json.loads(knobs) for knobs in set(RecordStore(folders / "home").read().knobs)]
+    assert sorted(found.get("scale", 100.0) for found in knobs) == [2.55, 100.0]
+    assert Impacts(open_vectors(folders / "larger"), 32, 8, 2.55).to_scipy().max() == 255
 
 
 def test_the_command_records_every_order_and_block_once(folders, capsys):
