@@ -10,7 +10,7 @@ import scipy
 from bench.engines import ranking
 
 RELATIVE_ERROR = 1e-5
-"""Tolerance of a float32 score at the k-th best one: the order of additions changes it by less."""
+"""Tolerance of a float32 score, relative to the largest of its query: the order of additions changes it by less."""
 
 
 def best_scores(documents, queries, k: int) -> np.ndarray:
@@ -38,17 +38,18 @@ def true_scores(documents, queries, ids: np.ndarray) -> np.ndarray:
     return scores
 
 
-def recall(found: np.ndarray, best: np.ndarray, k: int) -> float:
+def recall(found: np.ndarray, best: np.ndarray, k: int, whole: bool = False) -> float:
     """Mean share of the exact top k that an engine found: its k results whose score reaches the k-th best one.
 
-    found: `true_scores` of its results, (Q, >= k). best: `best_scores`, (Q, >= k). Queries without an exact result are
-    left out; 1.0 if none remains.
+    found: `true_scores` of its results, (Q, >= k). best: `best_scores`, (Q, >= k). whole: scores are products of
+    integers, so they are compared without a tolerance. Queries without an exact result are left out; 1.0 if none
+    remains.
     """
     shares = []
     for scores, exact in zip(found[:, :k], best[:, :k], strict=True):
         exact = exact[np.isfinite(exact)]
         if exact.size:
-            floor = exact[-1] - RELATIVE_ERROR * max(1.0, abs(exact[-1])) if exact[-1] % 1 else exact[-1]
+            floor = exact[-1] - (0 if whole else RELATIVE_ERROR * np.abs(exact).max())
             shares.append(min(int((scores >= floor).sum()), exact.size) / exact.size)
     return float(np.mean(shares)) if shares else 1.0
 

@@ -3,13 +3,14 @@
 Items are indexed in a fixed pseudo-random order (`bench.engines.shuffled`), so that equal scores favour none. Results
 hold the row numbers of the vectors. Indexes of older versions, in the order of the vectors, can still be opened.
 
-`open_index` reads every file once and compares its CRC-32 before the engine opens it, outside of the timed search.
+`check_index` reads every file once and compares its CRC-32, outside of any timed work; `open_checked` then opens it.
 Mapped files are then in the page cache for all engines alike.
 """
 
 import functools
 import logging
 import os
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -21,11 +22,14 @@ from bench.engines import registry
 from bench.engines.contract import NO_RESULT, Engine, index_files
 from bench.engines.shuffled import ORDER, order, shuffled
 from bench.store import config
+from bench.store.machine import machine
 from bench.vectors.scales import check_scale
 from models.files import BrokenFileError, atomic_folder, crc32, read_json, write_json
 
 log = logging.getLogger(__name__)
 WARM_UP_ITEMS = 64
+PROCESS = Path("/proc/self/status")
+"""State of this process on Linux."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class Index:
     """A complete index.
 
     bytes: size of its files; None when a server holds it and reports no size. seconds, cpu_seconds: time of the build,
-    including reading, pruning and quantising the vectors.
+    including reading, pruning and quantising the vectors. peak_bytes: peak resident memory of the process that built
+    it, or of a process that this one started, if larger. machine_id: where it was built. The last two are None for
+    indexes of older versions.
     """
 
     id: str
@@ -42,6 +48,8 @@ class Index:
     bytes: int | None
     seconds: float
     cpu_seconds: float
+    peak_bytes: int | None = None
+    machine_id: str | None = None
 
     def open(self) -> "Engine | Reordered":
         """As `open_index`."""
@@ -50,6 +58,11 @@ class Index:
 
 def open_index(folder: Path) -> "Engine | Reordered":
     """The engine of an index, ready for search. Raises BrokenFileError if a file is missing, truncated or changed."""
+    return open_checked(folder, check_index(folder))
+
+
+def check_index(folder: Path) -> dict:
+    """Compares all files of an index with their checksums and returns `index.json`. Raises BrokenFileError."""
     folder = Path(folder)
     about, remedy = read_json(folder / "index.json", _remedy(folder)), _remedy(folder)
     for name, written in about["files"].items():
@@ -60,7 +73,12 @@ def open_index(folder: Path) -> "Engine | Reordered":
             raise BrokenFileError(f"{path}: {found}, expected {written['bytes']} bytes; {remedy}")
         if crc32(path) != written["crc32"]:
             raise BrokenFileError(f"{path}: changed since it was written (its CRC-32 differs); {remedy}")
-    engine = registry.get(about["made_from"]["engine"]).open(folder)
+    return about
+
+
+def open_checked(folder: Path, about: dict) -> "Engine | Reordered":
+    """The engine of an index that `check_index` has read. about: its result."""
+    engine = registry.get(about["made_from"]["engine"]).open(Path(folder))
     return Reordered(engine, about["count"]) if about["made_from"].get("order") else engine
 
 
@@ -114,7 +132,8 @@ def build_index(home, engine: str, vectors, vectors_id: str, threads: int = 1, f
         log.info("index %s: building (%s of %d items)", index_id, engine, vectors.count)
         _build(folder, engine, shuffled(vectors), threads, knobs, made_from)
     about = read_json(folder / "index.json", _remedy(folder))
-    return Index(index_id, folder, engine, about["bytes"], about["seconds"], about["cpu_seconds"])
+    built = (about.get(name) for name in ("peak_bytes", "machine_id"))
+    return Index(index_id, folder, engine, about["bytes"], about["seconds"], about["cpu_seconds"], *built)
 
 
 def _remedy(folder: Path) -> str:
@@ -130,15 +149,12 @@ def _build(folder: Path, name: str, vectors, threads: int, knobs: dict, made_fro
         cpu, wall = _cpu_seconds(), time.perf_counter()
         engine.build(vectors, partial, threads, **knobs)
         seconds, cpu_seconds = time.perf_counter() - wall, _cpu_seconds() - cpu
+        built = {"seconds": seconds, "cpu_seconds": cpu_seconds, "threads": threads, "peak_bytes": peak_bytes()}
         paths = index_files(partial)
         files = {str(path.relative_to(partial)): {"bytes": path.stat().st_size, "crc32": crc32(path)} for path in paths}
         about = {"made_from": made_from, "files": files, "bytes": engine.bytes_on_disk(partial)}
-        about |= {"count": vectors.count}
-        write_json(
-            partial / "index.json",
-            about | {"seconds": seconds, "cpu_seconds": cpu_seconds, "threads": threads},
-            seal=True,
-        )
+        about |= {"count": vectors.count, "machine_id": machine()["machine_id"]}
+        write_json(partial / "index.json", about | built, seal=True)
 
 
 @functools.cache
@@ -150,3 +166,18 @@ def _code(engine: str, kind: str) -> str:
 def _cpu_seconds() -> float:
     """CPU time of this process and of its finished children, over all threads."""
     return sum(os.times()[:4])
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process, or of a finished child, if larger.
+
+    Trap: `ru_maxrss` of a process starts at the peak of its parent, so on Linux its own peak is read from /proc. That
+    of a child starts at the peak of this process, which is part of the maximum anyway.
+    """
+    import resource  # not on Windows
+
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    unit = 1 if sys.platform == "darwin" else 1024
+    lines = PROCESS.read_text().splitlines() if PROCESS.exists() else ()
+    high_water = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), own)
+    return max(high_water, children) * unit

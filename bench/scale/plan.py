@@ -8,11 +8,13 @@ from typing import Literal
 from bench import engines
 from bench.store import config
 from bench.store.machine import cores
+from bench.vectors.scales import PUBLISHED
 from models.config import Count, Positive
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 GRID = Path(__file__).with_name("sweep.yaml")
+LEAST_DEPTH = 10
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,17 @@ class Grid:
     def read(cls, file: Path = GRID, overrides: tuple[str, ...] = ()) -> "Grid":
         """The grid of a YAML file, the default one unless given, with dotted overrides such as `rounds=1`.
 
-        Raises InputError for an unknown key, engine or knob, and for a value of the wrong type.
+        Raises InputError for an unknown key, engine or knob, for a value of the wrong type, for less than 10
+        results, and for bits without a published scale.
         """
         tree = config.read_yaml(file)
         for override in overrides:
             tree = config.merge(tree, config.parse_override(override))
         grid = config.build(cls, tree, str(file))
+        if grid.depth < LEAST_DEPTH:
+            raise InputError(f"{file}: depth: expected at least {LEAST_DEPTH}, which engine recall needs: {grid.depth}")
+        if unknown := [bits for bits in (grid.main.bits, *grid.bits) if bits not in (None, *PUBLISHED)]:
+            raise InputError(f"{file}: bits: expected {', '.join(map(str, PUBLISHED))}, got {unknown[0]}")
         for engine, chosen in grid.knobs.items():
             _check_knobs(engine, chosen, f"{file}: knobs.{engine}")
         return grid

@@ -25,6 +25,7 @@ CODE = (
     "bench.vectors.impacts",
     "bench.engines.shuffled",
     "bench.engines.exact",
+    "bench.engines.indexes",
     "bench.engines.ranking",
 )
 """Modules that decide the values of a point."""
@@ -60,7 +61,11 @@ class Gallery:
 
 
 class Points:
-    """Identity of what is measured of a gallery: the vectors of a cell as a worker reads them, its id, its points."""
+    """Identity of what is measured of a gallery: the vectors of a cell as a worker reads them, its id, its points.
+
+    The `code_id` of a point hashes the settings of its measurement too, so a quick try replaces no full one;
+    rates of one sweep have one.
+    """
 
     def __init__(self, gallery: Gallery, grid: Grid):
         self.gallery, self.grid, self.modes = gallery, grid, grid.threaded
@@ -113,11 +118,15 @@ class Points:
 
     def accuracy(self, cell: Cell, search: dict) -> Point:
         """The point of recall, size and build cost, at one setting of the search knobs."""
-        return self._point(cell, search, depth=min(self.grid.depth, cell.count))
+        code_id = config.fingerprint([self.code, self.grid.exact_queries])
+        return self._point(cell, search, depth=min(self.grid.depth, cell.count), code_id=code_id)
 
     def timing(self, cell: Cell, search: dict, mode: str, threads: int) -> Point:
         """The point of the rate in one mode, at one setting of the search knobs."""
-        return self._point(cell, search, depth=self.grid.depth, batch_mode=mode, threads=threads)
+        grid = self.grid
+        settings = [grid.rounds, grid.seconds, grid.batch_seconds, config.as_tree(grid.min_batch)]
+        fields = {"batch_mode": mode, "threads": threads, "code_id": config.fingerprint([self.code, *settings])}
+        return self._point(cell, search, depth=grid.depth, **fields)
 
     def of(self, cell: Cell) -> list[Point]:
         """All points of a cell."""
@@ -142,6 +151,5 @@ class Points:
             bits=cell.lexicons and cell.lexicons.bits,
             vectors_id=self.gallery.documents_id,
             index_id=self.cell_id(cell),
-            code_id=self.code,
             **fields,
         )

@@ -161,9 +161,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--shards", type=int, default=None, help=shards)
     flags.add_argument("--grid", type=Path, default=GRID, help="YAML of what is swept and how it is measured")
     time_limit = "seconds for one job: building an index, or one round of it"
-    flags.add_argument("--time-limit", type=float, default=3600.0, help=time_limit)
+    flags.add_argument("--time-limit", type=cli.positive(float), default=3600.0, help=time_limit)
     memory = round(0.9 * psutil.virtual_memory().total / 2**30, 1)
-    flags.add_argument("--memory-limit", type=float, default=memory, help="GiB for one job")
+    flags.add_argument("--memory-limit", type=cli.positive(float), default=memory, help="GiB for one job")
     cli.add_rankings(flags)
     overrides = "dotted overrides of the grid, such as rounds=1 top_k=[8,32]"
     flags.add_argument("overrides", nargs="*", metavar="key=value", help=overrides)
@@ -197,7 +197,7 @@ def _add_gallery_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--name", default="", help=name)
     flags.add_argument("--encoded", default="", help=encoded)
     vocabulary = "with synthetic: number of lexicons; generated from photographs unless --lexicon or --source is given"
-    flags.add_argument("--vocabulary", type=int, default=None, help=vocabulary)
+    flags.add_argument("--vocabulary", type=cli.positive(int), default=None, help=vocabulary)
 
 
 def _corpus(text: str) -> dict | str:

@@ -5,9 +5,10 @@ Each engine serves in its own process, all of them at once, each on all cores: s
 beside the open one. Memory, file handles and threads of a process and its children are sampled from outside. The exit
 code is 1 when one of `CHECKED` grows beyond noise, an answer changed, or a process died.
 
-Growth is the median slope over all pairs of samples (Theil and Sen) after warm-up. It is beyond noise when the 95%
-interval of the slope lies above 0 and growth over the whole soak exceeds both `FLOORS` and three times the scatter
-about the line. A short soak therefore finds fast leaks only; the record states the minimum detectable growth.
+The soak ends when a process dies. Growth is the median slope over all pairs of samples (Theil and Sen) after warm-up.
+It is beyond noise when the 95% interval of the slope lies above 0 and growth over the whole soak exceeds both `FLOORS`
+and three times the scatter about the line. A short soak therefore finds fast leaks only; the record states the minimum
+detectable growth.
 """
 
 import contextlib
@@ -43,8 +44,11 @@ CHECKED = ("private", "handles", "threads")
 """Quantities whose growth is a failure. Shared memory is not: it also changes when another process ends."""
 
 SCATTER = 3.0  # growth must exceed this many times the median absolute deviation about the line
+LEAST_SAMPLES = 3
 MAX_SAMPLES = 2000  # for a slope, which takes all pairs of samples
 DIMENSION, VOCABULARY, LEXICONS, ZIPF = 128, 4096, 32, 1.1  # of the generated vectors
+IN_ID = ("queries", "minutes", "warm_up", "every", "seconds")
+"""Flags that are part of the id of a point."""
 CODE = (
     "bench.scale.soak",
     "bench.tasks.timing",
@@ -70,7 +74,10 @@ class Growth:
 
 
 def growth(seconds: np.ndarray, values: np.ndarray, floor: float) -> Growth:
-    """Growth of samples (N,) taken at times (N,). floor: growth over the whole time that does not count."""
+    """Growth of at least `LEAST_SAMPLES` samples (N,) taken at times (N,).
+
+    floor: growth over the whole time that does not count.
+    """
     from scipy.stats import median_abs_deviation, theilslopes
 
     chosen = evenly(len(seconds), MAX_SAMPLES)
@@ -86,15 +93,15 @@ def serve(folder: Path, queries, depth: int, knobs: dict, seconds: float, stop, 
 
     counts: [queries answered, queries whose answer differs from the first one], updated in place.
     """
-    timing, first, parent = Timing(queries.shape[0], depth, 1, seconds, cores()), {}, multiprocessing.parent_process()
+    timing, parent = Timing(queries.shape[0], depth, 1, seconds, cores()), multiprocessing.parent_process()
+    first = {mode: {} for mode in (measure.single, measure.batched)}  # place of a query -> its ids
     with open_index(folder) as engine:
         while not stop.is_set() and (parent is None or parent.is_alive()):
-            for mode in (measure.single, measure.batched):
-                ids = mode(engine, queries, timing, **knobs).ids
-                expected = first.setdefault(mode, ids)
-                compared = min(len(ids), len(expected))  # a pass of single queries ends by time
-                counts[1] += int((ids[:compared] != expected[:compared]).any(axis=1).sum())
-                counts[0] += len(ids)
+            for mode, expected in first.items():
+                found = mode(engine, queries, timing, **knobs)  # a pass of single queries ends by time
+                pairs = zip(found.which.tolist(), found.ids, strict=True)
+                counts[1] += sum(not np.array_equal(ids, expected.setdefault(query, ids)) for query, ids in pairs)
+                counts[0] += found.queries
             with open_index(folder) as again:
                 again.search(again.prepare(queries[:1], **knobs), depth, 1, **knobs)
 
@@ -207,7 +214,7 @@ def prepared(home: Path, name: str, items: int, queries: int, force: bool) -> tu
         bits = 8 if 8 in engine.weights else None
         documents = Impacts(documents, None, bits)
         query_rows = Impacts(LexiconVectors.of(query_rows), None, bits).rows(0, queries)
-    vectors_id = config.fingerprint(["soak", kind, items, DIMENSION, VOCABULARY, LEXICONS, ZIPF])
+    vectors_id = config.fingerprint(["soak", kind, items, queries, DIMENSION, VOCABULARY, LEXICONS, ZIPF])
     knobs = engines.grid(name, "build")[0]
     return build_index(home, name, documents, vectors_id, cores(), force, **knobs), query_rows
 
@@ -233,8 +240,8 @@ def soak(services: list[Service], minutes: float, warm_up: float, every: float) 
 def main(arguments) -> int:
     """Builds the indexes, serves them all at once, records each; returns 1 when one failed, else 0."""
     store, names = RecordStore(arguments.home), arguments.engines.split(",")
-    if not arguments.minutes > 0 or arguments.minutes * 60 < 3 * arguments.every:
-        expected = f"expected at least three samples, {arguments.every:g} s apart"
+    if arguments.minutes * 60 < LEAST_SAMPLES * arguments.every:
+        expected = f"expected at least {LEAST_SAMPLES} samples, {arguments.every:g} s apart"
         raise InputError(f"--minutes {arguments.minutes:g}: {expected}")
     made = [prepared(arguments.home, name, arguments.items, arguments.queries, arguments.force) for name in names]
     services = [Service(index, queries, arguments.depth, arguments.seconds) for index, queries in made]
@@ -252,8 +259,10 @@ def _record(store: RecordStore, arguments, service: Service, minutes: float, die
     name, point, seconds = service.index.engine, _point(arguments, service), 60 * minutes
     with atomic_file(store.folder.parent / "soaks" / f"{point.id}.csv") as partial:
         pd.DataFrame(service.samples).to_csv(partial, index=False)
-    if died:
-        note = f"the process ended after {minutes:.1f} minutes with exit code {service.exit_code}"
+    if died or len(service.samples) < LEAST_SAMPLES:
+        samples = f"{len(service.samples)} samples in {minutes:.1f} minutes, fewer than {LEAST_SAMPLES}"
+        ended = f"the process ended after {minutes:.1f} minutes with exit code {service.exit_code}"
+        note = ended if died else samples
         store.write(point, {"soak_minutes": minutes}, status="failed", note=note, seconds=seconds)
         print(f"{name}: {note}")
         return True
@@ -274,12 +283,13 @@ def _record(store: RecordStore, arguments, service: Service, minutes: float, die
 
 
 def _point(arguments, service: Service) -> Point:
+    settings = {"soak": arguments.engines.split(",")} | {name: getattr(arguments, name) for name in IN_ID}
     return Point(
         task="reliability",
         images=arguments.items,
         engine=service.index.engine,
         kind=engines.get(service.index.engine).kind,
-        knobs=service.knobs | {"soak": arguments.engines.split(","), "queries": arguments.queries},
+        knobs=service.knobs | settings,
         depth=arguments.depth,
         threads=cores(),
         index_id=service.index.id,
@@ -291,12 +301,16 @@ def _point(arguments, service: Service) -> Point:
 def parser():
     """Flags of `lexlip-bench soak`."""
     flags = cli.parser("Searches under full load and records growth of memory, file handles and threads.", writes=True)
-    flags.add_argument("--minutes", type=float, default=60.0, help="length after warm-up")
-    flags.add_argument("--warm-up", type=float, default=1.0, help="minutes before the first sample")
-    flags.add_argument("--every", type=float, default=1.0, help="seconds between samples")
+    flags.add_argument("--minutes", type=cli.positive(float), default=60.0, help="length after warm-up")
+    flags.add_argument(
+        "--warm-up", type=cli.positive(float, or_zero=True), default=1.0, help="minutes before the first sample"
+    )
+    flags.add_argument("--every", type=cli.positive(float), default=1.0, help="seconds between samples")
     flags.add_argument("--engines", default="impact,faiss-hnsw", help="engines, separated by commas; all serve at once")
-    flags.add_argument("--items", type=int, default=100_000, help="generated vectors to search")
-    flags.add_argument("--queries", type=int, default=1000, help="generated queries, searched repeatedly")
-    flags.add_argument("--depth", type=int, default=10, help="results per query")
-    flags.add_argument("--seconds", type=float, default=1.0, help="length of a pass of single queries between batches")
+    flags.add_argument("--items", type=cli.positive(int), default=100_000, help="generated vectors to search")
+    flags.add_argument("--queries", type=cli.positive(int), default=1000, help="generated queries, searched repeatedly")
+    flags.add_argument("--depth", type=cli.positive(int), default=10, help="results per query")
+    flags.add_argument(
+        "--seconds", type=cli.positive(float), default=1.0, help="length of a pass of single queries between batches"
+    )
     return flags

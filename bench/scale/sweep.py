@@ -7,8 +7,9 @@ Notable choices
   reused.
 - Accuracy is computed on the timed queries: a thousand, evenly spaced, about one caption per test image. The captions
   of an image are correlated, so five times as many would take five times as long and narrow the interval little. Engine
-  recall (`engine_recall@10`) is over a sample of them, against brute force that shares no code with any engine. For
-  quantised weights it is also judged against the same lexicons with float weights (`unquantised_recall@10`).
+  recall (`engine_recall@10`) is over a sample of them: the first 10 of the `depth` results, against brute force that
+  shares no code with any engine. For quantised weights it is also judged against the same lexicons with float weights
+  (`unquantised_recall@10`).
 """
 
 import dataclasses
@@ -30,24 +31,25 @@ from bench.scale.points import Gallery, Points
 from bench.scale.worker import load_array, vectors_of
 from bench.store import cli, config, isolated
 from bench.store.isolated import Limits, Outcome, result_of
-from bench.store.machine import cores, note_of_other_work
+from bench.store.machine import cores, machine, note_of_other_work
 from bench.store.records import Point, RecordStore, ranking_rows
 from bench.tasks import evaluation
 from bench.tasks.relevance import Relevance
-from bench.tasks.timing import cores_note
+from bench.tasks.timing import cores_note, timed_order
 from bench.vectors.statistics import evenly
 from models.files import read_json, write_json
 
 log = logging.getLogger(__name__)
 
 STEPS = ("build", "accuracy", "rounds")
-FOUND, FOUND_UNQUANTISED = "engine_recall@10", "unquantised_recall@10"
+FOUND, FOUND_UNQUANTISED, JUDGED_RESULTS = "engine_recall@10", "unquantised_recall@10", 10
 QUALITY = (FOUND, "recall@1")
 """Metrics in the note of a search that lacks a part of its index."""
 COLD = ("open_seconds", "first_query_us")
 """Metrics of a process that has just opened an index."""
 LATENCIES = 100
 """Single queries whose latencies a record keeps."""
+OF_BUILD = ("build_seconds", "build_cpu_seconds", "build_peak_bytes")
 OF_THIS_PROCESS = ("build_cpu_seconds", "build_peak_bytes", "resident_bytes")
 """Metrics of the worker process: left out for an engine that builds and searches in another."""
 
@@ -95,7 +97,8 @@ class Sweep:
 
     def measure_accuracy(self, cell: Cell, index: dict) -> bool:
         """Writes the accuracy points of a cell; False when its search failed."""
-        if all(self._is_done(self.points.accuracy(cell, search)) for search in cell.searches):
+        answered = (self._folder(cell) / "accuracy" / "outcome.json").exists()  # `write_timing` needs it
+        if answered and all(self._is_done(self.points.accuracy(cell, search)) for search in cell.searches):
             return True
         request = {
             "folder": index["folder"],
@@ -122,8 +125,7 @@ class Sweep:
                 of_task, sidecar = self.relevance.evaluate(ids, self.points.queries)
                 values |= of_task
             if complete:
-                inexact = engines.get(cell.engine).exact and found[FOUND] < 1
-                note = "declared exact, but not on these vectors" if inexact else ""
+                note = self._remarks(cell, index, found[FOUND])
             else:
                 without = ", ".join(f"{name} {values[name]:.4f}" for name in QUALITY if name in values)
                 note, sidecar, ranked = f"{outcome.note}; without it {without}", None, None
@@ -144,7 +146,8 @@ class Sweep:
             "min_batch": getattr(self.grid.min_batch, self.gallery.kind),
         }
         outcome, _ = self._job(cell, f"round-{number}", "timing", request)
-        return self._record_failure(cell, f"round {number + 1}", outcome)
+        timed = [point for point in self.points.of(cell) if point.batch_mode]
+        return self._record_failure(cell, f"round {number + 1}", outcome, timed)
 
     def write_timing(self, cell: Cell) -> None:
         """Writes the rounds of a cell: median and range of the rates, percentiles over all latencies.
@@ -179,13 +182,11 @@ class Sweep:
     # --- parts of the steps -------------------------------------------------------------------------------------------
 
     def _cost(self, cell: Cell, index: dict, search: dict) -> dict[str, float]:
-        """Build time, memory and size of an index. index, search: results of its jobs."""
-        values = {
-            "build_seconds": index["seconds"],
-            "build_cpu_seconds": index["cpu_seconds"],
-            "build_peak_bytes": index["peak_bytes"],
-            "resident_bytes": max(0, search["resident_bytes"]),
-        }
+        """Build time, memory and size of an index, without the build of another machine. index, search: of its jobs."""
+        values = {"resident_bytes": max(0, search["resident_bytes"])}
+        if index["machine_id"] == machine()["machine_id"]:
+            built = {name: index[name.removeprefix("build_")] for name in OF_BUILD}
+            values |= {name: value for name, value in built.items() if value is not None}
         if engines.get(cell.engine).remote:
             values = {name: value for name, value in values.items() if name not in OF_THIS_PROCESS}
         if index["bytes"] is not None:
@@ -194,10 +195,20 @@ class Sweep:
             values["touched_bytes"] = search["touched_bytes"]
         return values
 
-    def _latencies(self, cell: Cell, latency_us: np.ndarray) -> list[dict]:
-        """Rows of some single queries, evenly spaced: their latency, and the postings of their lexicons in the index.
+    def _remarks(self, cell: Cell, index: dict, recall: float) -> str:
+        """The note of an accuracy point."""
+        inexact = engines.get(cell.engine).exact and recall < 1
+        elsewhere = index["machine_id"] != machine()["machine_id"]
+        remarks = (
+            "declared exact, but not on these vectors" * inexact,
+            "its build was not measured here" * elsewhere,
+        )
+        return "; ".join(filter(None, remarks))
 
-        latency_us: (queries,) of the first queries of the sweep.
+    def _latencies(self, cell: Cell, latency_us: np.ndarray) -> list[dict]:
+        """Rows of some single queries, in random order: their latency, and the postings of their lexicons in the index.
+
+        latency_us: (queries,) of the first queries of the sweep in `timed_order`.
         """
         request = {"documents": self.points.document_request(cell)}
         made_from = [request, self.gallery.documents_id, config.code_fingerprint("bench.vectors.impacts")]
@@ -205,7 +216,7 @@ class Sweep:
         if not (folder / "counts.npz").exists():
             result_of(run_job("postings", request, folder, self.limits), "counting postings")
         counts, places = load_array(folder / "counts.npz"), evenly(len(latency_us), LATENCIES)
-        asked = self.points.queries[places]
+        asked = self.points.queries[timed_order(len(self.points.queries))[places]]
         queries, names = vectors_of(self.points.query_request(cell)), self.gallery.queries.ids
         touched = (queries.rows(0, queries.count)[asked] > 0) @ counts
         rows = zip(asked, latency_us[places].tolist(), touched.tolist(), strict=True)
@@ -216,19 +227,19 @@ class Sweep:
         return ranking_rows([names[place] for place in self.points.queries], self.gallery.documents.ids, ids, scores)
 
     def _recall_of(self, cell: Cell) -> Callable[[np.ndarray], float]:
-        """A function from ids (Q, depth), found for the queries of the sweep, to the recall of the exact top k."""
+        """A function from ids (Q, depth), found for the queries of the sweep, to the recall of the exact top 10."""
         documents, queries = vectors_of(self.points.document_request(cell)), vectors_of(self.points.query_request(cell))
         sampled = queries.rows(0, queries.count)[self.points.queries[self.points.exact]]
-        best, depth = self._best_scores(cell), self.grid.depth
+        best, whole = self._best_scores(cell), sampled.dtype.kind == "u"
 
         def recall(ids: np.ndarray) -> float:
-            found = exact.true_scores(documents, sampled, ids[self.points.exact])
-            return exact.recall(found, best, min(depth, cell.count))
+            found = exact.true_scores(documents, sampled, ids[self.points.exact, :JUDGED_RESULTS])
+            return exact.recall(found, best, min(JUDGED_RESULTS, cell.count), whole)
 
         return recall
 
     def _best_scores(self, cell: Cell) -> np.ndarray:
-        """(exact queries, depth) best scores over the vectors of a cell's index, computed once for all engines."""
+        """(exact queries, 10) best scores over the vectors of a cell's index, computed once for all engines."""
         places = self.points.queries[self.points.exact]
         request = {
             "documents": self.points.document_request(cell),
@@ -236,9 +247,9 @@ class Sweep:
         }
         code = config.code_fingerprint("bench.engines.exact", "bench.vectors.impacts")
         ids = [self.gallery.documents_id, self.gallery.queries_id, code]
-        folder = self.home / "sweeps" / f"exact-{config.fingerprint([request, self.grid.depth, ids])}"
+        folder = self.home / "sweeps" / f"exact-{config.fingerprint([request, JUDGED_RESULTS, ids])}"
         if self.force or not (folder / "best.npz").exists():
-            outcome = run_job("truth", request | {"depth": self.grid.depth}, folder, self.limits)
+            outcome = run_job("truth", request | {"depth": JUDGED_RESULTS}, folder, self.limits)
             result_of(outcome, "exact search by brute force")
         return load_array(folder / "best.npz")
 
@@ -256,19 +267,20 @@ class Sweep:
             return not self.force and self.store.has_rankings(point)
         return not self.force and self.store.has(point)
 
-    def _record_failure(self, cell: Cell, step: str, outcome: Outcome) -> bool:
-        """True for an outcome "ok"; else writes it to all points of the cell that are not measured yet."""
+    def _record_failure(self, cell: Cell, step: str, outcome: Outcome, points: list[Point] | None = None) -> bool:
+        """True for an outcome "ok"; else writes it to points (all of the cell) that are not measured yet."""
         if outcome.status == "ok":
             return True
-        for point in self.points.of(cell):
+        for point in points or self.points.of(cell):
             if self.force or self.store.status(point) != "ok":
                 self.store.write(point, {}, status=outcome.status, note=f"{step}: {outcome.note}")
         return False
 
     def _job(self, cell: Cell, name: str, job: str, request: dict) -> tuple[Outcome, Path]:
-        """Runs a job of a cell, unless an earlier run has completed the same request with the same code."""
+        """Runs a job of a cell, unless an earlier run completed it here with the same code and package versions."""
         folder = self._folder(cell) / name
-        stored, made_from = folder / "outcome.json", config.fingerprint([request, self.points.code])
+        measured_with = {name: machine()[name] for name in ("machine_id", "versions")}
+        stored, made_from = folder / "outcome.json", config.fingerprint([request, self.points.code, measured_with])
         if stored.exists() and not self.force:
             answer = _answer(folder)
             removed = job == "build" and not Path(answer["result"]["folder"]).exists()  # a broken index, for example

@@ -5,7 +5,6 @@ it. Compiled packages (numba, an engine's library) are imported by the job that 
 """
 
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bench.engines.indexes import build_index, open_index
+from bench.engines.indexes import build_index, check_index, open_checked, open_index
 from bench.store.isolated import run_requested
 from bench.tasks import timing as measure
 from bench.tasks.timing import Timing
@@ -21,14 +20,11 @@ from bench.vectors.read import open_vectors
 from bench.vectors.statistics import evenly
 from models.files import BrokenFileError, atomic_file
 
-KIB = 1024
-
-
 # --- jobs: (request, folder) -> result --------------------------------------------------------------------------------
 
 
 def build(request: dict, folder: Path) -> dict:
-    """Builds an index unless it exists: its id, folder, bytes, seconds, and the peak memory of this process."""
+    """Builds an index unless it exists: its id, folder, size, and what the build took, where."""
     documents = vectors_of(request["documents"])
     index = build_index(
         request["home"],
@@ -45,7 +41,8 @@ def build(request: dict, folder: Path) -> dict:
         "bytes": index.bytes,
         "seconds": index.seconds,
         "cpu_seconds": index.cpu_seconds,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
+        "peak_bytes": index.peak_bytes,
+        "machine_id": index.machine_id,
     }
 
 
@@ -89,9 +86,10 @@ def timing(request: dict, folder: Path) -> dict:
 
     And before, while the process is cold: the time to open the index, and that of the first query.
     """
-    queries, passes = _queries_of(request["queries"]), []
+    queries, passes, folder_of_index = _queries_of(request["queries"]), [], Path(request["folder"])
+    about = check_index(folder_of_index)  # this project's own work, so not a part of the time to open
     began = time.perf_counter()
-    with open_index(Path(request["folder"])) as engine:
+    with open_checked(folder_of_index, about) as engine:
         cold = {"open_seconds": time.perf_counter() - began, "first_query_us": _first_query(engine, queries, request)}
         for number, knobs in enumerate(request["search"]):
             single_qps = None

@@ -100,16 +100,20 @@ def parser():
     path("--captions", captions)
     flags.add_argument("--model", help="computes the dense vectors: open_clip:NAME; paths are relative to --captions")
     flags.add_argument("--objective", choices=OBJECTIVES, default=OBJECTIVES[0], help="how dense vectors become sparse")
-    flags.add_argument("--seed", type=int, default=0, help="seed of the training")
+    flags.add_argument("--seed", type=cli.positive(int, or_zero=True), default=0, help="seed of the training")
     tokenizer = (
         "folder of a BERT, or package:NAME, whose tokens become lexicons; unless given, learned from the captions"
     )
     flags.add_argument("--tokenizer", help=tokenizer)
     least = "times that a token must occur in the captions trained on to become a lexicon"
-    flags.add_argument("--min-count", type=int, default=3, help=least)
-    flags.add_argument("--threads", type=int, default=1, help="threads of training and of the timed searches")
+    flags.add_argument("--min-count", type=cli.positive(int), default=3, help=least)
+    flags.add_argument(
+        "--threads", type=cli.positive(int), default=1, help="threads of training and of the timed searches"
+    )
     flags.add_argument("--export", default="", help="also write: jsonl, ciff, npz, onnx, separated by commas")
-    flags.add_argument("--export-top-k", type=int, default=32, help="lexicons of a document in jsonl and ciff")
+    flags.add_argument(
+        "--export-top-k", type=cli.positive(int), default=32, help="lexicons of a document in jsonl and ciff"
+    )
     path("--encode", "encode new vectors with this checkpoint", "CHECKPOINT")
     path("--dense", "with --encode: .npy of the vectors")
     flags.add_argument(

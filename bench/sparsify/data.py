@@ -130,7 +130,8 @@ def read_captions(file: Path) -> list[Row]:
     found = []
     for _, (path, caption, *split) in table.rows(file, columns):
         path = path.strip()
-        found.append(Row(path, caption, split[0] if split else hash_split(path) if path else TRAIN))
+        held_out = path and hash_split(path) == TEST
+        found.append(Row(path, caption, split[0] if split else TEST if held_out else TRAIN))
     return found
 
 

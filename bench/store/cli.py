@@ -8,6 +8,7 @@ keeps its traceback.
 import argparse
 import contextlib
 import logging
+import math
 import os
 import shlex
 import signal
@@ -22,7 +23,17 @@ from bench.store.lock import locked
 from bench.store.progress import progress
 from models.errors import InputError
 
-__all__ = ["add_corpus", "add_rankings", "command_line", "error_line", "interrupted", "parser", "progress", "run"]
+__all__ = [
+    "add_corpus",
+    "add_rankings",
+    "command_line",
+    "error_line",
+    "interrupted",
+    "parser",
+    "positive",
+    "progress",
+    "run",
+]
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -71,7 +82,7 @@ def add_corpus(flags: argparse.ArgumentParser, images: str | None = "images of t
 
 def add_rankings(flags: argparse.ArgumentParser) -> None:
     """Adds `--rankings`, for commands that search."""
-    text = "store the results of every query too, for `lexlip-bench records export --trec-run FOLDER`"
+    text = "store the results of every searched query too, for `lexlip-bench records export --trec-run FOLDER`"
     flags.add_argument("--rankings", action="store_true", help=text)
 
 
@@ -81,6 +92,20 @@ def images_or_all(text: str) -> int | str:
         return text if text == "all" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or all") from None
+
+
+def positive(kind: type[int] | type[float], or_zero: bool = False) -> Callable[[str], float]:
+    """The `type` of a flag: a finite number above 0, or also 0."""
+
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if math.isfinite(value) and (value > 0 or (or_zero and value == 0)):
+                return value
+        expected = f"{'a whole number' if kind is int else 'a number'} {'of at least 0' if or_zero else 'above 0'}"
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
+
+    return parse
 
 
 def run(

@@ -1,5 +1,6 @@
 """Progress of long work: a tqdm bar on a terminal, else (nohup, CI) a line on stderr at least every two minutes."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -7,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
+
+from models.errors import InputError
 
 SECONDS_BETWEEN_LINES = 120.0
 SECONDS_VARIABLE = "LEXLIP_BENCH_PROGRESS_SECONDS"
@@ -46,8 +49,7 @@ class ProgressLines:
         self._printed_n: float | None = None
         self._values: dict = {}
         self._closed = threading.Event()
-        seconds = float(os.environ.get(SECONDS_VARIABLE, SECONDS_BETWEEN_LINES))
-        threading.Thread(target=self._print_regularly, args=(seconds,), daemon=True, name="progress").start()
+        threading.Thread(target=self._print_regularly, args=(_interval(),), daemon=True, name="progress").start()
 
     def __enter__(self) -> "ProgressLines":
         return self
@@ -97,6 +99,15 @@ class ProgressLines:
         while not self._closed.wait(max(0.0, self.printed + seconds - time.monotonic())):
             if time.monotonic() - self.printed >= seconds:
                 self._print()
+
+
+def _interval() -> float:
+    """Seconds between lines. Raises InputError for a variable that is no number above 0."""
+    text = os.environ.get(SECONDS_VARIABLE, str(SECONDS_BETWEEN_LINES))
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) <= threading.TIMEOUT_MAX:
+            return seconds
+    raise InputError(f"{SECONDS_VARIABLE}={text}: expected a number of seconds above 0")
 
 
 def _clock(seconds: float) -> str:

@@ -10,12 +10,15 @@ One *point* (`bench.store.schema.Point`) is one measurement; it has one row per 
 Every file holds a SHA-256 of its values; a truncated or changed file is refused by name.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +35,8 @@ __all__ = ["EXAMPLES_SCHEMA", "SCHEMA", "SIDECARS", "STATUSES", "Point", "Record
 
 STORED_RESULTS = 100
 """Results of a query in the rankings sidecar, at most."""
+UNMEASURED = (None, "absent")
+"""Statuses of a point that is to be measured."""
 SEAL = b"sha256_of_values"
 """Key of the digest in a file's metadata."""
 
@@ -58,12 +63,11 @@ class RecordStore:
 
     def has(self, point: Point) -> bool:
         """Whether the point is measured, with any status but "absent" (a timeout is a result too)."""
-        return self.status(point) not in (None, "absent")
+        return self.status(point) not in UNMEASURED
 
     def status(self, point: Point) -> str | None:
         """Status of a point; None when it has no record."""
-        path = self._rows(point.id)
-        return self._read(path).column("status")[0].as_py() if path.exists() else None
+        return self._status(point.id)
 
     def values(self, point: Point) -> dict[str, float]:
         """Metric -> value of a point that is "ok"; {} without a record."""
@@ -101,18 +105,16 @@ class RecordStore:
         for metric, value in (values or {"": None}).items():
             known = float(value) if status == "ok" and value is not None else None
             rows.append(common | {"metric": metric, "unit": _unit(metric), "value": known})
-        for name, content in zip(SIDECARS, (queries, examples, rankings), strict=True):
-            path = self._sidecar(point.id, name)
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                self._write(path, _table(content, sidecar_schema(name, point.task)))
-        self._write(self._rows(point.id), pa.Table.from_pylist(rows, schema=SCHEMA))
+        given = zip(SIDECARS, (queries, examples, rankings), strict=True)
+        sidecars = {name: _table(rows, sidecar_schema(name, point.task)) for name, rows in given if rows is not None}
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        self._replace(point.id, {"": table} | sidecars, _write)
         return point.id
 
     def replace_examples(self, point_id: str, examples) -> None:
         """Replaces the examples of a point that is there; `examples` as in `write`."""
-        self._write(self._sidecar(point_id, "examples"), _table(examples, EXAMPLES_SCHEMA))
+        with atomic_file(self._sidecar(point_id, "examples")) as partial:
+            _write(_table(examples, EXAMPLES_SCHEMA), partial)
 
     def remove(self, point: Point) -> None:
         """Removes a point and its sidecars, if it is there."""
@@ -145,21 +147,42 @@ class RecordStore:
         return self._sidecar(point.id, "rankings").exists()
 
     def merge(self, other: "RecordStore", force: bool = False) -> tuple[int, int]:
-        """Copies the points of another store; returns (copied, already here). Keeps those here unless `force`."""
+        """Copies the points of another store; returns (copied, already here). Keeps those measured here unless `force`.
+
+        A point whose engine was absent here is replaced if it was not absent there.
+        """
         copied = present = 0
         for path in other._all():
             point_id = path.name.removesuffix(".parquet")
-            if self._rows(point_id).exists() and not force:
+            here = None if force else self._status(point_id)
+            there = other._status(point_id)  # refuses a broken file before any part of the point is copied
+            if here is not None and (here not in UNMEASURED or there in UNMEASURED):
                 present += 1
                 continue
-            other._read(path)  # refuses a broken file before any part of the point is copied
-            for name in SIDECARS:
-                if (source := other._sidecar(point_id, name)).exists():
-                    _whole_table(source)
-                    _copy(source, self._sidecar(point_id, name))
-            _copy(path, self._rows(point_id))
+            sidecars = {name: source for name in SIDECARS if (source := other._sidecar(point_id, name)).exists()}
+            for source in sidecars.values():
+                _whole_table(source)
+            self._replace(point_id, {"": path} | sidecars, shutil.copyfile)
             copied += 1
         return copied, present
+
+    def _status(self, point_id: str) -> str | None:
+        path = self._rows(point_id)
+        return self._read(path).column("status")[0].as_py() if path.exists() else None
+
+    def _replace(self, point_id: str, contents: dict, write: Callable[[Any, Path], Any]) -> None:
+        """Replaces the files of a point by `contents`: name of a sidecar, or "" for the rows -> argument of `write`.
+
+        All of it is on disk before the earlier rows are removed, and the new rows come last. A process killed in
+        between leaves a point that is not measured, and never the rows of one measurement with sidecars of another.
+        """
+        with contextlib.ExitStack() as files:
+            for name, content in contents.items():  # the last one is renamed first
+                target = self._sidecar(point_id, name) if name else self._rows(point_id)
+                write(content, files.enter_context(atomic_file(target)))
+            self._rows(point_id).unlink(missing_ok=True)
+            for name in set(SIDECARS) - set(contents):
+                self._sidecar(point_id, name).unlink(missing_ok=True)
 
     def _rows(self, point_id: str) -> Path:
         return self.folder / f"{point_id}.parquet"
@@ -169,16 +192,6 @@ class RecordStore:
 
     def _all(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.parquet") if path.name.count(".") == 1)
-
-    def _write(self, path: Path, table: pa.Table) -> None:
-        options = {
-            "compression": "zstd",
-            "write_page_checksum": True,
-            "use_dictionary": False,
-            "write_statistics": False,
-        }
-        with atomic_file(path) as partial:
-            pq.write_table(table.replace_schema_metadata({SEAL: _digest(table)}), partial, **options)
 
     def _read(self, path: Path) -> pa.Table:
         table = _whole_table(path)
@@ -251,6 +264,11 @@ def _digest(table: pa.Table) -> str:
     return hashlib.sha256(repr(table.to_pydict()).encode()).hexdigest()
 
 
+def _write(table: pa.Table, path: Path) -> None:
+    options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table.replace_schema_metadata({SEAL: _digest(table)}), path, **options)
+
+
 def _table(rows, schema: pa.Schema) -> pa.Table:
     if isinstance(rows, pd.DataFrame):
         return pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
@@ -262,8 +280,3 @@ def _table(rows, schema: pa.Schema) -> pa.Table:
 def frame(table: pa.Table) -> pd.DataFrame:
     """The rows, integers as pandas' nullable Int64."""
     return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_file(target) as partial:
-        shutil.copyfile(source, partial)

@@ -159,12 +159,13 @@ def recall_point(rows: pd.DataFrame, measurement: Measurement, top_k, bits: int)
     }
     for column, value in wanted.items():
         rows = rows[rows[column] == value]
-    mains = [main_setting(kind, top_k, bits) for kind in rows.kind]
+    mains, measured = [main_setting(kind, top_k, bits) for kind in rows.kind], sorted(set(rows.top_k.dropna()))
     rows = rows[[recorded_setting(row) == main for row, main in zip(rows.itertuples(), mains, strict=True)]]
     if rows.empty:
+        other = f" at the settings compared (measured: top-k {', '.join(f'{k:.0f}' for k in measured)})"
         raise InputError(
-            f"{encoder.source}: no recall of this checkpoint on {images} images of {corpus.name}, {split}; "
-            "measure it with lexlip-bench recall"
+            f"{encoder.source}: no recall of this checkpoint on {images} images of {corpus.name}, {split}"
+            f"{other if measured else ''}; measure it with lexlip-bench recall"
         )
     return next(rows.sort_values("started").tail(1).itertuples())
 

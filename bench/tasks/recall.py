@@ -121,10 +121,12 @@ def parser():
     add_subject(flags)
     cli.add_corpus(flags)
     flags.add_argument("--top-k", default="4,8,16,32,64,all", help="top-k lexicons of a document, separated by commas")
-    flags.add_argument("--query-top-k", type=int, default=None, help="top-k lexicons of a query; all unless given")
+    flags.add_argument(
+        "--query-top-k", type=cli.positive(int), default=None, help="top-k lexicons of a query; all unless given"
+    )
     flags.add_argument("--bits", type=int, default=8, choices=(8, 16), help="bits of an impact")
     flags.add_argument("--scale", type=float, default=SCALE, help="impact = round(scale x weight)")
-    flags.add_argument("--threads", type=int, default=1, help="threads of the timed search")
+    flags.add_argument("--threads", type=cli.positive(int), default=1, help="threads of the timed search")
     cli.add_rankings(flags)
     flags.add_argument("--no-timing", dest="timing", action="store_false", help="leave out rates and latencies")
     return flags

@@ -3,6 +3,9 @@
 QPS is queries completed over wall time, never 1 / latency. Threads are pinned for every library in the process (BLAS
 and OpenMP through threadpoolctl; engines take their number as an argument) and stated in the record. Queries are
 converted to the engine's own form before the clock starts (`Engine.prepare`). Query encoding is not included.
+
+Single queries are timed in a fixed pseudo-random order, the same for every engine, and the warm-up runs those at its
+end. So the queries that a slow engine reaches are a sample of all, and were not searched just before.
 """
 
 import contextlib
@@ -20,6 +23,7 @@ from bench.store.machine import OtherWork, by_physical_core, threads_note
 from bench.tasks import evaluation
 
 WARM_UP_QUERIES = 32
+SEED = 20230202  # of the order of single queries
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measured:
-    """Result over the first `queries` of the given queries."""
+    """Result over `queries` of the given queries."""
 
     values: dict[str, float]  # metric -> value
     queries: int
+    which: np.ndarray  # (queries,) int64 places of these among the given queries, in the order of the next two
     latency_us: np.ndarray | None  # (queries,) median over the repeats; None for a batch
     ids: np.ndarray  # (queries, depth) int64, results of the timed search
     note: str
@@ -100,13 +105,19 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def timed_order(count: int) -> np.ndarray:
+    """(count,) int64: places of the queries in the order in which single queries are timed."""
+    return np.random.default_rng(SEED).permutation(count)
+
+
 def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     """One query at a time: the latency of each, and the rate of a client that waits for each result."""
-    prepared = [engine.prepare(queries[i : i + 1], **knobs) for i in range(queries.shape[0])]
+    order = timed_order(queries.shape[0])
+    prepared = [engine.prepare(queries[i : i + 1], **knobs) for i in order]
     began = time.perf_counter()
     passes, rates, found = [], [], []
     with OtherWork(family=True) as other, pinned(timing.threads):
-        for query in prepared[:WARM_UP_QUERIES]:
+        for query in prepared[-WARM_UP_QUERIES:]:
             engine.search(query, timing.depth, timing.threads, **knobs)
         for _ in range(timing.repeats):
             latencies, found = [], []
@@ -125,11 +136,11 @@ def single(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
     values = {"qps": float(np.median(rates))}
     for share in (50, 95, 99):
         values[f"latency_p{share}_us"] = evaluation.percentile(latency_us.ravel(), share)
-    fewer = f"{len(prepared)} of {queries.shape[0]} queries" if len(prepared) < queries.shape[0] else ""
-    notes = other.note(), _spread(rates), fewer, cores_note(timing.threads)
+    answered = f"{len(prepared)} of {queries.shape[0]} queries"
+    notes = other.note(), _spread(rates), answered, cores_note(timing.threads)
     note, seconds = _join(*notes), time.perf_counter() - began
     medians, ids = np.median(latency_us, axis=0), np.concatenate(found)
-    return Measured(values, len(prepared), medians, ids, note, seconds, other.cores)
+    return Measured(values, len(prepared), order[: len(prepared)], medians, ids, note, seconds, other.cores)
 
 
 def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
@@ -146,7 +157,8 @@ def batched(engine: Engine, queries, timing: Timing, **knobs) -> Measured:
             if time.perf_counter() - began > timing.repeats * timing.seconds:
                 break
     note, seconds = _join(other.note(), _spread(rates), cores_note(timing.threads)), time.perf_counter() - began
-    return Measured({"qps": float(np.median(rates))}, queries.shape[0], None, ids, note, seconds, other.cores)
+    values, which = {"qps": float(np.median(rates))}, np.arange(queries.shape[0])
+    return Measured(values, len(which), which, None, ids, note, seconds, other.cores)
 
 
 def _spread(rates: list[float]) -> str:

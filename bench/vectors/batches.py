@@ -57,6 +57,8 @@ def render(corpus, spans: Sequence[Span], sizes: set[int], asked: Mapping[str, i
             ids.append(image_id)
             for pixels, images in of_size.items():
                 images.append(_resized(image, pixels))
+        if first and len(ids) == before and not asked:  # nothing was read before `first` either
+            raise InputError(f"corpus {corpus.name}: split {split} has no image {first}; the first is image 0")
         if len(ids) - before != last - first:
             found = first + len(ids) - before
             wanted = (asked or {}).get(split, last)

@@ -143,7 +143,19 @@ def _lines(file: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
             remedy = "if quotes are plain characters, give quoted: false"
             raise InputError(f"{file}: line {reader.line_num}: {error}; {remedy}") from None
         except UnicodeDecodeError as error:
-            raise InputError(f"{file}: not UTF-8 after line {reader.line_num} ({error.reason})") from None
+            where = f"line {_undecodable(file)}: not UTF-8 ({error.reason})"
+            raise InputError(f"{file}: {where}; save the file as UTF-8") from None
+
+
+def _undecodable(file: Path) -> int:
+    """Number of the first line that is not UTF-8, from 1."""
+    with open(file, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _delimiter(file: Path, names: str) -> str:

@@ -158,7 +158,7 @@ def read_shard(file: Path, label: str, caption: str | None = None) -> Iterator[S
             if images[key] is not None:
                 raise InputError(f"{file}: two images with the key {key!r}")
             images[key] = Location(str(file), member.size, member.offset_data, name)
-        elif content is not None:
+        elif extension == wanted and content is not None:  # not k.ocr.txt beside k.txt
             if key in texts:
                 raise InputError(f"{file}: two members named {name!r}")
             texts[key] = content

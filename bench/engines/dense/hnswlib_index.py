@@ -16,6 +16,8 @@ from models.errors import InputError, require
 from models.files import read_json, write_json
 
 SEED = 100
+TOO_FEW = "Cannot return the results in a contiguous 2D array"
+"""Start of the library's message where a query has fewer than k results."""
 
 
 class Hnswlib(Engine):
@@ -50,6 +52,39 @@ class Hnswlib(Engine):
         found = min(k, self.index.element_count)
         if found and len(queries):
             self.index.set_ef(max(ef, found))
-            labels, distances = self.index.knn_query(queries, found, num_threads=threads)
-            ids[:, :found], scores[:, :found] = ranking.sort_rows(labels.astype(np.int64), 1 - distances)
+            self._fill(ids[:, :found], scores[:, :found], queries, threads)
         return ids, scores
+
+    def _fill(self, ids, scores, queries, threads: int) -> None:
+        """Writes the results into padded ids and scores (Q, k).
+
+        Trap: the library raises if it finds fewer than k items for one of the queries, as where a part of the graph is
+        not connected. Then halves of the queries are searched, and a single query for as many items as it finds.
+        """
+        try:
+            labels, distances = self.index.knn_query(queries, ids.shape[1], num_threads=threads)
+        except RuntimeError as error:
+            if TOO_FEW not in str(error):
+                raise
+            half = len(queries) // 2
+            for part in (slice(half), slice(half, None)) if half else ():
+                self._fill(ids[part], scores[part], queries[part], threads)
+            if not half:
+                self._fill_one(ids, scores, queries)
+        else:
+            ids[:], scores[:] = ranking.sort_rows(labels.astype(np.int64), 1 - distances)
+
+    def _fill_one(self, ids, scores, query) -> None:
+        """The most results that one query has, by bisection."""
+        low, high, best = 0, ids.shape[1], None  # `low` are found, `high` are not
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                best, low = self.index.knn_query(query, middle, num_threads=1), middle
+            except RuntimeError as error:
+                if TOO_FEW not in str(error):
+                    raise
+                high = middle
+        if best is not None:
+            labels, distances = best
+            ids[:, :low], scores[:, :low] = ranking.sort_rows(labels.astype(np.int64), 1 - distances)

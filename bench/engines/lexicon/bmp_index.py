@@ -9,9 +9,11 @@ Traps of the library (0.2.8), each with a test
   queries rounded that way so are the results.
 - It stops one block too early, even with fewer than k results: a collection of one block returns nothing.
 - It panics on a query that shares no lexicon with any document, so lexicons that no document has are removed from
-  queries.
+  queries. It also panics on some queries of one lexicon where scores tie: InputError.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +59,8 @@ class Bmp(Engine):
         self.held = load_mapped(folder / KNOWN)
         if self.held.any():
             bmp = require("bmp", "engines")
-            try:
+            with _without_panic(f"{folder / NAME}: incomplete BMP index"):
                 self.searcher = bmp.Searcher(str(folder / NAME))
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # a panic of Rust is not an Exception
-                said = str(error).splitlines()[0][:200]
-                raise InputError(f"{folder / NAME}: incomplete BMP index ({said})") from None
         return self
 
     def prepare(self, queries, **knobs):
@@ -79,7 +76,20 @@ class Bmp(Engine):
         ids, scores = ranking.empty(len(queries), k)
         for row, weights in enumerate(queries):
             if weights and k:
-                names, found = self.searcher.search(weights, k=k, alpha=alpha, beta=beta)
+                with _without_panic(f"bmp: the library failed on a query of {len(weights)} lexicons, k={k}"):
+                    names, found = self.searcher.search(weights, k=k, alpha=alpha, beta=beta)
                 size = sum(score > 0 for score in found)
                 ids[row, :size], scores[row, :size] = [int(name) for name in names[:size]], found[:size]
         return ranking.sort_rows(ids, scores)
+
+
+@contextlib.contextmanager
+def _without_panic(failed: str) -> Iterator[None]:
+    """Turns a panic of Rust, which is not an Exception, into InputError. failed: the start of its message."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        said = (str(error).splitlines() or ["no message"])[0][:200]
+        raise InputError(f"{failed} ({said})") from None

@@ -51,7 +51,8 @@ def encoded_galleries(store: RecordStore, arguments, images: int) -> list[Galler
             command=cli.command_line(),
         )
         of_captions, is_true = (encoded.captions, encoded.captions_id), getattr(corpus, "is_true", None)
-        galleries.append(Gallery(encoded.images, encoded.images_id, *of_captions, base, is_true=is_true))
+        known = {"judged": queries, "is_true": is_true}
+        galleries.append(Gallery(encoded.images, encoded.images_id, *of_captions, base, **known))
         record_encoding(store, encoder, encoded, base, corpus, arguments.force)
     if hasattr(corpus, "satisfying_counts"):
         record_satisfying(store, corpus, galleries[0].base, sizes_up_to(images), arguments.force)

@@ -49,8 +49,7 @@ def photograph_galleries(
     galleries = []
     for kind in kinds:
         known = moments.of_photographs(kind)
-        items = int(known.measured["items"])
-        captioned, made_from = min(TEST_IMAGES, items), [known.id, config.code_fingerprint(*moments.CODE)]
+        items, made_from = int(known.measured["items"]), [known.id, config.code_fingerprint(*moments.CODE)]
         base = Point(
             task="scale",
             corpus=PHOTOGRAPHS.removeprefix("synthetic:"),
@@ -65,10 +64,15 @@ def photograph_galleries(
         if kind == "lexicon" and (arguments.force or not store.has(measured)):
             store.write(measured, {f"vectors_{name}": value for name, value in known.measured.items()})
         base = replace(base, corpus=_name(PHOTOGRAPHS, vocabulary))
-        size = items, captioned, CAPTIONS
+        size = items, captioned(known.measured), CAPTIONS
         fit = functools.partial(lambda known, size: bootstrap.fit(*known.sample(*size)), known, size)
         galleries.append(_generated(arguments, base, made_from, fit, count, vocabulary))
     return galleries
+
+
+def captioned(measured: dict[str, float]) -> int:
+    """Number of photographs with queries; generated vectors start with them. measured: as in `Moments`."""
+    return min(TEST_IMAGES, int(measured["items"]))
 
 
 def from_photographs(store: RecordStore, arguments, size: int) -> list[Gallery]:
@@ -114,12 +118,21 @@ def _name(corpus: str, vocabulary: int | None) -> str:
 def stretched_galleries(
     store: RecordStore, arguments, galleries: list[Gallery], size: int, vocabularies: tuple[int, ...]
 ) -> list[Gallery]:
-    """Lexicon vectors generated from photographs with each larger vocabulary, to sweep beside those of `scenes`."""
+    """Lexicon vectors generated from photographs with each larger vocabulary, to sweep beside those of `scenes`.
+
+    Prints a line and returns none for a size that does not hold the items with queries.
+    """
+    from bench.vectors.synthetic import moments
+
     lexicon = [gallery for gallery in galleries if gallery.kind == "lexicon"]
     if not lexicon or arguments.corpus == OWN or arguments.vocabulary:
         return []
     largest = max(gallery.documents.dimension for gallery in lexicon)
     wanted = [vocabulary for vocabulary in vocabularies if vocabulary > largest]
+    if wanted and size < (least := captioned(moments.of_photographs("lexicon").measured)):
+        left_out = ", ".join(f"{vocabulary:,}" for vocabulary in wanted)
+        print(f"{size:>10,} lexicon  no vocabulary of {left_out}: generated vectors need at least {least:,} images")
+        return []
     return [made for size_V in wanted for made in photograph_galleries(store, arguments, ["lexicon"], size, size_V)]
 
 

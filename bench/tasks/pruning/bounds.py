@@ -200,10 +200,12 @@ def parser():
     )
     flags.add_argument("--documents", type=Path, required=True, help="folder of lexicon vectors")
     flags.add_argument("--queries", type=Path, required=True, help="folder of lexicon vectors of queries")
-    flags.add_argument("--size", type=int, default=None, help="first documents; all unless given")
+    flags.add_argument("--size", type=cli.positive(int), default=None, help="first documents; all unless given")
     flags.add_argument("--orders", default=",".join(ORDERS), help="orders of the documents, separated by commas")
     flags.add_argument("--blocks", default="16,32,64,256", help="documents per block, separated by commas")
     flags.add_argument("--top-k", type=int, default=32, help="top-k lexicons of a document")
     flags.add_argument("--query-top-k", type=int, default=None, help="top-k lexicons of a query; all unless given")
-    flags.add_argument("--count", dest="queries_asked", type=int, default=200, help="queries, evenly spaced")
+    flags.add_argument(
+        "--count", dest="queries_asked", type=cli.positive(int), default=200, help="queries, evenly spaced"
+    )
     return flags

@@ -127,7 +127,7 @@ class Queries:
         texts = [text for row, (_, text, _) in captions if row in wanted]
         with self.index.open() as engine:
             measured = end_to_end(self.query_of, engine, texts, timing, **self.setting.search_knobs)
-        timed = which[: measured.queries]
+        timed = which[measured.which]
         ranks, _ = search.relevance.ranks(measured.ids, timed)
         sidecar = search.relevance.sidecar(timed, ranks, measured.latency_us)
         about = {"note": measured.note, "seconds": measured.seconds}
@@ -196,7 +196,12 @@ def parser():
     flags.add_argument("--bits", type=int, default=8, choices=(8, 16), help="bits of an impact")
     flags.add_argument("--steps", type=int, default=400, help="steps of learning")
     flags.add_argument("--batch", type=int, default=512, help="pairs of a step")
-    flags.add_argument("--learning-seed", type=int, default=0, help="seed of learning, beside that of the model")
-    flags.add_argument("--threads", type=int, default=1, help="threads of the timed search")
+    flags.add_argument(
+        "--learning-seed",
+        type=cli.positive(int, or_zero=True),
+        default=0,
+        help="seed of learning, beside that of the model",
+    )
+    flags.add_argument("--threads", type=cli.positive(int), default=1, help="threads of the timed search")
     flags.add_argument("--no-timing", dest="timing", action="store_false", help="leave out times")
     return flags

@@ -1,7 +1,7 @@
 """End-to-end time of a search: text in, ids out, one query at a time, with its two parts.
 
 The first part is everything from the text to the query as the index takes it: tokenizer, encoder or table, conversion
-to sparse impacts. The second is the search. Warm-up, repeats and the limit of seconds are those of
+to sparse impacts. The second is the search. Order, warm-up, repeats and the limit of seconds are those of
 `bench.tasks.timing.single`.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from bench.engines import Engine
 from bench.store.machine import OtherWork
 from bench.tasks import evaluation
-from bench.tasks.timing import WARM_UP_QUERIES, Measured, Timing, cores_note, pinned, torch_threads
+from bench.tasks.timing import WARM_UP_QUERIES, Measured, Timing, cores_note, pinned, timed_order, torch_threads
 
 SHARES = (50, 95, 99)
 
@@ -21,6 +21,8 @@ SHARES = (50, 95, 99)
 def end_to_end(query_of: Callable, engine: Engine, texts: Sequence[str], timing: Timing, **knobs) -> Measured:
     """query_of: text -> its query, a matrix of one row. latency_us of the result: (queries,) from text to ids."""
     began, passes, found = time.perf_counter(), [], []
+    order = timed_order(len(texts))
+    texts = [texts[place] for place in order]
 
     def answer(text: str) -> tuple[np.ndarray, float, float]:
         start = time.perf_counter_ns()
@@ -30,7 +32,7 @@ def end_to_end(query_of: Callable, engine: Engine, texts: Sequence[str], timing:
         return ids, (encoded - start) / 1000, (time.perf_counter_ns() - encoded) / 1000
 
     with OtherWork(family=True) as other, pinned(timing.threads), torch_threads(timing.threads):
-        for text in texts[:WARM_UP_QUERIES]:
+        for text in texts[-WARM_UP_QUERIES:]:
             answer(text)
         for _ in range(timing.repeats):
             start, answers = time.perf_counter(), []
@@ -50,5 +52,5 @@ def end_to_end(query_of: Callable, engine: Engine, texts: Sequence[str], timing:
     }
     notes = other.note(), f"{len(passes)} passes", cores_note(timing.threads)
     note, medians_us = "; ".join(filter(None, notes)), np.median(latencies["end_to_end"], axis=0)
-    seconds = time.perf_counter() - began
-    return Measured(values, len(texts), medians_us, np.concatenate(found), note, seconds, other.cores)
+    seconds, ids = time.perf_counter() - began, np.concatenate(found)
+    return Measured(values, len(texts), order[: len(texts)], medians_us, ids, note, seconds, other.cores)

@@ -146,7 +146,7 @@ class Direction:
             with index.open() as engine:
                 for mode in missing:
                     measured = getattr(timer, mode)(engine, queries, timing, **setting.search_knobs)
-                    timed = which[: measured.queries]
+                    timed = which[measured.which]
                     ranks, _ = self.relevance.ranks(measured.ids, timed)
                     sidecar = self.relevance.sidecar(timed, ranks, measured.latency_us)
                     about = {"note": measured.note, "seconds": measured.seconds}

@@ -26,6 +26,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 
 import numpy as np
 import scipy
@@ -119,7 +120,7 @@ class BootstrapModel:
             return cls(**parts, **{name: arrays[name] for name in ARRAYS}, **about)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; expected a model {OF_COMMAND}") from None
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: not a model {OF_COMMAND} (format {FORMAT}): {error}") from None
 
     def _about(self) -> dict:

@@ -23,6 +23,7 @@ import io
 import itertools
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,7 @@ class Moments:
             return cls(**about, **{name: arrays[name] for name in ARRAYS})
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; expected statistics {OF_COMMAND}") from None
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: not statistics {OF_COMMAND} (format {FORMAT}): {error}") from None
 
 

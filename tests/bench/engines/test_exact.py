@@ -45,6 +45,23 @@ def test_true_scores_of_given_ids():
     assert scores.tolist() == [[1005.0, 400.0, -np.inf]]
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_recall_does_not_depend_on_the_length_of_the_vectors(scale):
+    """A tolerance of 1e-5 used to hold for scores of any size: any result of short vectors was a right one."""
+    rows = scale * np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
+    documents, queries, first = in_shards(rows, 64), rows[:5], np.tile(np.arange(10), (5, 1))
+    best = exact.best_scores(documents, queries, 10)
+    nearest = np.argsort(-queries @ rows.T, axis=1)[:, :10]
+    assert exact.recall(exact.true_scores(documents, queries, nearest), best, 10) == 1.0
+    assert exact.recall(exact.true_scores(documents, queries, first), best, 10) < 0.5
+
+
+def test_a_float_score_that_happens_to_be_whole_has_a_tolerance_and_a_product_of_integers_none():
+    below = np.array([[3.0, np.nextafter(np.float32(1), np.float32(0))]], np.float64)
+    assert exact.recall(below, np.array([[3.0, 1.0]]), 2) == 1.0
+    assert exact.recall(np.array([[3e6, 1e6 - 1]]), np.array([[3e6, 1e6]]), 2, whole=True) == 0.5
+
+
 @pytest.mark.parametrize(
     ("found", "best", "expected"),
     [
@@ -68,4 +85,7 @@ def test_integer_scores_keep_all_their_bits():
     queries = sp.csr_array(np.array([[60_001, 1]], np.uint16))
     best = exact.best_scores(in_shards(documents, 2), queries, 2)
     assert best.tolist() == [[40_003 * 60_001 + 1, 40_001 * 60_001 + 3]]
-    assert exact.recall(exact.true_scores(in_shards(documents, 2), queries, np.array([[1, 0]])), best, 2) == 1.0
+    assert (
+        exact.recall(exact.true_scores(in_shards(documents, 2), queries, np.array([[1, 0]])), best, 2, whole=True)
+        == 1.0
+    )

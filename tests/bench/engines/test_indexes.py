@@ -3,14 +3,20 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.engines import indexes
 from bench.engines.indexes import build_index, open_index
 from bench.scale import worker
+from bench.store.machine import machine
 from bench.vectors.impacts import Impacts
 from bench.vectors.read import LexiconVectors, open_vectors
 from bench.vectors.write import write_vectors
@@ -18,6 +24,7 @@ from models import files
 from models.errors import InputError
 from models.files import BrokenFileError, crc32, mapped_array, read_json, write_json
 
+ROOT = Path(__file__).resolve().parents[3]
 VALUE = {"name": "ä", "nested": {"1": [0.1, None, 1e300], "10": -0.0}, "count": 7}
 
 
@@ -68,6 +75,36 @@ def test_a_flipped_bit_of_an_index_description_is_refused_or_harmless(index, tmp
         assert str(path) in str(error)
     else:
         assert found.items() >= read_json(index / "index.json").items()
+
+
+def test_the_peak_memory_is_that_of_the_build(tmp_path, monkeypatch):
+    """An index that exists used to be charged with the peak of the process that found it."""
+    vectors = Impacts(LexiconVectors.of(np.eye(4, dtype=np.float32)), bits=8)
+    built = build_index(tmp_path, "impact", vectors, "v")
+    monkeypatch.setattr(indexes, "peak_bytes", lambda: 2**50)
+    found = build_index(tmp_path, "impact", vectors, "v")
+    assert found == built and 2**20 < found.peak_bytes < 2**50
+    assert found.machine_id == machine()["machine_id"]
+
+
+@pytest.mark.skipif(not indexes.PROCESS.exists(), reason="only /proc tells the peak of one process")
+def test_the_peak_of_a_process_is_not_that_of_its_parent():
+    """`ru_maxrss` survives fork and exec."""
+    held = np.ones(2**26)  # 512 MiB
+    code = "from bench.engines.indexes import peak_bytes; print(peak_bytes())"
+    with psutil.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as child:
+        peak = int(child.communicate()[0])
+    assert 2**20 < peak < held.nbytes <= indexes.peak_bytes()
+
+
+def test_checking_an_index_opens_nothing(index, monkeypatch):
+    """So the time to open holds no checksums, which are this project's own."""
+    monkeypatch.setattr(indexes.registry, "get", lambda name: pytest.fail("opened"))
+    about = indexes.check_index(index)
+    monkeypatch.undo()
+    monkeypatch.setattr(indexes, "crc32", lambda path: pytest.fail("checked"))
+    with indexes.open_checked(index, about) as engine:
+        assert engine.items.tolist()[-1] == -1
 
 
 def test_an_index_without_its_description_is_refused_with_a_remedy(index, tmp_path):

@@ -1,7 +1,8 @@
-"""Traps of the lexicon libraries: each test shows one; where it fails, the library has changed."""
+"""Traps of the libraries: each test shows one; where it fails, the library has changed."""
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 import scipy.sparse as sp
 
 from bench import engines
+from bench.engines.dense.hnswlib_index import TOO_FEW
 from bench.engines.lexicon import lucene
 from bench.vectors.impacts import Impacts
-from bench.vectors.read import LexiconVectors
+from bench.vectors.read import DenseVectors, LexiconVectors
 from models.errors import AbsentError, InputError
 from tests.bench.engines.small import ITEMS, brute_force, vectors_for
 
@@ -100,6 +102,46 @@ def test_bmp_gets_no_query_lexicon_that_no_document_has(tmp_path):
     engines.get("bmp").build(LexiconVectors.of(np.array([[1, 0, 0], [0, 2, 0]], np.uint8)), tmp_path)
     with engines.get("bmp").open(tmp_path) as engine:
         assert (engine.search(engine.prepare(sp.csr_array(np.array([[0, 0, 9]], np.uint8))), 2)[0] == -1).all()
+
+
+def test_a_panic_of_bmp_is_one_line(tmp_path):
+    """It panics on some queries of one lexicon where scores tie."""
+    pytest.importorskip("bmp")
+    rng = np.random.default_rng(1)
+    weights = (20 * (rng.random((700, 60)) < 0.07)).astype(np.uint8)
+    weights[:, 59] = 0
+    weights[0, 59] = 20
+    engines.get("bmp").build(LexiconVectors.of(weights), tmp_path)
+    with engines.get("bmp").open(tmp_path) as engine:
+        queries = engine.prepare(sp.csr_array(np.diag(np.full(60, 30, np.uint8))))
+        failed = []
+        for query in queries:
+            try:
+                engine.search([query], 1)
+            except InputError as error:
+                failed.append(str(error))
+    assert failed and all(re.match("bmp: the library failed on a query of 1 lexicons, k=1 ", line) for line in failed)
+
+
+def test_hnswlib_pads_where_it_reaches_fewer_items(tmp_path):
+    """The library raises; the contract of an engine is padding."""
+    pytest.importorskip("hnswlib")
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((1000, 32)) * np.exp(rng.normal(size=(1000, 1)))
+    queries = rng.standard_normal((5, 32)).astype(np.float32)
+    engines.get("hnswlib").build(DenseVectors.of(vectors.astype(np.float32)), tmp_path)
+    with engines.get("hnswlib").open(tmp_path) as engine:
+        with pytest.raises(RuntimeError, match=TOO_FEW):
+            engine.index.set_ef(1000)
+            engine.index.knn_query(queries, 1000)
+        ids, scores = engine.search(queries, 1000)
+        few, _ = engine.search(queries, 10)
+    found = ids >= 0
+    assert (found.sum(axis=1) > 500).all() and (found.sum(axis=1) < 1000).any()
+    assert np.array_equal(found, np.isfinite(scores)) and (np.diff(found.astype(int)) <= 0).all()
+    for row, kept in zip(ids, found, strict=True):
+        assert len(set(row[kept])) == kept.sum()
+    assert (few >= 0).all()
 
 
 def test_the_neighbours_of_seismic_find_what_its_lists_miss(tmp_path):

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[3]
         (["--engines", "impct"], "unknown engine 'impct' (nearest: impact"),
         (["--shards", "2"], "--shards 2: expected at least 1, together with --ray"),
         (["rounds=many"], "rounds"),
+        (["depth=1"], "depth: expected at least 10"),
+        (["bits=[6]"], "bits: expected 4, 8, 16, got 6"),
         (["rouns=1"], "unknown key rouns (nearest: rounds"),
         (["knobs.faiss-hsnw.ef=[1]"], "unknown engine 'faiss-hsnw' (nearest: faiss-hnsw"),
         (["knobs.faiss-hnsw.efs=[1]"], "knobs.faiss-hnsw.efs: no such knob; expected m, ef_construction, ef"),
@@ -39,6 +41,15 @@ def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path, capsys)
     assert cli.run(scale.main, scale.parser(), ["--home", str(tmp_path), *flags]) == cli.BAD_INPUT
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--memory-limit", "--time-limit"])
+@pytest.mark.parametrize("value", ["inf", "nan", "0", "-1", "much"])
+def test_limits_are_positive_and_finite(flag, value, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.run(scale.main, scale.parser(), ["--home", str(tmp_path), f"{flag}={value}"])
+    assert ended.value.code == cli.BAD_INPUT
+    assert f"argument {flag}: '{value}': expected a number above 0" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,23 @@ def test_generated_vectors_and_the_encoded_control_are_searched_in_the_same_roun
     assert steps == '{"beside":"generated","indexes":1}'
 
 
+def test_a_gallery_without_all_relevant_images_measures_no_recall(
+    checkpoints, tmp_path, monkeypatch, fast_grid, in_process, capsys
+):
+    """Queries of images outside of the gallery used to count as not found."""
+    monkeypatch.setattr(scale, "build_report", lambda home, profile: None)
+    monkeypatch.setattr(preparation, "TIMED_TEXTS", 5)
+    flags = ["--corpus", "40", "--sizes", "20,40", "--engines", "impact", "--kinds", "lexicon", "--home", str(tmp_path)]
+    flags += ["--lexicon", str(checkpoints[0]), "--source", "{name: scenes, concepts: 10}", *fast_grid]
+    assert cli.run(scale.main, scale.parser(), [*flags, "top_k=[32]"]) == 0
+    rows = RecordStore(tmp_path).read()
+    assert set(rows[rows.metric == "recall@1"].images) == {40}
+    assert set(rows[rows.metric == "engine_recall@10"].images) == {20, 40}
+    out = capsys.readouterr().out
+    assert "20 lexicon  no R@K: relevant documents lie in the first 40" in out
+    assert "40 lexicon  no vocabulary of 30,522: generated vectors need at least 1,000 images" in out
+
+
 def test_a_checkpoint_of_the_other_kind_is_refused(checkpoints, tmp_path, capsys):
     flags = ["--corpus", "40", "--lexicon", str(checkpoints[1]), "--home", str(tmp_path)]
     assert cli.run(scale.main, scale.parser(), flags) == cli.BAD_INPUT

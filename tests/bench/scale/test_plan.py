@@ -39,6 +39,15 @@ def test_knobs_of_the_grid_replace_those_of_an_engine():
     assert small.searches == cells[0].searches[:1]
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("depth=5", "depth: expected at least 10"), ("bits=[6]", "bits: expected 4, 8, 16, got 6")],
+)
+def test_a_grid_that_cannot_be_measured_is_refused(override, message):
+    with pytest.raises(InputError, match=message):
+        Grid.read(overrides=(override,))
+
+
 def test_an_engine_that_accepts_no_impacts_gets_pruned_floats(grid, monkeypatch):
     monkeypatch.setattr(engines.get("scipy").__class__, "weights", (None,))
     (cell,) = plan("lexicon", 100, grid, ["scipy"], largest=False)

@@ -133,12 +133,48 @@ def test_the_command_records_an_engine_that_serves_and_one_that_dies(tmp_path, m
     fork = get_context("fork")  # it dies at once, without the time of its imports
     monkeypatch.setattr(soak.multiprocessing, "get_context", lambda _: fork)
     assert run(soak.main, soak.parser(), [*flags, "--minutes", "0.05", "--engines", "dummy", "--force"]) == 1
-    assert "exit code 1" in RecordStore(tmp_path).read().note.iloc[0]
-    assert RecordStore(tmp_path).read().status.iloc[0] == "failed"
+    (failed,) = RecordStore(tmp_path).read().query("status == 'failed'").note
+    assert "exit code 1" in failed
+
+
+def test_an_engine_without_three_samples_fails_with_the_reason(tmp_path, monkeypatch, capsys):
+    """When another engine died during warm-up, its growth used to end the command before it was recorded."""
+    index, queries = soak.prepared(tmp_path, "dummy", 20, 4, False)
+    service, store = soak.Service(index, queries, 3, 0.1), RecordStore(tmp_path)
+    arguments = soak.parser().parse_args(["--engines", "dummy"])
+    for samples in range(3):
+        service.samples = [{"seconds": float(second)} | soak.sample(psutil.Process()) for second in range(samples)]
+        assert soak._record(store, arguments, service, 0.5, died=False)
+        rows = store.read()
+        assert rows.status.tolist() == ["failed"] and f"{samples} samples in 0.5 minutes" in rows.note[0]
+
+
+def test_other_queries_and_minutes_have_other_records(tmp_path, monkeypatch):
+    index, queries = soak.prepared(tmp_path, "dummy", 20, 4, False)
+    other, _ = soak.prepared(tmp_path, "dummy", 20, 5, False)
+    assert index.id != other.id, "the documents follow from the number of queries"
+    service, points = soak.Service(index, queries, 3, 0.1), set()
+    for flags in ([], ["--minutes", "5"], ["--queries", "5"]):
+        points.add(soak._point(soak.parser().parse_args(flags), service).id)
+    assert len(points) == 3
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(["--every", "-1"], ["--minutes", "inf"], ["--minutes", "nan"], ["--items", "-5"], ["--depth", "0"]),
+        *(["--queries", "0"], ["--seconds", "0"], ["--warm-up", "-1"]),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(flags, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(soak.main, soak.parser(), ["--home", str(tmp_path), f"{flags[0]}={flags[1]}"])
+    assert ended.value.code == 2
+    assert f"argument {flags[0]}: '{flags[1]}': expected a " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_bad_flags_are_refused(tmp_path, capsys):
     assert run(soak.main, soak.parser(), ["--home", str(tmp_path), "--minutes", "0.01"]) == 2
-    assert "at least three samples" in capsys.readouterr().err
+    assert "at least 3 samples" in capsys.readouterr().err
     assert run(soak.main, soak.parser(), ["--home", str(tmp_path), "--engines", "impct"]) == 2
     assert "nearest: impact" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
+from bench.sparsify import data
 from bench.vectors.read import open_vectors
 from models import sparsify
 from models.files import read_json
@@ -182,3 +183,10 @@ def test_a_run_that_failed_before_its_training_does_not_block_its_folder(made, t
     assert sparsified(*flags(made, out, *SHORT), "--min-count", "10000") == 2
     capsys.readouterr()
     assert sparsified(*flags(made, out, *SHORT)) == 0
+
+
+def test_without_splits_what_is_not_held_out_is_trained_on(tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("path,caption\n" + "".join(f"{number}.jpg,a caption\n" for number in range(400)))
+    splits = [row.split for row in data.read_captions(table)]
+    assert set(splits) == {"train", "test"} and 5 < splits.count("test") < 40

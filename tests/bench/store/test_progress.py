@@ -11,6 +11,7 @@ import pytest
 
 from bench.store import progress as module
 from bench.store.progress import SECONDS_VARIABLE, ProgressLines, progress
+from models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]
 WORK = """
@@ -45,6 +46,13 @@ def test_without_a_terminal_lines_are_printed_regularly_and_at_each_postfix():
     assert re.fullmatch(r"second: 5 of 10 pairs, loss 1.5, \S+ pairs/s, 0:00:0\d left", second[0])
     assert len(second) >= 3, "also during one long step"
     assert second[-1].startswith("second: 10 of 10 pairs, loss 1.5, ")
+
+
+@pytest.mark.parametrize("seconds", ["often", "0", "-1", "nan", "inf"])
+def test_an_interval_that_cannot_be_is_refused(seconds, monkeypatch):
+    monkeypatch.setenv(SECONDS_VARIABLE, seconds)
+    with pytest.raises(InputError, match=f"^{SECONDS_VARIABLE}={seconds}: expected a number of seconds above 0$"):
+        ProgressLines([], None, "", "it", 0)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")

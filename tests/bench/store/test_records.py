@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import pandas as pd
 import pytest
@@ -151,6 +152,51 @@ def test_merge_brings_results_of_several_machines_together(tmp_path):
     assert here.queries(other.id) is not None and here.examples(other.id) is not None
     assert here.merge(there, force=True) == (2, 0)
     assert sorted(here.read().value) == [0.6, 0.7]
+
+
+def test_a_forced_merge_leaves_no_sidecar_of_the_replaced_point(tmp_path):
+    here, there = RecordStore(tmp_path / "here"), RecordStore(tmp_path / "there")
+    here.write(POINT, {"recall@1": 0.5}, QUERIES, EXAMPLES)
+    there.write(POINT, {"recall@1": 0.6})
+    assert here.merge(there, force=True) == (1, 0)
+    assert here.values(POINT) == {"recall@1": 0.6}
+    assert here.queries(POINT.id) is None and here.examples(POINT.id) is None
+
+
+def test_a_point_that_was_absent_here_is_merged(tmp_path):
+    here, there = RecordStore(tmp_path / "here"), RecordStore(tmp_path / "there")
+    here.write(POINT, {}, status="absent", note="pip install it")
+    there.write(POINT, {}, status="absent", note="pip install it")
+    assert here.merge(there) == (0, 1)
+    there.write(POINT, {"recall@1": 0.6})
+    assert here.merge(there) == (1, 0) and here.values(POINT) == {"recall@1": 0.6}
+    there.write(POINT, {}, status="absent")
+    assert here.merge(there) == (0, 1) and here.status(POINT) == "ok"
+
+
+@pytest.mark.parametrize("killed_at", [0, 1, 2])
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_write_that_is_killed_mixes_no_two_measurements(tmp_path, monkeypatch, killed_at, merged):
+    """The rows of the first used to stand beside the queries of the second."""
+    here, there = RecordStore(tmp_path / "here"), RecordStore(tmp_path / "there")
+    later = [QUERIES[0] | {"query_id": "later"}]
+    here.write(POINT, {"recall@1": 0.5}, QUERIES, EXAMPLES)
+    there.write(POINT, {"recall@1": 0.75}, later, EXAMPLES)
+    replaced, rename = [], os.replace
+
+    def killed(source, target):
+        if len(replaced) == killed_at:
+            raise KeyboardInterrupt
+        replaced.append(target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        here.merge(there, force=True) if merged else here.write(POINT, {"recall@1": 0.75}, later, EXAMPLES)
+    assert here.status(POINT) is None and not here.read().size
+    monkeypatch.undo()
+    here.write(POINT, {"recall@1": 0.75}, later)
+    assert here.values(POINT) == {"recall@1": 0.75} and here.queries(POINT.id).query_id.tolist() == ["later"]
 
 
 def test_commands(tmp_path, capsys):

@@ -39,13 +39,26 @@ def test_single_runs_one_prepared_query_at_a_time_pinned():
     engine = Recorder()
     measured = measure.single(engine, QUERIES, Timing(depth=3, repeats=2, threads=1), knob=7)
     asked = [call[0] for call in engine.calls]
-    assert asked == [[[q * 2]] for q in range(6)] * 3, "warm-up and two passes"
+    in_order = measure.timed_order(6).tolist()
+    assert asked == [[[q * 2]] for q in in_order] * 3, "warm-up and two passes"
+    assert sorted(in_order) == list(range(6)) != in_order and measured.which.tolist() == in_order
     assert {(call[1], call[2], call[3]["knob"], call[5]) for call in engine.calls} == {(3, 1, 7, False)}
     assert all(call[4] <= {1} for call in engine.calls)
     assert gc.isenabled()
     assert measured.queries == 6 and measured.latency_us.shape == (6,) and measured.ids.shape == (6, 3)
     assert measured.values.keys() == {"qps", "latency_p50_us", "latency_p95_us", "latency_p99_us"}
-    assert "median of 2 passes" in measured.note
+    assert "median of 2 passes" in measured.note and "6 of 6 queries" in measured.note
+
+
+def test_a_slow_engine_times_a_sample_that_the_warm_up_did_not_run(monkeypatch):
+    """Its time used to end within the first queries, which the warm-up had just run."""
+    monkeypatch.setattr(measure, "WARM_UP_QUERIES", 3)
+    engine, queries = Recorder(0.02), np.arange(40.0)[:, None]
+    measured = measure.single(engine, queries, Timing(repeats=1, seconds=0.05))
+    asked = [call[0][0][0] / 2 for call in engine.calls]
+    assert 0 < measured.queries < 30 and asked[3:] == measured.which.tolist()
+    assert not set(asked[:3]) & set(measured.which.tolist())
+    assert measured.which.max() >= measured.queries, "a sample of all, not the first ones"
 
 
 def test_values_follow_the_clock():

@@ -45,3 +45,7 @@ def test_a_split_with_too_few_images_is_refused():
     corpus = SimpleNamespace(name="one", images=lambda split, start, stop: iter([]))
     with pytest.raises(InputError, match="corpus one: split a has 0 images, expected at least 2"):
         render(corpus, [("a", 0, 2)], {16})
+    with pytest.raises(InputError, match="split a has no image 99; the first is image 0"):
+        render(corpus, [("a", 99, 100)], {16})
+    with pytest.raises(InputError, match="split a has 99 images, expected at least 200; ask for at most 99"):
+        render(corpus, [("a", 99, 163)], {16}, {"a": 200})

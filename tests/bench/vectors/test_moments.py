@@ -1,12 +1,14 @@
 """Vectors drawn from statistics: like the vectors that were measured, without any of them."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import scipy
 
 from bench.store import cli
 from bench.vectors.read import DenseVectors, LexiconVectors
-from bench.vectors.statistics import describe, normalised, occurrences
+from bench.vectors.statistics import describe, evenly, normalised, occurrences
 from bench.vectors.synthetic import command, moments
 from bench.vectors.synthetic.moments import Moments, measure
 from bench.vectors.write import write_vectors
@@ -106,6 +108,17 @@ def test_the_command_writes_them(tmp_path, measured, capsys):
     assert cli.run(command.main, command.parser(), ["statistics", *flags]) == 0
     assert "without any of the vectors" in capsys.readouterr().out
     assert Moments.load(tmp_path / "known.npz").dimension == LEXICONS
+
+
+def test_a_changed_byte_is_refused_or_harmless(tmp_path, known):
+    """One inside the compressed data used to end in a traceback of zlib."""
+    path = tmp_path / "known.npz"
+    known["lexicon"].save(path)
+    content = path.read_bytes()
+    for place in evenly(len(content), 60):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with contextlib.suppress(InputError):
+            assert Moments.load(path).id == known["lexicon"].id
 
 
 def test_a_broken_file_and_vectors_that_do_not_fit_are_refused(tmp_path, measured):

@@ -1,5 +1,6 @@
 """Synthetic vectors: the same bytes for any range of items, and the statistics of the vectors they were fitted to."""
 
+import contextlib
 import hashlib
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.store import cli, metrics
 from bench.vectors.read import DenseVectors, LexiconVectors, open_vectors
-from bench.vectors.statistics import describe, normalised, occurrences
+from bench.vectors.statistics import describe, evenly, normalised, occurrences
 from bench.vectors.synthetic import command
 from bench.vectors.synthetic.bootstrap import BootstrapModel, fit
 from bench.vectors.synthetic.generate import SyntheticVectors
@@ -210,6 +211,17 @@ def test_a_saved_model_is_the_same_model(tmp_path, models, kind):
     assert np.array_equal(
         plain(SyntheticVectors(loaded).documents(0, 200)), plain(SyntheticVectors(models[kind]).documents(0, 200))
     )
+
+
+def test_a_changed_byte_of_a_model_is_refused_or_harmless(tmp_path, models):
+    """One inside the compressed data used to end in a traceback of zlib."""
+    path = tmp_path / "model.npz"
+    models["lexicon"].save(path)
+    content = path.read_bytes()
+    for place in evenly(len(content), 60):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with contextlib.suppress(InputError):
+            assert BootstrapModel.load(path).id == models["lexicon"].id
 
 
 def test_vectors_on_disk_equal_the_generated_ones(tmp_path, models, monkeypatch):

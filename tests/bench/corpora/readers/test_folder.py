@@ -182,7 +182,7 @@ def test_a_root_and_column_names_can_be_given(tmp_path):
             "'000.png' is in split 'test' and in 'train'",
         ),
         ('path,caption\n000.png,"one\n000.png,two\n', "quoted: false"),
-        ("path,caption\n000.png,caf\udce9\n", "not UTF-8"),
+        ("path,caption\n000.png,caf\udce9\n", "line 2: not UTF-8 .*; save the file as UTF-8"),
         (
             "path,caption\n000.png,one\n009.png,two\n../010.png,three\n",
             r"list.csv: 2 of 3 images cannot be used \(\S*009.png: No such file or directory; \S*010.png: .*at most 5%",

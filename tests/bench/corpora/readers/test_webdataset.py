@@ -309,3 +309,10 @@ def test_bad_patterns_are_refused(shards, monkeypatch, given, message):
         (shards / name).write_bytes(gzip.compress((shards / "00000.tar").read_bytes()))
     with pytest.raises(InputError, match=message):
         open_corpus({"name": "webdataset", "shards": given})
+
+
+def test_a_member_of_a_longer_extension_is_no_caption(tmp_path):
+    shard = {"a.jpg": jpeg(1), "a.ocr.txt": b"SALE", "a.txt": b"A red car", "b.jpg": jpeg(2), "b.ocr.txt": b"STOP"}
+    pack(tmp_path / "0.tar", shard)
+    captions = open_corpus(spec(tmp_path, "0.tar")).captions("train")
+    assert [(text, image) for _, text, image in captions] == [("A red car", "0/a")]

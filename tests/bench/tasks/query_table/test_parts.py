@@ -9,7 +9,7 @@ import scipy
 from bench.engines.dummy import Dummy
 from bench.tasks.query_table.end_to_end import end_to_end
 from bench.tasks.query_table.pairs import Pairs, open_pairs
-from bench.tasks.timing import Timing
+from bench.tasks.timing import Timing, timed_order
 from bench.vectors.encoder import Encoder
 from models.errors import InputError
 from models.query_table.learn import LearnConfig
@@ -89,7 +89,9 @@ def slow_query(text: str) -> str:
 def test_the_clock_runs_from_text_to_ids():
     engine = Slow()
     found = end_to_end(slow_query, engine, ["a", "b", "c"], Timing(depth=3, repeats=2), knob=7)
-    assert [asked[0][0] for asked in engine.asked] == ["A", "B", "C"] * 3, "warm-up and two passes"
+    in_order = ["ABC"[place] for place in timed_order(3)]
+    assert [asked[0][0] for asked in engine.asked] == in_order * 3, "warm-up and two passes"
+    assert found.which.tolist() == timed_order(3).tolist()
     assert {(k, threads, knobs["knob"], query[1]["knob"]) for query, k, threads, knobs in engine.asked} == {
         (3, 1, 7, 7)
     }
