@@ -37,6 +37,8 @@ def _check_inputs(arguments) -> None:
     dense = [arguments.dense_images, arguments.dense_texts]
     if arguments.captions is None:
         raise InputError("--captions FILE: missing; expected a row for each text vector")
+    if arguments.captions.is_dir():
+        raise InputError(f"--captions {arguments.captions}: a folder; expected a table of paths and captions")
     if arguments.model and any(dense):
         raise InputError("--model computes the dense vectors; expected no --dense-images and --dense-texts beside it")
     if not arguments.model and not all(dense):

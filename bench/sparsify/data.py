@@ -7,6 +7,7 @@ the hash of the path decides (`bench.corpora.readers.stored.hash_split`), and te
 """
 
 import functools
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from bench.vectors.imports.files import DenseFiles
 from models.errors import InputError
 from models.tokenizer import LexiconTokenizer
 
+log = logging.getLogger(__name__)
 ROWS = 4_096
 TEST, TRAIN = "test", "train"
 LEARNED_TOKENS = 8_192
@@ -103,9 +105,12 @@ def read_pairs(images: np.ndarray, texts: np.ndarray, captions: Path, names: tup
     if (mixed := used_M & (image_of_M != NONE) & held_N[image_of_M]).any():
         raise InputError(f"{captions}: {rows[int(np.argmax(mixed))].path!r} is in the splits {TRAIN} and {TEST}")
     found = Pairs(images, texts, [row.caption for row in rows], image_of_M, list(places), held_N, held_M, used_M)
-    for what, count in ((f"{TRAIN} (trained on)", len(found.pairs)), (f"{TEST} (held out)", int(held_N.sum()))):
+    for what, count in (("pairs trained on", len(found.pairs)), ("images held out", int(held_N.sum()))):
         if count < 2:
-            raise InputError(f"{captions}: {count} pairs of split {what}; expected at least 2")
+            expected = f"expected at least 2: give a column split with {TRAIN} and {TEST}"
+            raise InputError(f"{captions}: {what}: {count}; {expected}")
+    if unused := int((~used_M & ~held_M).sum()):
+        log.warning("%s: %d rows are neither of split %s nor images of %s: not used", captions, unused, TRAIN, TEST)
     return found
 
 
@@ -128,7 +133,7 @@ def read_captions(file: Path) -> list[Row]:
     if SPLIT in header:
         columns.append(SPLIT)
     found = []
-    for _, (path, caption, *split) in table.rows(file, columns):
+    for _, (path, caption, *split) in table.rows(file, columns, optional=columns[:1]):
         path = path.strip()
         held_out = path and hash_split(path) == TEST
         found.append(Row(path, caption, split[0] if split else TEST if held_out else TRAIN))
@@ -144,7 +149,7 @@ def _one(captions: Path, header: list[str], usual: tuple[str, ...], what: str) -
 
 def _present(file: Path) -> Path:
     if not file.is_file():
-        raise InputError(f"{file}: no such file")
+        raise InputError(f"{file}: {'a folder; expected a file' if file.is_dir() else 'no such file'}")
     return file
 
 
@@ -169,7 +174,11 @@ def lexicon_tokenizer(pairs: Pairs, tokenizer: LexiconTokenizer | None, least: i
     """
     used = [pairs.texts[row] for row in np.flatnonzero(pairs.used_M)]
     tokenizer = tokenizer or LexiconTokenizer.train(used, LEARNED_TOKENS, LONGEST)
-    return tokenizer.of_captions(tokenizer.encode(used)[0], least)
+    tokens_CL = tokenizer.encode(used)[0]
+    try:
+        return tokenizer.of_captions(tokens_CL, least)
+    except InputError:
+        raise InputError(f"--min-count {least}: no token occurs as often in the captions trained on") from None
 
 
 def read_words(pairs: Pairs, tokenizer: LexiconTokenizer) -> Words:

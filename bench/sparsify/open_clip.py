@@ -51,12 +51,13 @@ def dense_vectors(model: str, captions: Path, folder: Path, force: bool) -> tupl
 
 def _settle(folder: Path, origin: dict, force: bool) -> None:
     """Records what the vectors of a folder are made from; force: removes those that are there."""
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not folder.is_dir():
-        write_json(folder / ORIGIN, origin, seal=True)
-    elif read_json(folder / ORIGIN, "another --out, or --force") != origin:
-        raise InputError(f"{folder}: of another model or other captions; expected another --out, or --force")
+    if any(folder.glob("*.npy")) or any(folder.glob("*.shards*")):
+        if not force and read_json(folder / ORIGIN, "another --out, or --force") != origin:
+            raise InputError(f"{folder}: of another model or other captions; expected another --out, or --force")
+        if not force:
+            return
+    shutil.rmtree(folder, ignore_errors=True)
+    write_json(folder / ORIGIN, origin, seal=True)
 
 
 def _written(file: Path, items: list[str], encode: Callable) -> Path:

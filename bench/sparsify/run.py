@@ -1,6 +1,7 @@
 """One run of `lexlip-bench sparsify`: dense vectors, training, vectors, exports, report, each kept when it is whole."""
 
 import contextlib
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -17,10 +18,11 @@ from models.sparsify import checkpoint, heads
 from models.sparsify.config import WORDLESS, SparsifyConfig, recipe
 from models.sparsify.objective import Objective
 
+log = logging.getLogger(__name__)
 SETTINGS, STATE, CHECKPOINT, ABOUT, PAGE = "settings.json", "training.pt", "checkpoint", "report.json", "report.md"
 MADE = (SETTINGS, STATE, CHECKPOINT, ABOUT, PAGE, "images", "images.parts", "texts", "texts.parts", "exports", "dense")
 WORK = (STATE, CHECKPOINT, "images", "texts")
-ONNX, LOCK = "onnx", ".lock"
+ONNX, LOCK, FLAG = "onnx", ".lock", "--tokenizer"
 SPLICE_SAMPLE = 256  # images to which the penalty of the lasso is fitted
 CODE = (*checkpoint.CODE, "models.losses", "models.sparsify.losses", "models.sparsify.objective")
 CODE = (*CODE, "bench.sparsify.data", "bench.sparsify.train")
@@ -83,7 +85,7 @@ def configuration(arguments) -> SparsifyConfig:
     for override in arguments.overrides:
         tree = store_config.merge(tree, store_config.parse_override(override))
     tree |= {"objective": arguments.objective, "seed": arguments.seed}
-    return store_config.build(SparsifyConfig, tree, "lexlip-bench sparsify")
+    return store_config.build(SparsifyConfig, tree, "configuration")
 
 
 def formats(text: str) -> list[str]:
@@ -181,6 +183,8 @@ def _encoder(out: Path, arguments, config: SparsifyConfig, pairs: data.Pairs, ma
     if words is not None:
         encoder.idf_V.copy_(torch.from_numpy(words.idf_V))
         encoder.start(torch.from_numpy(data.word_vectors(pairs, words, means["text"])))
+    if (found := train.aligned(pairs, config.seed)) is not None:
+        log.warning("%s: %s", arguments.captions, found)
     training = {"temperature": config.temperature or train.fitted_temperature(pairs, config.seed)}
     prepared = time.process_time() - began
     if config.trained:
@@ -205,4 +209,8 @@ def _tokenizer(arguments):
     from models.pretrained import sources
     from models.tokenizer import LexiconTokenizer
 
-    return LexiconTokenizer.pretrained(sources.folder(arguments.tokenizer, "--tokenizer"), data.LONGEST)
+    try:
+        folder = sources.folder(arguments.tokenizer, FLAG)
+    except InputError as error:
+        raise InputError(str(error).replace(f"{FLAG}.pretrained", FLAG, 1)) from None  # there, a key of a configuration
+    return LexiconTokenizer.pretrained(folder, data.LONGEST)

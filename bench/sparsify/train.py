@@ -21,6 +21,7 @@ from models.sparsify.objective import Batch, Objective
 
 log = logging.getLogger(__name__)
 EVERY = 50
+CHANCE_HITS = 5  # by chance one image of the sample finds its text, and hardly ever five
 SAMPLE = 1_024  # pairs from which the temperature of the dense scores is fitted
 TEMPERATURES = np.geomspace(0.003, 0.3, 33)
 CLIP = 1.0  # largest norm of the gradient
@@ -59,16 +60,31 @@ class Batches:
         return values + noise
 
 
+def aligned(pairs: Pairs, seed: int) -> str | None:
+    """What is wrong if the dense vectors of a sample of training pairs find each other no better than by chance."""
+    scores = _sample_scores(pairs, seed)
+    hits = int((scores.argmax(dim=1) == torch.arange(len(scores))).sum())
+    if hits >= min(CHANCE_HITS, len(scores) / 2):
+        return None
+    found = f"{hits} of {len(scores)} images trained on find their own text first, as by chance"
+    return f"{found}; the texts' vectors may be in another order than these rows"
+
+
 def fitted_temperature(pairs: Pairs, seed: int) -> float:
     """The temperature at which the softmax of the dense scores predicts training pairs best, of a sample of them."""
+    scores = _sample_scores(pairs, seed)
+    own = torch.arange(len(scores))
+    losses = [float(torch.nn.functional.cross_entropy(scores.T / t, own)) for t in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def _sample_scores(pairs: Pairs, seed: int) -> torch.Tensor:
+    """Dense scores (S, S) of images and their first texts, of a sample of the training pairs."""
     random, paired = np.random.default_rng(seed), pairs.pairs
     _, first = np.unique(pairs.image_of_M[paired], return_index=True)
     texts = paired[np.sort(random.choice(first, min(SAMPLE, len(first)), replace=False))]
     images = normalised(rows_of(pairs.images_ND, pairs.image_of_M[texts]))
-    scores = torch.from_numpy(images @ normalised(rows_of(pairs.texts_MD, texts)).T)
-    own = torch.arange(len(scores))
-    losses = [float(torch.nn.functional.cross_entropy(scores.T / t, own)) for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    return torch.from_numpy(images @ normalised(rows_of(pairs.texts_MD, texts)).T)
 
 
 def train(encoder: SparseEncoder, objective: Objective, batches: Batches, state: Path) -> dict[str, float]:

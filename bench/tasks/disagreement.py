@@ -52,8 +52,11 @@ def measure_disagreement(
 ) -> list[str]:
     """Measures where two models disagree, on a slice on which their recall was measured; returns the ids of two points.
 
-    top_k, bits: as in the options of `measure_recall`. Raises InputError if recall was not measured.
+    top_k, bits: as in the options of `measure_recall`. Raises InputError if recall was not measured, and for one model
+    given twice.
     """
+    if len({subject.encoder.id for subject in subjects}) < len(subjects):
+        raise InputError(f"--baseline {subjects[1].model}: the same model as --checkpoint; expected another one")
     store = RecordStore(home)
     rows = store.read()
     sides = [Side(Measurement(Path(home), subject, slice_), store, rows, top_k, bits) for subject in subjects]
@@ -162,7 +165,8 @@ def recall_point(rows: pd.DataFrame, measurement: Measurement, top_k, bits: int)
     mains, measured = [main_setting(kind, top_k, bits) for kind in rows.kind], sorted(set(rows.top_k.dropna()))
     rows = rows[[recorded_setting(row) == main for row, main in zip(rows.itertuples(), mains, strict=True)]]
     if rows.empty:
-        other = f" at the settings compared (measured: top-k {', '.join(f'{k:.0f}' for k in measured)})"
+        wanted_k = ", ".join(str(k) for k in dict.fromkeys(main.top_k for main in mains))
+        other = f" at top-k {wanted_k} (measured: {', '.join(f'{k:.0f}' for k in measured)})"
         raise InputError(
             f"{encoder.source}: no recall of this checkpoint on {images} images of {corpus.name}, {split}"
             f"{other if measured else ''}; measure it with lexlip-bench recall"
@@ -194,6 +198,7 @@ def main(arguments) -> None:
     store = RecordStore(arguments.home)
     for point_id in measure_disagreement(arguments.home, subjects, slice_, force=arguments.force):
         print(f"{point_id}: {len(store.examples(point_id))} examples")
+    print(f"python -m reports.build --home {arguments.home} shows them under Largest disagreements")
     encoded = Measurement(arguments.home, subjects[0], slice_).encoded
     print(used(slice_.corpus.name, slice_.split, encoded.images.count, encoded.captions.count))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from bench.corpora.readers import table
 from bench.corpora.readers.file_list import ListedImage, given_path, locate
 from bench.corpora.readers.karpathy import PARTS, SPLITS
-from bench.corpora.readers.left_out import LeftOut
+from bench.corpora.readers.left_out import LeftOut, check_boolean
 from bench.corpora.readers.stored import StoredCorpus
 from models.errors import InputError
 from models.files import read_json
@@ -56,6 +56,7 @@ class Flickr8k(StoredCorpus):
     def __init__(
         self, root, annotations=None, pixels: int = 224, check_counts: bool = True, allow_missing: bool = False
     ):
+        check_boolean("check_counts", check_counts)
         root = given_path("root", root)
         other = root if annotations is None else given_path("annotations", annotations)
         left_out = LeftOut(root, "listed images", allow_missing=allow_missing)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from bench.corpora.readers import table
 from bench.corpora.readers.file_list import ListedImage, given_path, locate
-from bench.corpora.readers.left_out import LeftOut
+from bench.corpora.readers.left_out import LeftOut, check_boolean
 from bench.corpora.readers.stored import StoredCorpus
 from models.errors import InputError
 from models.files import read_json
@@ -41,6 +41,7 @@ class Karpathy(StoredCorpus):
     def __init__(
         self, root, annotations=None, pixels: int = 224, check_counts: bool = True, allow_missing: bool = False
     ):
+        check_boolean("check_counts", check_counts)
         root = given_path("root", root)
         annotations = self._annotations(root, annotations)
         listed = list(self._from_tables(annotations) if annotations.is_dir() else self._from_json(annotations))
@@ -49,7 +50,7 @@ class Karpathy(StoredCorpus):
             found, expected = (" / ".join(f"{of[part]:,}" for part in PARTS) for of in (counts, self.counts))
             remedy = "for a subset give check_counts: false"
             raise InputError(f"{annotations}: {found} images in {' / '.join(PARTS)}, expected {expected}; {remedy}")
-        strict = bool(check_counts) and not allow_missing
+        strict = check_counts and not allow_missing
         left_out = LeftOut(annotations, "images", strict, allow_missing)
         splits, digest = locate(listed, root, annotations, left_out)
         super().__init__(pixels, splits, digest)

@@ -11,6 +11,12 @@ MAX_SHARE = 0.05  # of the rows or images of a corpus that are left out without 
 NAMED, NAMED_IF_STRICT = 3, 20
 
 
+def check_boolean(key: str, value) -> None:
+    """Raises InputError for a parameter of a corpus that is not true or false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{key}: {value!r} is not true or false")
+
+
 class LeftOut:
     """What a corpus leaves out.
 
@@ -19,9 +25,8 @@ class LeftOut:
     """
 
     def __init__(self, source: Path, what: str, strict: bool = False, allow_missing: bool = False):
-        for key, value in (("strict", strict), ("allow_missing", allow_missing)):
-            if not isinstance(value, bool):
-                raise InputError(f"{key}: {value!r} is not true or false")
+        check_boolean("strict", strict)
+        check_boolean("allow_missing", allow_missing)
         if strict and allow_missing:
             raise InputError("strict and allow_missing: expected at most one of them to be true")
         self.source, self.what, self.strict, self.allow_missing = source, what, strict, allow_missing

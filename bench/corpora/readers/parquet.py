@@ -26,7 +26,7 @@ from bench.corpora.readers import table
 from bench.corpora.readers.left_out import LeftOut
 from bench.corpora.readers.local import check_uncompressed
 from bench.corpora.readers.stored import StoredCorpus, StoredImage, hash_split, ordered_splits
-from bench.corpora.readers.webdataset import expand, labels
+from bench.corpora.readers.webdataset import check_splits, expand, labels
 from models.errors import InputError
 
 IMAGE, SPLIT = "image", "split"
@@ -98,6 +98,7 @@ class Parquet(StoredCorpus):
         allow_missing: bool = False,
     ):
         if isinstance(files, dict):
+            check_splits("files", files)
             of_split = {split: expand(split, patterns, EXPECTED) for split, patterns in files.items()}
         else:
             of_split = {None: expand("files", files, EXPECTED)}

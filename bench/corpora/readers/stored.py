@@ -31,6 +31,7 @@ from models.errors import InputError
 log = logging.getLogger(__name__)
 
 CHUNK = 128  # images decoded at a time
+NAMED = 3  # items without an image or a caption that warnings name; further ones are counted
 CODE = (
     "bench.corpora.readers.decode",
     "bench.corpora.readers.stored",
@@ -177,6 +178,7 @@ class _IntactImages:
     def __init__(self, label: str, items: Iterable[StoredImage | Skipped], pixels: int):
         self.label, self.pixels, self.skipped = label, pixels, []
         self._remaining, self._found, self._seen = iter(items), [], 0
+        self._incomplete, self._ended = 0, False
         self._error: BaseException | None = None
         self._lock = threading.Lock()
 
@@ -213,11 +215,12 @@ class _IntactImages:
             while missing := max(0, last - len(self._found)):
                 items = list(itertools.islice(self._remaining, min(missing, CHUNK)))
                 if not items:
+                    self._end()
                     break
                 for item, image in zip(items, pool.map(self._decoded, items), strict=True):
                     self._seen += 1
                     if isinstance(image, Skipped):
-                        self._skip(image)
+                        self._skip(image, incomplete=image is item)
                         continue
                     if len(self._found) >= first:
                         decoded[len(self._found)] = image
@@ -235,10 +238,21 @@ class _IntactImages:
         except BrokenImage as error:
             return Skipped(item.image_id, str(error))
 
-    def _skip(self, item: Skipped) -> None:
+    def _skip(self, item: Skipped, incomplete: bool) -> None:
+        """incomplete: whether the corpus itself gave no image or no caption."""
         self.skipped.append(item)
+        self._incomplete += incomplete
+        if incomplete and self._incomplete > NAMED:
+            return
+        more = "; more like this are only counted" if incomplete and self._incomplete == NAMED else ""
         counts = len(self.skipped), self._seen
-        log.warning("%s: skipped with its captions, %d of %d so far: %s", self.label, *counts, item.reason)
+        log.warning("%s: skipped with its captions, %d of %d so far: %s%s", self.label, *counts, item.reason, more)
+
+    def _end(self) -> None:
+        if self._incomplete > NAMED and not self._ended:
+            counts = len(self.skipped), self._seen, self._incomplete
+            log.warning("%s: skipped %d of %d in all, %d without an image or a caption", self.label, *counts)
+        self._ended = True
 
 
 def _steps(start: int, stop: int | None) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from bench.corpora.readers import json_table
-from bench.corpora.readers.left_out import LeftOut
+from bench.corpora.readers.left_out import LeftOut, check_boolean
 from bench.corpora.readers.local import check_uncompressed
 from models.errors import InputError
 
@@ -32,13 +32,14 @@ class Dialect:
 
     quoted: whether `"` around a value is CSV quoting; if not, it is a plain character, and a value ends with its line.
     separator: the delimiter, one of `SEPARATORS`; None: the usual one of the suffix if the header has it, else the one
-    that csv.Sniffer finds in the header. Raises InputError for another separator.
+    that csv.Sniffer finds in the header. Raises InputError for another separator, and for quoted if not a boolean.
     """
 
     quoted: bool = True
     separator: str | None = None
 
     def __post_init__(self):
+        check_boolean("quoted", self.quoted)
         if self.separator is not None and self.separator not in SEPARATORS:
             raise InputError(f"separator: {self.separator!r}; expected one of , ; | or a tab, as '\";\"' or '\"\\t\"'")
 
@@ -74,15 +75,21 @@ def shortened(names: Sequence[str]) -> str:
 
 
 def rows(
-    file: Path, columns: Sequence[str], dialect: Dialect = PLAIN, left_out: LeftOut | None = None
+    file: Path,
+    columns: Sequence[str],
+    dialect: Dialect = PLAIN,
+    left_out: LeftOut | None = None,
+    optional: Sequence[str] = (),
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yields (number, values of `columns`) per row. The number is its last line, or, in Parquet and JSON
     lists, the row from 1.
 
     A list of texts in Parquet or JSON gives a row for each of them.
 
-    left_out: rows with too few values, and empty values of Parquet or JSON, go there; None: they raise InputError. If
-    the header has spaces around its names, as in "path | caption", they are removed around all values.
+    left_out: rows with too few values, and empty values of Parquet or JSON, go there; None: they raise InputError.
+    optional: columns whose empty values are "".
+
+    If the header has spaces around its names, as in "path | caption", they are removed around all values.
 
     Raises InputError with file and row for a missing or ambiguous column, a row with too many values, text that is
     not UTF-8, an unclosed quote, and, in Parquet and JSON, for values that are not text.
@@ -96,7 +103,9 @@ def rows(
     if file.suffix.lower() == PARQUET or file.suffix.lower() in json_table.SUFFIXES:
         json = file.suffix.lower() != PARQUET
         found = json_table.rows(file, columns, left_out) if json else _parquet_rows(file, columns)
-        yield from _each_text(file, found, columns, left_out)
+        places = {columns.index(column) for column in optional}
+        filled = ((number, [v or [""] if at in places else v for at, v in enumerate(row)]) for number, row in found)
+        yield from _each_text(file, filled, columns, left_out)
         return
     places = [names.index(column) for column in columns]
     for line, values in itertools.islice(_lines(file, dialect), 1, None):

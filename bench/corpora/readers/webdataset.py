@@ -55,8 +55,7 @@ class WebDataset(StoredCorpus):
         if not isinstance(caption, str | None):
             raise InputError(f"caption: {caption!r} is not a key of KEY.json")
         if isinstance(shards, dict):
-            if not (shards and all(isinstance(split, str) for split in shards)):
-                raise InputError(f"shards: {shards!r}; expected a mapping of split names to patterns")
+            check_splits("shards", shards)
             files, every = {split: expand(split, pattern) for split, pattern in shards.items()}, []
         else:
             files, every = {}, expand("shards", shards)
@@ -71,6 +70,12 @@ class WebDataset(StoredCorpus):
             made_of=[caption, states],
             hidden={WHOLE: _samples(every, label, caption)} if every else {},
         )
+
+
+def check_splits(key: str, given: dict) -> None:
+    """Raises InputError for a mapping that is empty, or has keys that are no names of splits."""
+    if not (given and all(isinstance(split, str) for split in given)):
+        raise InputError(f"{key}: {given!r}; expected a mapping of split names to patterns")
 
 
 def labels(files: list[Path]) -> dict[Path, str]:
@@ -89,7 +94,7 @@ def expand(key: str, patterns: str | Sequence[str], expected: str = SHARDS) -> l
     """The files of patterns, in order: {00000..00331} and {a,b} are expanded, * ? [ ] matched on disk and sorted.
 
     key: the parameter, expected: what the files are, for messages. Raises InputError for a URL, and for a pattern that
-    matches nothing.
+    matches nothing, or a folder.
     """
     if isinstance(patterns, str):
         patterns = [patterns]
@@ -102,6 +107,8 @@ def expand(key: str, patterns: str | Sequence[str], expected: str = SHARDS) -> l
             matches = sorted(glob.glob(plain)) if glob.has_magic(plain) else [plain]
             if not matches:
                 raise InputError(f"{key}: no file matches {plain}; expected {expected}")
+            if folders := [match for match in matches if os.path.isdir(match)]:
+                raise InputError(f"{key}: {folders[0]} is a folder; expected {expected}: a pattern of files in it")
             found += map(Path, matches)
     return found
 

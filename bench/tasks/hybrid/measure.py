@@ -10,7 +10,7 @@ One point per method, with knobs {"with": id of the second checkpoint, "kinds": 
     first_then_second     a cascade: the top N of the first model, re-ranked by the second; and the reverse
     union                 no method: whether either model has a relevant image in its top K, the bound of every fusion
 
-Any two models can be given. Two of one kind with different seeds are the control: a fusion of lexicon and dense
+Both models are checkpoints. Two of one kind with different seeds are the control: a fusion of lexicon and dense
 vectors must gain more than those do.
 """
 
@@ -118,7 +118,10 @@ def _val(slice_: Slice, options: HybridOptions) -> Slice:
 
 
 def methods(first: Side, second: Side, held: tuple[Side, Side]) -> Iterator[tuple[dict, np.ndarray | None]]:
-    """Each method's knobs and its results, ids (Q, RETURNED); None for the union of both, which is no ranking."""
+    """Each method's knobs and its results, ids (Q, N); None for the union of both, which is no ranking.
+
+    N: the depth for a model alone, the number re-ranked for a cascade, else at most RETURNED.
+    """
     sides = {"first": first, "second": second}
     for name, side in sides.items():
         yield {"method": name}, side.results[0]

@@ -94,7 +94,7 @@ def usable(judged: Judgements, encoded: Encoded, texts: dict[str, str]) -> Score
         first = ", ".join(name if name.isprintable() else ascii(name) for name in list(named)[:NAMED])
         more = f" and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
         lost = f"{missing.total():,} of {len(judged.images):,} rows left out"
-        log.warning("%s: %s; images and captions that the data lacks: %s%s", judged.file, lost, first, more)
+        log.warning("%s: %s; images and captions that the split lacks: %s%s", judged.file, lost, first, more)
     numbers, images_N, captions_N = np.array(rows, np.int64).reshape(-1, 3).T
     return Scored(images_N, captions_N, judged.grades_NS[numbers], own, missing)
 
@@ -176,7 +176,7 @@ def evaluate(kind: Kind, rows: Scored, scores_N: np.ndarray) -> tuple[dict[str, 
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The points among rows of records, one line each: experts, then crowd; un-pruned, then by top-k."""
+    """The points among rows of records, one line each: experts, then crowd; by bits and top-k, un-pruned last."""
     values = rows.pivot_table(index="point_id", columns="metric", values="value")
     points = rows.drop_duplicates("point_id").set_index("point_id")
     points = points.assign(kind=[json.loads(knobs)["judgements"] for knobs in points.knobs])

@@ -184,6 +184,10 @@ def main(arguments) -> None:
     orders = tuple(arguments.orders.split(","))
     if unknown := [order for order in orders if order not in ORDERS]:
         raise InputError(f"--orders {unknown[0]}: expected {', '.join(ORDERS)}")
+    for flag, folder in (("--documents", arguments.documents), ("--queries", arguments.queries)):
+        if folder.is_dir() and not (folder / "meta.json").is_file():
+            expected = f"expected one such as {folder}/lexicon/{flag.removeprefix('--')}"
+            raise InputError(f"{flag} {folder}: not a folder of vectors; {expected}")
     documents, queries = open_vectors(arguments.documents), open_vectors(arguments.queries)
     if arguments.size:
         documents = documents.prefix(min(arguments.size, documents.count))

@@ -147,6 +147,8 @@ def _image(arguments, pixels: int) -> tuple[np.ndarray, dict]:
         return rendered.of_size[pixels][0], about
     from bench.corpora.readers.decode import decode
 
+    if Path(arguments.image).is_dir():
+        raise InputError(f"--image {arguments.image}: a folder; expected an image file, or the number of an image")
     image = decode(Path(arguments.image).read_bytes(), arguments.image, pixels)
     return image, {"image": arguments.image, "corpus": "", "split": ""}
 

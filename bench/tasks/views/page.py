@@ -22,9 +22,9 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 caption { text-align: left; font-weight: 600; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #8886; }
 th:first-child { text-align: left; } tbody th { font-weight: 400; overflow-wrap: anywhere; }
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1rem; padding: 0;
-list-style: none; } figure { margin: 0; } img { display: block; width: 12rem; height: 12rem; } figcaption {
-font-size: .85rem; overflow-wrap: anywhere; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1rem; padding: 0; }
+.maps { list-style: none; } figure { margin: 0; } img { display: block; width: 12rem; height: 12rem; }
+figcaption { font-size: .85rem; overflow-wrap: anywhere; }
 """
 POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
 PAGE = """<!DOCTYPE html>
@@ -75,10 +75,17 @@ PAGE = """<!DOCTYPE html>
 {% endif %}
 <h2>Which patches activated a lexicon</h2>
 <p>Redness is the positive logit, relative to the highest over the patches of that lexicon; the frame marks the token
-with the highest logit.</p> <ul class="maps"> {% for map in heat_maps %} <li><figure><img src="{{ map.png }}"
-alt="heat map of {{ map.lexicon }}"> <figcaption><b><bdi>{{ map.lexicon }}</bdi></b>, weight {{ "%.3f" |
-format(map.weight) }}: {% if map.patch %}patch in row {{ map.patch[0] + 1 }}, column {{ map.patch[1] + 1 }} {%- else
-%}token {{ map.token + 1 }}, not a patch{% endif %}</figcaption></figure></li> {% endfor %} </ul> </body> </html>
+with the highest logit.</p>
+<ul class="maps">
+{% for map in heat_maps %}
+<li><figure><img src="{{ map.png }}" alt="heat map of {{ map.lexicon }}">
+<figcaption><b><bdi>{{ map.lexicon }}</bdi></b>, weight {{ "%.3f" | format(map.weight) }}:
+{% if map.patch %}patch in row {{ map.patch[0] + 1 }}, column {{ map.patch[1] + 1 }}
+{%- else %}token {{ map.token + 1 }}, not a patch{% endif %}</figcaption></figure></li>
+{% endfor %}
+</ul>
+</body>
+</html>
 """
 
 

@@ -89,8 +89,10 @@ def test_a_quick_try_replaces_no_full_measurement(run, in_process, changes, mode
     assert set(added.batch_mode) == modes and set(before.point_id) < set(after.point_id)
 
 
-def test_the_smallest_batch_of_the_other_kind_changes_nothing(run, in_process):
-    assert len(run()) == len(run(min_batch=MinBatch(lexicon=1)))
+def test_rates_of_one_sweep_have_one_code_id(run, in_process):
+    """Reports tell by it which rates were timed in the same rounds."""
+    rows = run()
+    assert rows[rows.metric == "qps"].code_id.nunique() == 1
 
 
 @pytest.mark.parametrize("depth", [10, 100])

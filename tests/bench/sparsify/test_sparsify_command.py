@@ -1,6 +1,7 @@
 """`lexlip-bench sparsify` from the command line: files, resuming, encoding, errors."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +10,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from bench.__main__ import main
 from bench.sparsify import data
+from bench.sparsify.data import read_captions
 from bench.vectors.read import open_vectors
 from models import sparsify
 from models.files import read_json
@@ -119,13 +122,39 @@ def edited(made: dict, tmp_path: Path, edit) -> dict:
         (lambda rows: [["picture", *rows[0][1:]], *rows[1:]], "expected one for a path"),
         (lambda rows: [rows[0], ["photos/1.jpg", *rows[1][1:]], *rows[2:]], "is in the splits train and test"),
         (lambda rows: [rows[0], *(["photos/1.jpg", row[1], "train"] for row in rows[1:])], "1 distinct paths"),
-        (lambda rows: [rows[0], *([*row[:2], "train"] for row in rows[1:])], "0 pairs of split test"),
+        (
+            lambda rows: [rows[0], *([*row[:2], "train"] for row in rows[1:])],
+            "images held out: 0; expected at least 2: give a column split",
+        ),
     ],
 )
 def test_captions_that_do_not_fit_are_one_line(made, tmp_path, capsys, edit, message):
     assert sparsified(*flags(edited(made, tmp_path, edit), tmp_path / "out", *SHORT)) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_rows_of_other_splits_are_counted_and_texts_in_another_order_are_noticed(made, tmp_path, caplog):
+    def with_val(rows):
+        return [rows[0], *([*row[:2], "val"] if row[0] == "photos/1.jpg" else row for row in rows[1:])]
+
+    assert sparsified(*flags(edited(made, tmp_path, with_val), tmp_path / "val", *SHORT)) == 0
+    assert "edited.csv: 2 rows are neither of split train nor images of test: not used" in caplog.text
+    assert "find their own text first" not in caplog.text
+    texts = np.random.default_rng(0).permutation(np.load(made["texts.npy"]))
+    np.save(tmp_path / "mixed.npy", texts)
+    assert sparsified(*flags(made | {"texts.npy": tmp_path / "mixed.npy"}, tmp_path / "mixed", *SHORT)) == 0
+    assert "of 128 images trained on find their own text first, as by chance" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["captions.parquet", "captions.jsonl"])
+def test_a_null_path_is_a_text_without_an_image(tmp_path, name):
+    rows = pyarrow.table({"path": ["a.jpg", None], "caption": ["a dog", "a cat"], "split": ["test", "train"]})
+    if name.endswith(".parquet"):
+        pyarrow.parquet.write_table(rows, tmp_path / name)
+    else:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows.to_pylist()))
+    assert read_captions(tmp_path / name) == [("a.jpg", "a dog", "test"), ("", "a cat", "train")]
 
 
 def test_vectors_that_do_not_fit_are_one_line(made, tmp_path, capsys):
@@ -144,10 +173,12 @@ def test_vectors_that_do_not_fit_are_one_line(made, tmp_path, capsys):
     ("more", "message"),
     [
         (("stepz=4",), "nearest: steps"),
-        (("steps=0",), "steps: Input should be greater than 0"),
+        (("steps=0",), "sparsify: configuration: steps: Input should be greater than 0"),
         (("--export", "csv"), "--export csv: expected jsonl, ciff, npz, onnx"),
         (("--model", "open_clip:ViT-B-32/none"), "expected no --dense-images"),
-        (("--tokenizer", "/nowhere"), "no such folder"),
+        (("--tokenizer", "/nowhere"), "--tokenizer: /nowhere: no such folder"),
+        (("--min-count", "10000"), "--min-count 10000: no token occurs as often"),
+        (("--captions", "/"), "--captions /: a folder; expected a table"),
         (("--dense", "x.npy"), "with --encode CHECKPOINT only"),
     ],
 )

@@ -155,6 +155,8 @@ def test_open_clip_computes_the_dense_vectors_itself(tmp_path, capsys):
     (tmp_path / "5.png").unlink()
     assert command(*run, "--force") == 2
     assert "5.png: no such image" in capsys.readouterr().err
+    assert command(*other) == 2
+    assert "5.png: no such image" in capsys.readouterr().err, "a run that failed does not block its folder"
 
 
 def test_the_table_has_means_over_seeds_and_says_first_what_is_better(made, tmp_path, capsys):

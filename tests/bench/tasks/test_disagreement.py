@@ -132,13 +132,19 @@ def test_the_command(compared, copied, capsys):
     flags = [str(flag) for flag in [*flags, "--images", copied.slice.images]]
     before = {point_id: RecordStore(copied.home).examples(point_id) for _, point_id in compared}
     assert cli.run(disagreement.main, disagreement.parser(), [*flags, "--force"]) == 0
-    *lines, last = capsys.readouterr().out.splitlines()
+    *lines, where, last = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == list(before)
+    assert where == f"python -m reports.build --home {copied.home} shows them under Largest disagreements"
     assert last == f"used scenes, test: {copied.slice.images} images, {5 * copied.slice.images} queries"
     for point_id, examples in before.items():
         pd.testing.assert_frame_equal(RecordStore(copied.home).examples(point_id), examples)
     assert cli.run(disagreement.main, disagreement.parser(), [*flags[:-1], "7"]) == 2
     assert "no recall of this checkpoint on 7 images" in (err := capsys.readouterr().err) and err.count("\n") == 1
+
+
+def test_one_model_given_twice_is_refused(compared, copied):
+    with pytest.raises(InputError, match="the same model as --checkpoint; expected another one"):
+        measure_disagreement(copied.home, [copied.subjects[0]] * 2, copied.slice, copied.top_k)
 
 
 def test_missing_recall_and_missing_ranks_are_named(compared, copied, scenes):

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.corpora import open_corpus
+from bench.corpora.readers.table import Dialect
 from models.errors import InputError
 from tests.bench.corpora.readers.tables import PIXELS, paint, rows, shown, write
 
@@ -95,3 +96,14 @@ def test_more_than_5_percent_must_be_allowed(tmp_path, caplog):
     (tmp_path / "list.csv").write_text("path,caption\nno.png,one\n")
     with pytest.raises(InputError, match="1 of 1 images .*no.png.*expected at least one that can"):
         open_corpus(spec | {"allow_missing": True})
+
+
+def test_quoted_is_true_or_false():
+    with pytest.raises(InputError, match="quoted: 'x' is not true or false"):
+        Dialect(quoted="x")
+
+
+@pytest.mark.parametrize("name", ["coco", "flickr8k"])
+def test_check_counts_is_true_or_false(tmp_path, name):
+    with pytest.raises(InputError, match="check_counts: 'x' is not true or false"):
+        open_corpus({"name": name, "root": str(tmp_path), "check_counts": "x"})

@@ -196,6 +196,15 @@ def test_a_broken_image_and_a_missing_caption_are_skipped_by_name(tmp_path, capl
     assert not why and "0.tar: 000000001.jpg" in caplog.text and "5 of " in caplog.text
 
 
+def test_many_missing_captions_are_counted_not_named(tmp_path, caplog):
+    pack(tmp_path / "0.tar", {f"{i}.jpg": jpeg(i) for i in range(9)} | {"0.txt": b"one"})
+    corpus = open_corpus(spec(tmp_path, "0.tar"))
+    assert ids(corpus) == ids(corpus) == ["0/0"] and len(corpus.broken()) == 8
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 4 and lines[2].endswith("; more like this are only counted")
+    assert lines[3] == "webdataset, train: skipped 8 of 9 in all, 8 without an image or a caption"
+
+
 # --- damaged and hostile shards -------------------------------------------------------------------------------------
 
 
@@ -299,6 +308,7 @@ def test_the_fingerprint_covers_shards_splits_and_parameters(shards, tmp_path):
         ({"test": "hf://datasets/a/*.tar"}, "test: hf://.* is a URL"),
         ("packed.tar.gz", "packed.tar.gz: compressed with gzip, but read in place: decompress it first"),
         ("packed.tar", "packed.tar: compressed with gzip"),
+        (".", r"shards: \. is a folder; expected tar shards"),
         ("note.txt", "note.txt: truncated, or not a tar file"),
     ],
 )

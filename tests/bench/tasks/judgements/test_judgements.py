@@ -149,7 +149,7 @@ def test_rows_without_image_or_caption_are_counted_and_the_first_three_named(spe
     assert "6 whose image is missing; 6 whose caption is missing" in out
     lacking = f"{name(10)}, {name(10)}#2, nowhere.jpg#0"
     assert (
-        f"{root / 'ExpertAnnotations.txt'}: 12 of 37 rows left out; images and captions that the data lacks: {lacking}"
+        f"{root / 'ExpertAnnotations.txt'}: 12 of 37 rows left out; images and captions that the split lacks: {lacking}"
         in caplog.text
     )
     found = values(tmp_path / "home")["expert", None, None]

@@ -165,6 +165,7 @@ def test_points_name_the_data_and_the_checkpoint_of_encoded_documents(folders, t
         ({"--blocks": "0"}, "expected numbers of at least 1"),
         ({"--orders": "given,sorted"}, "--orders sorted: expected given, clustered, bisected"),
         ({"--documents": "/nowhere"}, "nowhere"),
+        ({"--documents": "/"}, "--documents /: not a folder of vectors; expected one such as //lexicon/documents"),
     ],
 )
 def test_bad_flags_end_in_one_line(folders, capsys, change, message):
