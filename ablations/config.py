@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench.store import config
-from models.config import Backend, Count, ModelConfig, Positive, Share, Weight
+from models.config import PHASES, Backend, Count, ModelConfig, Phase, Positive, Share, Weight
 from models.errors import InputError, nearest
 
 HERE = Path(__file__).parent
@@ -17,8 +17,6 @@ CORE = ("strong_decoder", "clip", "lexlip", "lexlip_words", "no_bottleneck", "no
 """Variants of the main job by default, in an order in which two parallel trainings end together."""
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
-PHASES = {"lexlip": ("bottleneck", "momentum", "contrastive"), "clip": ("contrastive",)}
-"""`model.kind` -> the phases that its objective has."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class PhaseConfig:
     sizes of which each step draws one and resizes its images to it; empty: the model's size.
     """
 
-    objective: Literal["bottleneck", "momentum", "contrastive"]
+    objective: Phase
     lr: Positive = 5e-5
     batch: Annotated[int, Field(ge=2)] | None = None
     pixels: tuple[Count, ...] = ()

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-CPUINFO = Path("/proc/cpuinfo")
+from bench.store.machine import cpu_flags
+
 DEVICE_FILES = ("nvidia[0-9]*", "nvhost-gpu", "dxg", "kfd")
 """Device files in `/dev` of the GPU drivers that torch's "cuda" stands on: NVIDIA, Jetson, WSL, AMD."""
 
@@ -29,9 +30,8 @@ def _computes_in_bfloat16() -> bool:
         import torch
 
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if CPUINFO.exists():
-        flags = (line.split() for line in CPUINFO.read_text().splitlines() if line.startswith("flags"))
-        return "avx512_bf16" in next(flags, [])
+    if flags := cpu_flags():
+        return "avx512_bf16" in flags
     import torch
 
     return torch.cpu._is_avx512_bf16_supported()

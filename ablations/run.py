@@ -12,7 +12,6 @@ if __name__ == "__main__":  # before the imports below, so that Ctrl-C during th
 
     sys.exit(command("ablations", sys.argv[1:], prog="python -m ablations.run"))
 
-import argparse
 import logging
 import time
 from pathlib import Path
@@ -174,12 +173,6 @@ def _is_finished(job: Job) -> bool:
     return not job.force and is_finished(job.home, job.seed, job.run)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 1")
-    return int(text)
-
-
 def _seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seed_number(seed) for seed in text.split(",")))
 
@@ -192,7 +185,7 @@ def parser():
     flags.add_argument("--variants", default="core", help=f"comma-separated, or the name of a set. {sets}")
     flags.add_argument(
         "--parallel",
-        type=_positive,
+        type=cli.positive(int),
         default=None,
         metavar="N",
         help="parallel trainings, each on its share of the cores; None: one per core with 4 GiB of memory, 1 on a GPU",

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.batch import Batch
-from models.config import ModelConfig
+from models.config import PHASES, ModelConfig
 from models.distributed import rank, world
 from models.lexlip import trim_padding
 from models.objective import Losses, Objective, Sides
@@ -191,7 +191,7 @@ class ClipObjective(Objective):
     With `prefixes`, its mean over the prefixes and the whole vectors, each L2-normalised.
     """
 
-    phases = ("contrastive",)
+    phases = PHASES["clip"]
 
     def __init__(self, model: Clip):
         super().__init__()

@@ -4,7 +4,7 @@ Text towers differ unless `clip.towers` is "lexlip": LexLIP's is a BERT, CLIP's 
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -25,6 +25,10 @@ __all__ = ["ARCHITECTURE", "EFFICIENTNET", "ImageTopConfig", "TopConfig"]
 
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+Phase = Literal["bottleneck", "momentum", "contrastive"]
+PHASES: dict[str, tuple[Phase, ...]] = {"lexlip": get_args(Phase), "clip": ("contrastive",)}
+"""Kind of a model -> phases of training that it has."""
 
 Backend = Literal["auto", "tiled", "triton"]
 """Backend of the lexicon head (`models.lexicon.max_linear`): torch, one tile at a time, or Triton kernels. "auto"

@@ -11,13 +11,13 @@ There are two kinds of losses: contrastive ones, which need the vectors of the w
 
 import abc
 import dataclasses
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models.batch import Batch, MaskedBatch, by_length, mask_words
+from models.config import PHASES, Phase
 from models.decoder import WeakenedDecoder
 from models.distributed import gather, rows, world
 from models.errors import InputError
@@ -28,7 +28,6 @@ from models.momentum import MOST_ENTRIES, KeyQueue, Momentum, copy_but_frozen
 from models.towers.frozen import encoder_of, trained_part
 from models.towers.transformer import frozen_text_states
 
-Phase = Literal["bottleneck", "momentum", "contrastive"]
 Losses = dict[str, torch.Tensor]
 Sides = tuple[torch.Tensor, torch.Tensor]
 """Vectors of the images and of the texts, (B, X) each."""
@@ -112,7 +111,7 @@ class Objective(nn.Module, abc.ABC):
 class LexLIPObjective(Objective):
     """The losses of LexLIP's phases (Luo et al., 2023). Raises InputError for more lexicons than the queue can hold."""
 
-    phases = ("bottleneck", "momentum", "contrastive")
+    phases = PHASES["lexlip"]
 
     def __init__(self, model: LexLIP):
         super().__init__()

@@ -132,16 +132,23 @@ def note_of_other_work(busy: float) -> str:
     return f"loaded machine: other work kept {busy:.1f} of {cores()} cores busy" if busy > 0.1 * cores() else ""
 
 
+def cpu_flags() -> list[str]:
+    """Instruction sets of the first processor, as Linux names them; none on other systems."""
+    return _cpuinfo().get("flags", _cpuinfo().get("Features", "")).split()
+
+
 def _cpu() -> str:
     """Name and widest vector instructions, such as "AMD EPYC (AVX2)"."""
-    if not CPUINFO.exists():
-        return platform.processor() or platform.machine()
-    lines = [line.partition(":") for line in CPUINFO.read_text().splitlines()]
-    fields = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # those of the first processor
-    flags = fields.get("flags", fields.get("Features", "")).split()
-    name = fields.get("model name") or fields.get("Model") or platform.processor() or platform.machine()
+    told, flags = _cpuinfo(), cpu_flags()
+    name = told.get("model name") or told.get("Model") or platform.processor() or platform.machine()
     widest = next((words for flag, words in VECTORS.items() if flag in flags), "")
     return f"{name} ({widest})" if widest else name
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux tells of its first processor; nothing on other systems."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
 
 
 def _memory_gb() -> float:

@@ -217,30 +217,39 @@ def costs(evidence: Evidence) -> list[Sentence]:
     level, sides = equal(evidence, found) if found else (0.0, {})
     if not sides:
         return [sentence("speed missing", None), sentence("size missing", None)]
-    call, names = found.call, {kind: _name(evidence, kind, mine) for kind, mine in sides.items()}
-    fastest = {names[kind]: max(mine, key=lambda search: search.rate(call)) for kind, mine in sides.items()}
-    winner, ratio = faster(fastest, call)
-    first, loser = sorted(fastest, key=lambda name: name != (winner or names["lexicon"]))
-    ratio = ratio if winner else fastest[first].rate(call) / fastest[loser].rate(call)
+    named = {_name(evidence, kind, mine): mine for kind, mine in sides.items()}
+    return [_speed(evidence, found, level, named), _size(found, named)]
+
+
+def _speed(evidence: Evidence, found: Field, level: float, sides: dict[str, list[Search]]) -> Sentence:
+    """sides: name of each side -> its searches, the lexicon side first."""
+    call = found.call
+    fastest = {name: max(mine, key=lambda search: search.rate(call)) for name, mine in sides.items()}
+    winner, _ = faster(fastest, call)
+    first, loser = sorted(fastest, key=lambda name: name != winner)  # as they come without a winner
+    ratio = fastest[first].rate(call) / fastest[loser].rate(call)
     behind = tuple(point for search in fastest.values() for point in search.points(call))
     whole, of_encoding = _with_encoding(evidence, found, fastest)
-    at = {"level": f"{100 * level:.0f}", "images": found.items, "whole": whole}
-    values = {"winner": winner, "first": first, "loser": loser, "ratio": times(ratio)}
-    values["range"] = _range(fastest, first, call)
-    speed = sentence("speed" if winner else "speed open", winner, behind + of_encoding, **at, **values)
-    stored = {names[kind]: [search for search in mine if search.bytes_per_image] for kind, mine in sides.items()}
+    values = {"winner": winner, "first": first, "loser": loser, "ratio": times(ratio), "whole": whole}
+    values |= {"level": f"{100 * level:.0f}", "images": found.items, "range": _range(fastest, first, call)}
+    return sentence("speed" if winner else "speed open", winner, behind + of_encoding, **values)
+
+
+def _size(found: Field, sides: dict[str, list[Search]]) -> Sentence:
+    """As `_speed`, of the smallest indexes; of equally small ones the fastest."""
+    call = found.call
+    stored = {name: [search for search in mine if search.bytes_per_image] for name, mine in sides.items()}
     if not all(stored.values()):
-        return [speed, sentence("size missing", None)]
+        return sentence("size missing", None)
     order = lambda search: (search.bytes_per_image, -search.rate(call))  # noqa: E731
     smallest = {name: min(mine, key=order) for name, mine in stored.items()}
     winner, ratio = won({name: search.bytes_per_image for name, search in smallest.items()}, min)
-    of = sorted(smallest.values(), key=lambda search: search.bytes_per_image)
-    values = {"winner": winner, "ratio": times(ratio)}
-    values |= dict(zip(("least", "most"), (size(search.bytes_per_image) for search in of), strict=True))
-    rates = (f"{search.engine}, {significant(search.rate(call))} queries/s" for search in of)
-    values |= dict(zip(("engine", "other"), rates, strict=True))
+    less, more = sorted(smallest.values(), key=lambda search: search.bytes_per_image)
     behind = tuple(point for search in smallest.values() for point in search.points(call))
-    return [speed, sentence("size" if winner else "size open", winner, behind, **values)]
+    engine, other = (f"{search.engine}, {significant(search.rate(call))} queries/s" for search in (less, more))
+    values = {"winner": winner, "ratio": times(ratio), "engine": engine, "other": other}
+    values |= {"least": size(less.bytes_per_image), "most": size(more.bytes_per_image)}
+    return sentence("size" if winner else "size open", winner, behind, **values)
 
 
 def _with_encoding(evidence: Evidence, found: Field, fastest: dict[str, Search]) -> tuple[str, tuple[str, ...]]:

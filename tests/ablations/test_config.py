@@ -9,9 +9,7 @@ from ablations import config as configs
 from ablations.config import PhaseConfig, RunConfig, TrainConfig
 from ablations.step import learning_rate
 from bench.store.config import as_tree
-from models.clip import ClipObjective
 from models.errors import InputError
-from models.objective import LexLIPObjective
 
 resolved = functools.cache(configs.resolve)
 
@@ -126,11 +124,6 @@ def test_every_variant_resolves_and_sees_the_same_pairs(profile, variant):
 def test_untrained_momentum_copies_need_a_phase_before_them(profile, overrides):
     with pytest.raises(InputError, match=r"momentum.start: untrained: expected phase 1 .* and train.start: null"):
         configs.resolve(profile, "official_momentum_start", overrides)
-
-
-def test_the_phases_of_each_kind_are_those_of_its_objective():
-    for kind, objective in (("lexlip", LexLIPObjective), ("clip", ClipObjective)):
-        assert configs.PHASES[kind] == objective.phases
 
 
 def test_every_variant_says_why():

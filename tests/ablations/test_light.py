@@ -8,6 +8,7 @@ import torch
 
 from ablations import hardware
 from ablations import train as trainer
+from bench.store import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_WEIGHTS = {
@@ -62,7 +63,7 @@ def test_precision_auto_agrees_with_torch():
 )
 def test_precision_auto_reads_the_flags_of_the_cpu(flags, expected, monkeypatch, tmp_path):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: avx512_bf16\n")
-    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(hardware, "has_gpu", lambda: False)
     assert hardware.choose_precision("auto") == expected
 

@@ -8,6 +8,7 @@ import pytest
 from bench.engines import indexes
 from bench.scale import sweep
 from bench.scale.plan import MinBatch, plan
+from bench.scale.points import Points
 from bench.scale.sweep import Sweep
 from bench.store import machine, records, schema
 from bench.store.isolated import Limits, Outcome
@@ -89,10 +90,15 @@ def test_a_quick_try_replaces_no_full_measurement(run, in_process, changes, mode
     assert set(added.batch_mode) == modes and set(before.point_id) < set(after.point_id)
 
 
-def test_rates_of_one_sweep_have_one_code_id(run, in_process):
-    """Reports tell by it which rates were timed in the same rounds."""
-    rows = run()
-    assert rows[rows.metric == "qps"].code_id.nunique() == 1
+def test_rates_of_one_sweep_have_one_code_id(galleries, grid):
+    """Reports tell by it which rates were timed in the same rounds, of both kinds of vectors."""
+    engines = {"dense": "faiss-flat", "lexicon": "impact"}
+    cells = {kind: plan(kind, 200, grid, [engine], largest=False) for kind, engine in engines.items()}
+    points = [
+        point for kind, mine in cells.items() for cell in mine for point in Points(galleries[kind], grid).of(cell)
+    ]
+    assert {point.kind for point in points} == set(engines)
+    assert len({point.code_id for point in points if point.batch_mode}) == 1
 
 
 @pytest.mark.parametrize("depth", [10, 100])
